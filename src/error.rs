@@ -1,0 +1,104 @@
+//! The one error type of everything that touches configuration, files or names.
+
+use std::path::{Path, PathBuf};
+
+/// What went wrong, where, and the cure.
+///
+/// The `forward` of a module returns [`candle_core::Result`], as everywhere in candle; what touches
+/// configuration, files or names returns this. A candle error converts into it with `?`.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A configuration field holds a value that cannot work.
+    #[error("`{field}`: expected {expected}, got {got} ({cure})")]
+    Config {
+        /// The field, as it is written in a configuration.
+        field: String,
+        /// What would have been accepted.
+        expected: String,
+        /// What came.
+        got: String,
+        /// What to do about it.
+        cure: String,
+    },
+    /// A file's content is not what it should be.
+    #[error("{}: {problem} ({cure})", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+        /// What to do about it.
+        cure: String,
+    },
+    /// The operating system refused to read or write.
+    #[error("{}: cannot {action}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was being done, as a verb: "read", "write", "create the folder".
+        action: &'static str,
+        /// The operating system's answer.
+        source: std::io::Error,
+    },
+    /// A checkpoint lacks tensors that the model needs, or holds them in other shapes.
+    #[error("{0}")]
+    Checkpoint(String),
+    /// An adapter was made for another backbone, other tasks or another version.
+    #[error("{}: this adapter does not fit: {}", path.display(), differences.join("; "))]
+    AdapterMismatch {
+        /// The adapter file.
+        path: PathBuf,
+        /// One sentence for each difference.
+        differences: Vec<String>,
+    },
+    /// A tensor handed to the crate has a shape that cannot work.
+    #[error("{what}: expected shape {expected}, got {got:?}")]
+    Shape {
+        /// The tensor.
+        what: String,
+        /// What would have been accepted, such as `[B, 3, H, W]`.
+        expected: String,
+        /// What came.
+        got: Vec<usize>,
+    },
+    /// A loss or gradient became infinite or no number: training stopped before it spoiled the weights.
+    #[error("{what} is not finite at step {step} ({cure})")]
+    NonFinite {
+        /// The loss of a task or the gradient of a parameter, by name.
+        what: String,
+        /// The step, counted from 1.
+        step: usize,
+        /// What to do about it.
+        cure: String,
+    },
+    /// Candle refused an operation.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+}
+
+/// A result whose error is the crate's own.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// A configuration field that cannot work: which, what was expected, what came, the cure.
+    pub fn config(
+        field: impl Into<String>,
+        expected: impl Into<String>,
+        got: impl ToString,
+        cure: impl Into<String>,
+    ) -> Self {
+        Self::Config { field: field.into(), expected: expected.into(), got: got.to_string(), cure: cure.into() }
+    }
+
+    /// A file whose content is not what it should be: which, what is wrong, the cure.
+    pub fn file(path: &Path, problem: impl ToString, cure: impl Into<String>) -> Self {
+        Self::File { path: path.to_owned(), problem: problem.to_string(), cure: cure.into() }
+    }
+
+    /// Turns an I/O error into one that names the file and what was being done.
+    pub fn io(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { path, action, source }
+    }
+}

@@ -1,0 +1,11 @@
+//! Fine-tune one frozen Swin Transformer for many dense vision tasks at once.
+
+pub use candle_core;
+
+mod error;
+pub mod sample;
+mod task;
+
+pub use error::{Error, Result};
+pub use sample::{Batch, Sample};
+pub use task::{Task, TaskKind, TaskSet};

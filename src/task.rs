@@ -1,0 +1,246 @@
+//! What a model is asked to predict: tasks, their kinds, and a checked list of them.
+
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// What a task predicts, which settles its loss, its metric and its picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskKind {
+    /// A class for each pixel.
+    Semseg,
+    /// A part of a person for each pixel; an image without people is ignored whole.
+    HumanParts,
+    /// Whether a pixel belongs to what draws the eye.
+    Sal,
+    /// The surface's unit normal: x right, y down, z towards the viewer.
+    Normals,
+    /// Whether a pixel lies on the boundary of an object or part.
+    Edge,
+    /// Distance along the camera's axis.
+    Depth,
+}
+
+impl TaskKind {
+    /// All kinds, in the order in which tables list them.
+    pub const ALL: [Self; 6] = [Self::Semseg, Self::HumanParts, Self::Sal, Self::Normals, Self::Edge, Self::Depth];
+
+    /// The name used in files and on command lines, after the literature's.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Semseg => "semseg",
+            Self::HumanParts => "human_parts",
+            Self::Sal => "sal",
+            Self::Normals => "normals",
+            Self::Edge => "edge",
+            Self::Depth => "depth",
+        }
+    }
+
+    /// How many channels its label has: 3 for normals, 1 for every other.
+    pub fn label_channels(self) -> usize {
+        if self == Self::Normals { 3 } else { 1 }
+    }
+
+    /// Whether the outputs are one score for each of several classes.
+    pub fn is_classes(self) -> bool {
+        matches!(self, Self::Semseg | Self::HumanParts)
+    }
+}
+
+impl FromStr for TaskKind {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            Error::config("task", format!("one of {names}"), name, "tasks are named by what they predict")
+        })
+    }
+}
+
+/// One task of a model: its name, what it predicts, and how many channels its output has.
+///
+/// Written `semseg=21`; a second task of the same kind takes a name of its own: `rooms:semseg=13`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    /// The name in outputs, files and tables.
+    pub name: String,
+    /// What it predicts.
+    pub kind: TaskKind,
+    /// Channels of its output: classes, or 3 for normals, or 1.
+    pub outputs: usize,
+}
+
+impl Task {
+    /// A task named after its kind.
+    pub fn new(kind: TaskKind, outputs: usize) -> Self {
+        Self { name: kind.name().to_owned(), kind, outputs }
+    }
+
+    fn check(&self) -> Result<()> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        if self.name.is_empty() || !self.name.chars().all(plain) {
+            let cure = "task names become file names";
+            return Err(Error::config("task", "a name of letters, digits, `_` and `-`", &self.name, cure));
+        }
+        let (fits, expected) = match self.kind {
+            TaskKind::Semseg | TaskKind::HumanParts => ((2..=255).contains(&self.outputs), "2 to 255 classes"),
+            TaskKind::Normals => (self.outputs == 3, "3 outputs"),
+            _ => (self.outputs == 1, "1 output"),
+        };
+        if fits {
+            return Ok(());
+        }
+        let cure = format!("write it as `{}=N`", self.name);
+        Err(Error::config(format!("task {}", self.name), expected, self.outputs, cure))
+    }
+}
+
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.name != self.kind.name() {
+            write!(f, "{}:", self.name)?;
+        }
+        write!(f, "{}={}", if self.name == self.kind.name() { &self.name } else { self.kind.name() }, self.outputs)
+    }
+}
+
+impl FromStr for Task {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let malformed = |cure: &str| Error::config("task", "NAME=OUTPUTS, such as semseg=21", text, cure);
+        let (left, outputs) = text.trim().split_once('=').ok_or_else(|| malformed("add the number of outputs"))?;
+        let outputs = outputs.parse().map_err(|_| malformed("the part after `=` is a whole number"))?;
+        let (name, kind) = left.split_once(':').unwrap_or((left, left));
+        let task = Self { name: name.to_owned(), kind: kind.parse()?, outputs };
+        task.check()?;
+        Ok(task)
+    }
+}
+
+/// At least one task, no two of the same name, in the order of the prompts and the outputs.
+///
+/// ```
+/// use tadformer::TaskSet;
+/// let tasks: TaskSet = "semseg=21,normals=3,sal=1,human_parts=7".parse()?;
+/// assert_eq!(tasks.iter().count(), 4);
+/// assert!("sal=1,sal=1".parse::<TaskSet>().is_err());
+/// # Ok::<(), tadformer::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<Task>", into = "Vec<Task>")]
+pub struct TaskSet(Vec<Task>);
+
+impl TaskSet {
+    /// Checks a list of tasks.
+    ///
+    /// # Errors
+    /// An empty list, a name given twice, a number of outputs that the kind cannot have.
+    pub fn new(tasks: Vec<Task>) -> Result<Self> {
+        if tasks.is_empty() {
+            return Err(Error::config("tasks", "at least one", "none", "such as semseg=21,depth=1"));
+        }
+        for (i, task) in tasks.iter().enumerate() {
+            task.check()?;
+            if tasks[..i].iter().any(|earlier| earlier.name == task.name) {
+                let cure = "name the second one, such as rooms:semseg=13";
+                return Err(Error::config("tasks", "each name once", format!("{} twice", task.name), cure));
+            }
+        }
+        Ok(Self(tasks))
+    }
+
+    /// The four tasks of PASCAL-Context in the paper's order: semseg 21, normals 3, sal 1, human parts 7.
+    pub fn pascal() -> Self {
+        let counts = [(TaskKind::Semseg, 21), (TaskKind::Normals, 3), (TaskKind::Sal, 1), (TaskKind::HumanParts, 7)];
+        Self(counts.map(|(kind, outputs)| Task::new(kind, outputs)).to_vec())
+    }
+
+    /// The tasks in order.
+    pub fn iter(&self) -> std::slice::Iter<'_, Task> {
+        self.0.iter()
+    }
+
+    /// How many there are; never zero.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The task of this name.
+    pub fn get(&self, name: &str) -> Option<&Task> {
+        self.0.iter().find(|task| task.name == name)
+    }
+}
+
+impl TryFrom<Vec<Task>> for TaskSet {
+    type Error = Error;
+
+    fn try_from(tasks: Vec<Task>) -> Result<Self> {
+        Self::new(tasks)
+    }
+}
+
+impl From<TaskSet> for Vec<Task> {
+    fn from(tasks: TaskSet) -> Self {
+        tasks.0
+    }
+}
+
+impl<'a> IntoIterator for &'a TaskSet {
+    type Item = &'a Task;
+    type IntoIter = std::slice::Iter<'a, Task>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl fmt::Display for TaskSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tasks: Vec<String> = self.iter().map(Task::to_string).collect();
+        f.write_str(&tasks.join(","))
+    }
+}
+
+impl FromStr for TaskSet {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let parts = text.split(',').filter(|part| !part.trim().is_empty());
+        Self::new(parts.map(Task::from_str).collect::<Result<_>>()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_survives_printing_and_parsing() {
+        let text = "semseg=21,rooms:semseg=13,normals=3,depth=1";
+        assert_eq!(text.parse::<TaskSet>().unwrap().to_string(), text);
+    }
+
+    #[test]
+    fn each_bad_list_is_refused_by_name() {
+        for (text, word) in [
+            ("", "at least one"),
+            ("sal=1,sal=1", "sal twice"),
+            ("sal", "number of outputs"),
+            ("sal=x", "whole number"),
+            ("sal=2", "1 output"),
+            ("normals=1", "3 outputs"),
+            ("semseg=1", "2 to 255"),
+            ("colour=3", "semseg, human_parts"),
+            ("a/b:sal=1", "letters"),
+        ] {
+            let message = text.parse::<TaskSet>().unwrap_err().to_string();
+            assert!(message.contains(word), "{text}: {message}");
+        }
+    }
+}
