@@ -9,3 +9,4 @@ mod task;
 pub use error::{Error, Result};
 pub use sample::{Batch, Sample};
 pub use task::{Task, TaskKind, TaskSet};
+pub mod ops;

@@ -1,0 +1,76 @@
+//! Attention inside windows, with prompts before the tokens.
+
+use candle_core::{D, DType, Result, Tensor};
+
+/// What window attention gives.
+pub struct Attention {
+    /// `[B*nW, P+N, C]`: the prompts' rows first.
+    pub tokens: Tensor,
+    /// `[B*nW, nH, P, N]`: the unscaled scores `q kᵀ` of prompts with patches; `None` without prompts.
+    pub prompt_scores: Option<Tensor>,
+}
+
+/// `softmax(q kᵀ / sqrt(C/nH) + bias + mask) v` for each head and window.
+///
+/// Bias and mask touch the patch-patch part alone: prompts attend, and are attended to, freely.
+///
+/// # Shapes
+/// `qkv` `[B*nW, P+N, 3C]`; `bias` `[nH, N, N]`; `mask` `[nW, N, N]` or none; P follows from the two.
+pub fn window_attention(qkv: &Tensor, bias: &Tensor, mask: Option<&Tensor>) -> Result<Attention> {
+    let (bw, length, c3) = qkv.dims3()?;
+    let (heads, n, _) = bias.dims3()?;
+    let (p, head_dim) = (length - n, c3 / 3 / heads);
+    let qkv = qkv.reshape((bw, length, 3, heads, head_dim))?.permute((2, 0, 3, 1, 4))?; // [3, B*nW, nH, P+N, d]
+    let part = |i: usize| qkv.get(i)?.contiguous();
+    let (q, k, v) = (part(0)?, part(1)?, part(2)?);
+    let scores = q.matmul(&k.transpose(2, 3)?)?; // [B*nW, nH, P+N, P+N]
+    let logits = (&scores * (head_dim as f64).powf(-0.5))?.broadcast_add(&after_prompts(bias, p)?)?;
+    let logits = match mask {
+        None => logits,
+        Some(mask) => {
+            let (nw, _, _) = mask.dims3()?;
+            let mask = after_prompts(&mask.to_dtype(qkv.dtype())?, p)?.unsqueeze(1)?; // [nW, 1, P+N, P+N]
+            logits.reshape((bw / nw, nw, heads, length, length))?.broadcast_add(&mask)?.reshape(scores.shape())?
+        }
+    };
+    let tokens = softmax(&logits)?.matmul(&v)?.transpose(1, 2)?.reshape((bw, length, heads * head_dim))?;
+    let prompt_scores = if p == 0 { None } else { Some(scores.narrow(2, 0, p)?.narrow(3, p, n)?) };
+    Ok(Attention { tokens, prompt_scores })
+}
+
+/// `[.., N, N]` to `[.., P+N, P+N]`, zero for the prompts.
+fn after_prompts(x: &Tensor, p: usize) -> Result<Tensor> {
+    if p == 0 { Ok(x.clone()) } else { x.pad_with_zeros(D::Minus1, p, 0)?.pad_with_zeros(D::Minus2, p, 0) }
+}
+
+/// Over the last dimension, half precision in f32. The shift by the maximum cancels, so it carries no gradient.
+fn softmax(x: &Tensor) -> Result<Tensor> {
+    let inner = if x.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+    let wide = x.to_dtype(inner)?;
+    let e = wide.broadcast_sub(&wide.detach().max_keepdim(D::Minus1)?)?.exp()?;
+    e.broadcast_div(&e.sum_keepdim(D::Minus1)?)?.to_dtype(x.dtype())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::finite_difference::{check, close, normal};
+
+    #[test]
+    fn gradients_with_and_without_prompts_and_mask() -> Result<()> {
+        let (bias, mask) = (normal(2, &[2, 4, 4])?, (normal(3, &[2, 4, 4])?.ge(0.)?.to_dtype(DType::F64)? * -3.)?);
+        for (length, mask) in [(4, None), (6, Some(&mask))] {
+            let qkv = normal(1, &[2, length, 12])?;
+            check(&[&qkv, &bias], |v| Ok(window_attention(&v[0], &v[1], mask)?.tokens))?;
+        }
+        let qkv = normal(1, &[1, 6, 12])?;
+        check(&[&qkv], |v| window_attention(&v[0], &bias, None)?.prompt_scores.unwrap().contiguous())
+    }
+
+    #[test]
+    fn a_constant_bias_changes_nothing_without_prompts() -> Result<()> {
+        let (qkv, bias) = (normal(1, &[2, 4, 12])?, Tensor::zeros((2, 4, 4), DType::F64, &candle_core::Device::Cpu)?);
+        let plain = window_attention(&qkv, &bias, None)?.tokens;
+        close(&window_attention(&qkv, &(bias + 7.)?, None)?.tokens, &plain, 1e-12)
+    }
+}

@@ -1,0 +1,92 @@
+//! The linear map, which makes the gradient of its weight only where that weight trains.
+
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, WithDType};
+
+/// `y = x Wᵀ + b`.
+///
+/// # Shapes
+/// `x` `[.., in]`, `weight` `[out, in]`, `bias` `[out]`, result `[.., out]`.
+///
+/// Where neither weight nor bias leads to a variable, the step is one op on the CPU whose backward is
+/// `dx = dy W` alone: candle's own product would make `dW` too and keep it.
+pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let (out, n_in) = weight.dims2()?;
+    let mut dims = x.dims().to_vec();
+    let rows = x.contiguous()?.reshape(((), n_in))?;
+    let frozen = !weight.track_op() && bias.is_none_or(|b| !b.track_op());
+    let y = if frozen && x.device().is_cpu() {
+        rows.apply_op2(weight, FrozenLinear { bias: bias.cloned() })?
+    } else {
+        composed(&rows, weight, bias)?
+    };
+    dims.pop();
+    dims.push(out);
+    y.reshape(dims)
+}
+
+fn composed(rows: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let y = rows.matmul(&weight.t()?)?;
+    match bias {
+        Some(bias) => y.broadcast_add(bias),
+        None => Ok(y),
+    }
+}
+
+struct FrozenLinear {
+    bias: Option<Tensor>,
+}
+
+impl CustomOp2 for FrozenLinear {
+    fn name(&self) -> &'static str {
+        "frozen-linear"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, w: &CpuStorage, lw: &Layout) -> Result<(CpuStorage, Shape)> {
+        let ((rows, n_in), (out, _)) = (lx.shape().dims2()?, lw.shape().dims2()?);
+        let mut y = x.matmul(w, (1, rows, out, n_in), lx, &lw.transpose(0, 1)?)?;
+        if let Some(bias) = &self.bias {
+            match &mut y {
+                CpuStorage::F16(y) => add_to_rows(y, bias)?,
+                CpuStorage::F32(y) => add_to_rows(y, bias)?,
+                CpuStorage::F64(y) => add_to_rows(y, bias)?,
+                _ => candle_core::bail!("frozen-linear: no product of {:?} on the CPU", y.dtype()),
+            }
+        }
+        Ok((y, (rows, out).into()))
+    }
+
+    fn bwd(&self, _x: &Tensor, w: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        Ok((Some(dy.contiguous()?.matmul(w)?), None))
+    }
+}
+
+fn add_to_rows<T: WithDType>(y: &mut [T], bias: &Tensor) -> Result<()> {
+    let bias: Vec<T> = bias.to_vec1()?;
+    for row in y.chunks_exact_mut(bias.len()) {
+        for (y, b) in row.iter_mut().zip(&bias) {
+            *y += *b;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::finite_difference::{check, close, normal};
+
+    #[test]
+    fn gradients_agree_with_finite_differences_whether_frozen_or_not() -> Result<()> {
+        let (x, w, b) = (normal(1, &[2, 5, 3])?, normal(2, &[4, 3])?, normal(3, &[4])?);
+        check(&[&x], |v| linear(&v[0], &w, Some(&b)))?;
+        check(&[&x], |v| linear(&v[0], &w, None))?;
+        check(&[&x, &w, &b], |v| linear(&v[0], &v[1], Some(&v[2])))
+    }
+
+    #[test]
+    fn the_fused_step_equals_the_composed_one() -> Result<()> {
+        let (x, w, b) = (normal(1, &[6, 3])?, normal(2, &[4, 3])?, normal(3, &[4])?);
+        close(&linear(&x, &w, Some(&b))?, &composed(&x, &w, Some(&b))?, 1e-14)
+    }
+}

@@ -1,0 +1,30 @@
+//! Floor 0: tensor in, tensor out, with gradients; no weights, no names.
+//!
+//! Each function is one differentiable step of the model. Its composed definition, made of candle
+//! primitives, runs on any device and float type and is what the tests take as the truth; where a
+//! measurement shows that it pays, a fused kernel with a backward of its own stands in on the CPU.
+
+mod attention;
+mod batch_norm;
+mod filter;
+mod gelu;
+mod layer_norm;
+mod linear;
+mod patches;
+mod resize;
+mod tpc;
+mod window;
+
+pub use attention::{Attention, window_attention};
+pub use batch_norm::{BatchMoments, batch_moments, batch_norm};
+pub use filter::{depthwise_filter, filter_norm};
+pub use gelu::gelu;
+pub use layer_norm::layer_norm;
+pub use linear::linear;
+pub use patches::{merge_patches, split_patches};
+pub use resize::{bicubic_square, bilinear};
+pub use tpc::task_prompt_condition;
+pub use window::{WindowGrid, relative_position_index, shift_mask};
+
+#[cfg(test)]
+pub(crate) mod finite_difference;

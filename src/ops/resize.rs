@@ -1,0 +1,97 @@
+//! Resizing maps: bilinear with a gradient, and bicubic for bias tables.
+
+use super::linear;
+use candle_core::{DType, Device, Result, Tensor};
+
+/// Bilinear resizing, `align_corners` false, as `torch.nn.functional.interpolate` does it.
+///
+/// # Shapes
+/// `[B, C, h, w]` to `[B, C, height, width]`.
+///
+/// Written as a product with a constant sparse matrix along each axis, so that its gradient is the transposed product.
+pub fn bilinear(x: &Tensor, (height, width): (usize, usize)) -> Result<Tensor> {
+    let (_, _, h, w) = x.dims4()?;
+    if (h, w) == (height, width) {
+        return Ok(x.clone());
+    }
+    let wide = along_last(x, width, linear_taps)?;
+    along_last(&wide.transpose(2, 3)?, height, linear_taps)?.transpose(2, 3)?.contiguous()
+}
+
+/// Bicubic resizing (a = -0.75, `align_corners` false, no antialias) of square tables: `[heads, m, m]` to `[heads, n, n]`.
+pub fn bicubic_square(tables: &Tensor, n: usize) -> Result<Tensor> {
+    let wide = along_last(tables, n, cubic_taps)?;
+    along_last(&wide.transpose(1, 2)?, n, cubic_taps)?.transpose(1, 2)?.contiguous()
+}
+
+/// Where an output position falls on the input, and the weights of the input positions around it.
+type Taps = fn(f64, usize) -> Vec<(usize, f64)>;
+
+fn along_last(x: &Tensor, to: usize, taps: Taps) -> Result<Tensor> {
+    let from = x.dim(candle_core::D::Minus1)?;
+    linear(x, &matrix(from, to, taps, x.dtype(), x.device())?, None)
+}
+
+/// `[to, from]`: row i holds the weights with which the inputs make output i.
+fn matrix(from: usize, to: usize, taps: Taps, dtype: DType, device: &Device) -> Result<Tensor> {
+    let mut weights = vec![0f64; to * from];
+    for (i, row) in weights.chunks_exact_mut(from).enumerate() {
+        let centre = (i as f64 + 0.5) * from as f64 / to as f64 - 0.5;
+        for (at, weight) in taps(centre, from) {
+            row[at] += weight;
+        }
+    }
+    Tensor::from_vec(weights, (to, from), device)?.to_dtype(dtype)
+}
+
+fn linear_taps(centre: f64, from: usize) -> Vec<(usize, f64)> {
+    let centre = centre.max(0.0); // the left border repeats its first value
+    let (low, t) = (centre.floor() as usize, centre.fract());
+    vec![(low, 1.0 - t), ((low + 1).min(from - 1), t)]
+}
+
+fn cubic_taps(centre: f64, from: usize) -> Vec<(usize, f64)> {
+    const A: f64 = -0.75;
+    let near = |x: f64| ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0;
+    let far = |x: f64| ((A * x - 5.0 * A) * x + 8.0 * A) * x - 4.0 * A;
+    let (low, t) = (centre.floor(), centre - centre.floor());
+    let weights = [far(t + 1.0), near(t), near(1.0 - t), far(2.0 - t)];
+    let at = |k: usize| (low + k as f64 - 1.0).clamp(0.0, (from - 1) as f64) as usize;
+    weights.into_iter().enumerate().map(|(k, weight)| (at(k), weight)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::finite_difference::{check, close, normal};
+
+    #[test]
+    fn bilinear_values_as_torch_gives_them() -> Result<()> {
+        let x = Tensor::new(&[[[[0f64, 1.], [2., 3.]]]], &Device::Cpu)?;
+        let want = [[0., 0.25, 0.75, 1.], [0.5, 0.75, 1.25, 1.5], [1.5, 1.75, 2.25, 2.5], [2., 2.25, 2.75, 3.]];
+        close(&bilinear(&x, (4, 4))?, &Tensor::new(&[[want]], x.device())?, 1e-14)
+    }
+
+    #[test]
+    fn bilinear_gradient_up_down_and_odd() -> Result<()> {
+        for size in [(7, 5), (2, 3), (3, 9)] {
+            check(&[&normal(1, &[2, 2, 3, 4])?], |v| bilinear(&v[0], size))?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn bicubic_weights_halving_and_tripling() -> Result<()> {
+        let row = [1f64, 5., 2., 7.];
+        let table = Tensor::new(&row, &Device::Cpu)?.broadcast_as((1, 4, 4))?.contiguous()?;
+        let (near, far) = (0.59375, -0.09375); // the kernel at 0.5 and 1.5
+        let want = [
+            (near + far) * row[0] + near * row[1] + far * row[2],
+            far * row[1] + near * row[2] + (near + far) * row[3],
+        ];
+        close(&bicubic_square(&table, 2)?, &Tensor::new(&[[want, want]], &Device::Cpu)?, 1e-12)?;
+        let tripled = bicubic_square(&table, 12)?.to_vec3::<f64>()?;
+        assert!(row.iter().enumerate().all(|(j, v)| (tripled[0][5][3 * j + 1] - v).abs() < 1e-12));
+        Ok(())
+    }
+}

@@ -1,0 +1,157 @@
+//! Cutting a map into windows and putting it together again; the geometry of Swin.
+
+use candle_core::{Device, Result, Tensor};
+
+/// How one map is cut: padded on the right and bottom to whole windows, rolled by the shift, cut row by row.
+///
+/// ```
+/// use tadformer::ops::WindowGrid;
+/// let grid = WindowGrid::new((13, 19), 4, true);
+/// assert_eq!((grid.padded(), grid.shift(), grid.windows()), ((16, 20), 2, 20));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WindowGrid {
+    size: (usize, usize),
+    window: usize,
+    shift: usize,
+}
+
+impl WindowGrid {
+    /// A grid for a map of `size` (height, width). Shifted blocks shift by half a window, floored, but a map whose
+    /// smaller side is no larger than the window is not shifted.
+    pub fn new(size: (usize, usize), window: usize, shifted: bool) -> Self {
+        let shift = if shifted && size.0.min(size.1) > window { window / 2 } else { 0 };
+        Self { size, window, shift }
+    }
+
+    /// Height and width of the map.
+    pub fn size(&self) -> (usize, usize) {
+        self.size
+    }
+
+    /// Height and width after padding to whole windows.
+    pub fn padded(&self) -> (usize, usize) {
+        (self.size.0.next_multiple_of(self.window), self.size.1.next_multiple_of(self.window))
+    }
+
+    /// Side of a window.
+    pub fn window(&self) -> usize {
+        self.window
+    }
+
+    /// By how much the map is rolled up and left; 0 for an unshifted block.
+    pub fn shift(&self) -> usize {
+        self.shift
+    }
+
+    /// Windows of one image.
+    pub fn windows(&self) -> usize {
+        let (h, w) = self.padded();
+        h * w / (self.window * self.window)
+    }
+
+    /// Tokens to windows: `[B, H*W, C]` to `[B*nW, M*M, C]`.
+    pub fn partition(&self, x: &Tensor) -> Result<Tensor> {
+        let (b, _, c) = x.dims3()?;
+        let ((h, w), (hp, wp), m) = (self.size, self.padded(), self.window);
+        let x = x.reshape((b, h, w, c))?;
+        let x = x.pad_with_zeros(1, 0, hp - h)?.pad_with_zeros(2, 0, wp - w)?;
+        let x = self.roll(&x, -(self.shift as i32))?;
+        x.reshape(&[b, hp / m, m, wp / m, m, c][..])?.transpose(2, 3)?.reshape((b * self.windows(), m * m, c))
+    }
+
+    /// Windows to tokens: `[B*nW, M*M, C]` to `[B, H*W, C]`, the padding cropped.
+    pub fn reverse(&self, windows: &Tensor) -> Result<Tensor> {
+        let (bw, _, c) = windows.dims3()?;
+        let ((h, w), (hp, wp), m) = (self.size, self.padded(), self.window);
+        let b = bw / self.windows();
+        let x = windows.reshape(&[b, hp / m, wp / m, m, m, c][..])?.transpose(2, 3)?.reshape((b, hp, wp, c))?;
+        let x = self.roll(&x, self.shift as i32)?;
+        x.narrow(1, 0, h)?.narrow(2, 0, w)?.reshape((b, h * w, c))
+    }
+
+    fn roll(&self, x: &Tensor, by: i32) -> Result<Tensor> {
+        if by == 0 { Ok(x.clone()) } else { x.roll(by, 1)?.roll(by, 2) }
+    }
+}
+
+/// For each pair of positions in an `m` x `m` window, the row of the bias table that holds their offset: `[m⁴]`, row-major.
+///
+/// `index[i, j] = (yi - yj + m - 1) (2m - 1) + (xi - xj + m - 1)` into a table of `(2m - 1)²` rows.
+pub fn relative_position_index(m: usize) -> Vec<u32> {
+    let offset = |i: usize, j: usize| (i / m + m - 1 - j / m) * (2 * m - 1) + (i % m + m - 1 - j % m);
+    (0..m * m).flat_map(|i| (0..m * m).map(move |j| offset(i, j) as u32)).collect()
+}
+
+/// What keeps tokens apart that only the roll has brought together: `[nW, M*M, M*M]`, 0 within a region of the map and
+/// -100 across; `None` where the grid is not shifted.
+pub fn shift_mask(grid: &WindowGrid, device: &Device) -> Result<Option<Tensor>> {
+    let (m, shift, (hp, wp)) = (grid.window(), grid.shift(), grid.padded());
+    if shift == 0 {
+        return Ok(None);
+    }
+    let band = |at: usize, side: usize| usize::from(at + m >= side) + usize::from(at + shift >= side);
+    let region = |window: usize, token: usize| {
+        let (y, x) = (window / (wp / m) * m + token / m, window % (wp / m) * m + token % m);
+        3 * band(y, hp) + band(x, wp)
+    };
+    let n = m * m;
+    let mut mask = Vec::with_capacity(grid.windows() * n * n);
+    for window in 0..grid.windows() {
+        let regions: Vec<usize> = (0..n).map(|token| region(window, token)).collect();
+        for a in &regions {
+            mask.extend(regions.iter().map(|b| if a == b { 0f32 } else { -100.0 }));
+        }
+    }
+    Tensor::from_vec(mask, (grid.windows(), n, n), device).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::finite_difference::{check, close, normal};
+
+    #[test]
+    fn reverse_undoes_partition_for_odd_sizes_and_shifts() -> Result<()> {
+        for (size, m, shifted) in [((8, 8), 4, false), ((7, 10), 4, true), ((3, 3), 4, true), ((5, 13), 3, true)] {
+            let (grid, x) = (WindowGrid::new(size, m, shifted), normal(1, &[2, size.0 * size.1, 3])?);
+            close(&grid.reverse(&grid.partition(&x)?)?, &x, 0.0)?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn windows_are_row_major_and_rolled_up_and_left() -> Result<()> {
+        let x = Tensor::arange(0f64, 16., &Device::Cpu)?.reshape((1, 16, 1))?;
+        let first = |shifted| -> Result<Vec<f64>> {
+            WindowGrid::new((4, 4), 2, shifted).partition(&x)?.get(0)?.flatten_all()?.to_vec1()
+        };
+        assert_eq!(first(false)?, [0., 1., 4., 5.]);
+        assert_eq!(first(true)?, [5., 6., 9., 10.]);
+        Ok(())
+    }
+
+    #[test]
+    fn gradients_flow_through_both_ways() -> Result<()> {
+        let grid = WindowGrid::new((3, 5), 2, true);
+        check(&[&normal(1, &[1, 15, 2])?], |v| grid.partition(&v[0]))?;
+        check(&[&normal(1, &[6, 4, 2])?], |v| grid.reverse(&v[0]))
+    }
+
+    #[test]
+    fn position_index_of_a_two_by_two_window() {
+        assert_eq!(relative_position_index(2)[..4], [4, 3, 1, 0]);
+        assert_eq!(relative_position_index(2)[12..], [8, 7, 5, 4]);
+    }
+
+    #[test]
+    fn mask_parts_what_the_roll_brought_together() -> Result<()> {
+        let mask = shift_mask(&WindowGrid::new((4, 4), 2, true), &Device::Cpu)?.unwrap();
+        let mask = mask.to_vec3::<f32>()?;
+        assert!(mask[0].iter().flatten().all(|v| *v == 0.0));
+        assert_eq!(mask[3][0], [0., -100., -100., -100.]);
+        assert_eq!(mask[1][0], [0., -100., 0., -100.]);
+        assert!(shift_mask(&WindowGrid::new((2, 4), 2, true), &Device::Cpu)?.is_none());
+        Ok(())
+    }
+}
