@@ -9,4 +9,6 @@ mod task;
 pub use error::{Error, Result};
 pub use sample::{Batch, Sample};
 pub use task::{Task, TaskKind, TaskSet};
+pub mod layers;
 pub mod ops;
+pub mod params;

@@ -1,0 +1,103 @@
+//! Batch normalisation whose running statistics the ledger keeps apart from what trains.
+
+use super::Mode;
+use crate::ops::{self, BatchMoments};
+use crate::params::{Group, Weights};
+use candle_core::{Result, Tensor, Var};
+use candle_nn::init::{ONE, ZERO};
+
+/// `(x - mean) / sqrt(var + 1e-5) * weight + bias` over rows, with the batch's moments in training and running ones in evaluation.
+///
+/// Running statistics move by a tenth of the difference at each training step, the variance's unbiased, as PyTorch's do.
+/// candle-nn's BatchNorm keeps its statistics among the trained variables; this one does not.
+#[derive(Debug)]
+pub struct BatchNorm {
+    weight: Tensor,
+    bias: Tensor,
+    mean: Var,
+    variance: Var,
+}
+
+impl BatchNorm {
+    const EPS: f64 = 1e-5;
+    const MOMENTUM: f64 = 0.1;
+
+    /// Over `channels`, from `weights` at this place.
+    pub fn new(channels: usize, weights: &Weights) -> Result<Self> {
+        let vb = weights.adapter(Group::Heads);
+        Ok(Self {
+            weight: vb.get_with_hints(channels, "weight", ONE)?,
+            bias: vb.get_with_hints(channels, "bias", ZERO)?,
+            mean: weights.statistics(channels, "running_mean", 0.0)?,
+            variance: weights.statistics(channels, "running_var", 1.0)?,
+        })
+    }
+
+    /// `[n, C]` to `[n, C]`.
+    ///
+    /// # Errors
+    /// In training, a single row: one value has no variance.
+    pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let moments = match mode {
+            Mode::Eval => {
+                BatchMoments { mean: self.mean.as_tensor().clone(), variance: self.variance.as_tensor().clone() }
+            }
+            Mode::Train(_) => {
+                let moments = ops::batch_moments(x)?;
+                self.follow(&moments, x.dim(0)?)?;
+                moments
+            }
+        };
+        ops::batch_norm(x, &moments, &self.weight, &self.bias, Self::EPS)
+    }
+
+    fn follow(&self, batch: &BatchMoments, rows: usize) -> Result<()> {
+        if rows < 2 {
+            candle_core::bail!(
+                "BatchNorm: expected at least 2 values for each channel in training, got {rows} (use a larger batch or image)"
+            )
+        }
+        let unbiased = (batch.variance.detach() * (rows as f64 / (rows - 1) as f64))?;
+        let step = |running: &Var, to: &Tensor| -> Result<()> {
+            let moved = ((running.as_tensor() * (1.0 - Self::MOMENTUM))? + (to * Self::MOMENTUM)?)?;
+            running.set(&moved.detach())
+        };
+        step(&self.mean, &batch.mean.detach())?;
+        step(&self.variance, &unbiased)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layers::DropRng;
+    use crate::params::{Ledger, Release, random_source};
+    use candle_core::{DType, Device};
+
+    fn norm() -> Result<(BatchNorm, Ledger)> {
+        let ledger = Ledger::seeded(0, DType::F32, &Device::Cpu);
+        let weights = Weights::new(random_source(0, DType::F32, &Device::Cpu), ledger.clone(), Release::none());
+        Ok((BatchNorm::new(2, &weights.pp("norm"))?, ledger))
+    }
+
+    #[test]
+    fn training_follows_the_batch_as_pytorch_does() -> Result<()> {
+        let (norm, ledger) = norm()?;
+        let x = Tensor::new(&[[1f32, 10.], [3., 10.]], &Device::Cpu)?;
+        let y = norm.forward(&x, Mode::Train(&DropRng::seeded(0)))?.to_vec2::<f32>()?;
+        assert!((y[0][0] + 1.0).abs() < 1e-4 && (y[1][0] - 1.0).abs() < 1e-4 && y[0][1] == 0.0);
+        assert_eq!(norm.mean.to_vec1::<f32>()?, [0.2, 1.0]);
+        assert_eq!(norm.variance.to_vec1::<f32>()?, [1.1, 0.9], "unbiased variance 2 and 0, momentum 0.1");
+        assert_eq!(ledger.trained().len(), 2, "statistics do not train");
+        Ok(())
+    }
+
+    #[test]
+    fn one_value_per_channel_is_refused_in_training() -> Result<()> {
+        let (norm, _) = norm()?;
+        let x = Tensor::ones((1, 2), DType::F32, &Device::Cpu)?;
+        let message = norm.forward(&x, Mode::Train(&DropRng::seeded(0))).unwrap_err().to_string();
+        assert!(message.contains("at least 2 values") && message.contains("larger batch"), "{message}");
+        norm.forward(&x, Mode::Eval).map(drop)
+    }
+}

@@ -1,0 +1,17 @@
+//! Floor 1: the layers that a block is made of.
+
+mod batch_norm;
+mod drop;
+mod feature_map;
+mod layer_norm;
+mod low_rank;
+mod mlp;
+mod mode;
+
+pub use batch_norm::BatchNorm;
+pub use drop::{drop_path, dropout};
+pub use feature_map::FeatureMap;
+pub use layer_norm::LayerNorm;
+pub use low_rank::{LowRank, LowRankConfig, LowRankLinear};
+pub use mlp::{Mlp, MlpLowRank, MlpOutput};
+pub use mode::{DropRng, Mode};

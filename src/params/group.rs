@@ -1,0 +1,142 @@
+//! What a weight is for: the groups by which weights are counted, released and optimised.
+
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::str::FromStr;
+
+/// A kind of weight that a pretrained Swin brings along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pretrained {
+    /// Every LayerNorm's scale and shift, patch merging's and the patch embedding's too.
+    Norms,
+    /// The relative position bias tables.
+    PositionBias,
+    /// The patch embedding's projection.
+    PatchEmbedding,
+    /// Patch merging's reductions.
+    Reductions,
+    /// Weights and biases of qkv, proj, fc1 and fc2.
+    Linears,
+}
+
+/// The group a weight belongs to, given where the weight is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Group {
+    /// A and B of the low-rank linears.
+    LowRank,
+    /// The task filters: their convolutions and FilterNorms.
+    Filters,
+    /// The prompt table and the prompts' up-projections.
+    Prompts,
+    /// The norms after the task-prompt conditional operator.
+    PromptNorms,
+    /// One scalar a stage.
+    Gates,
+    /// Each task's projections of the stages.
+    Projections,
+    /// Each task's decoder.
+    Heads,
+    /// Running mean and variance of the decoders' BatchNorms: saved, never trained, not counted as parameters.
+    Statistics,
+    /// From the pretrained backbone.
+    #[serde(untagged)]
+    Pretrained(Pretrained),
+}
+
+impl Group {
+    /// The name in tables and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LowRank => "low_rank",
+            Self::Filters => "filters",
+            Self::Prompts => "prompts",
+            Self::PromptNorms => "prompt_norms",
+            Self::Gates => "gates",
+            Self::Projections => "projections",
+            Self::Heads => "heads",
+            Self::Statistics => "statistics",
+            Self::Pretrained(group) => group.name(),
+        }
+    }
+}
+
+impl Pretrained {
+    /// All of them, in the order of tables.
+    pub const ALL: [Self; 5] = [Self::Norms, Self::PositionBias, Self::PatchEmbedding, Self::Reductions, Self::Linears];
+
+    /// The name in tables and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Norms => "norms",
+            Self::PositionBias => "position_bias",
+            Self::PatchEmbedding => "patch_embedding",
+            Self::Reductions => "reductions",
+            Self::Linears => "linears",
+        }
+    }
+}
+
+impl FromStr for Pretrained {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|group| group.name() == name).ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            Error::config("release", format!("one of {names}"), name, "these are what a pretrained Swin brings along")
+        })
+    }
+}
+
+/// Which pretrained groups are released to train; what the adapters and heads add always trains.
+///
+/// ```
+/// use tadformer::params::{Pretrained, Release};
+/// let release = Release::tadformer().without(Pretrained::PatchEmbedding);
+/// assert!(release.contains(Pretrained::Norms) && !release.contains(Pretrained::Linears));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Release(BTreeSet<Pretrained>);
+
+impl Release {
+    /// The backbone stays as it is.
+    pub fn none() -> Self {
+        Self(BTreeSet::new())
+    }
+
+    /// The paper's choice: norms, position biases and the patch embedding.
+    pub fn tadformer() -> Self {
+        Self::none().with(Pretrained::Norms).with(Pretrained::PositionBias).with(Pretrained::PatchEmbedding)
+    }
+
+    /// The whole backbone, as in full fine-tuning.
+    pub fn everything() -> Self {
+        Self(Pretrained::ALL.into_iter().collect())
+    }
+
+    /// Releases one more group.
+    pub fn with(mut self, group: Pretrained) -> Self {
+        self.0.insert(group);
+        self
+    }
+
+    /// Keeps one group frozen.
+    pub fn without(mut self, group: Pretrained) -> Self {
+        self.0.remove(&group);
+        self
+    }
+
+    /// Whether a group is released.
+    pub fn contains(&self, group: Pretrained) -> bool {
+        self.0.contains(&group)
+    }
+}
+
+impl Default for Release {
+    fn default() -> Self {
+        Self::tadformer()
+    }
+}

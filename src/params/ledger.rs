@@ -1,0 +1,171 @@
+//! The ledger: every weight of a model in the order it was made, with its group and whether it trains.
+
+use super::{Group, initial};
+use candle_core::{DType, Device, Result, Shape, Tensor, Var};
+use candle_nn::var_builder::SimpleBackend;
+use candle_nn::{Init, VarBuilder};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What becomes of a weight.
+#[derive(Clone, Debug)]
+pub enum Role {
+    /// An optimizer moves it.
+    Trained(Var),
+    /// Nothing moves it.
+    Frozen(Tensor),
+    /// Running statistics: training moves it, no optimizer does.
+    Statistics(Var),
+}
+
+/// One weight of a model.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The full name, as in an adapter file.
+    pub name: String,
+    /// What it is for.
+    pub group: Group,
+    /// What becomes of it.
+    pub role: Role,
+}
+
+impl Entry {
+    /// The value.
+    pub fn tensor(&self) -> &Tensor {
+        match &self.role {
+            Role::Trained(var) | Role::Statistics(var) => var.as_tensor(),
+            Role::Frozen(tensor) => tensor,
+        }
+    }
+
+    /// The variable, where an optimizer moves it.
+    pub fn trained(&self) -> Option<&Var> {
+        if let Role::Trained(var) = &self.role { Some(var) } else { None }
+    }
+}
+
+/// An ordered record of every weight asked for; the optimizer's groups, the parameter table and the adapter file all read it.
+///
+/// A clone is another handle on the same ledger.
+///
+/// ```
+/// use candle_core::{DType, Device};
+/// use tadformer::params::{Group, Ledger};
+/// let ledger = Ledger::seeded(7, DType::F32, &Device::Cpu);
+/// let vb = ledger.builder(Group::Filters);
+/// let weight = vb.pp("filter").get((9, 2), "weight")?;
+/// assert_eq!(ledger.entries()[0].name, "filter.weight");
+/// assert!(weight.is_variable());
+/// # Ok::<(), tadformer::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    entries: Arc<Mutex<Vec<Entry>>>,
+    values: Values,
+    dtype: DType,
+    device: Device,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Values {
+    Drawn { seed: u64 },
+    None,
+}
+
+impl Ledger {
+    /// An empty ledger whose weights start from values drawn with this seed.
+    pub fn seeded(seed: u64, dtype: DType, device: &Device) -> Self {
+        Self { entries: Arc::default(), values: Values::Drawn { seed }, dtype, device: device.clone() }
+    }
+
+    /// An empty ledger that counts: its frozen weights have shapes and no memory, its trained ones are zero.
+    pub fn counting() -> Self {
+        Self { entries: Arc::default(), values: Values::None, dtype: DType::F32, device: Device::Cpu }
+    }
+
+    /// A builder of trained weights of one group, to hand to a module.
+    pub fn builder(&self, group: Group) -> VarBuilder<'static> {
+        let side = TrainedSide { ledger: self.clone(), group };
+        VarBuilder::from_backend(Box::new(side), self.dtype, self.device.clone())
+    }
+
+    /// All weights in the order they were made.
+    pub fn entries(&self) -> Vec<Entry> {
+        self.lock().clone()
+    }
+
+    /// The weights an optimizer moves, in order.
+    pub fn trained(&self) -> Vec<Entry> {
+        self.lock().iter().filter(|entry| entry.trained().is_some()).cloned().collect()
+    }
+
+    /// The float type of trained weights.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Where the weights live.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Records a weight that starts from `value` and trains; gives what the module computes with.
+    pub(super) fn train_from(&self, name: String, group: Group, value: &Tensor) -> Result<Tensor> {
+        self.record(name, group, Role::Trained(Var::from_tensor(&value.to_dtype(self.dtype)?)?))
+    }
+
+    /// Records a weight that stays as it is.
+    pub(super) fn freeze(&self, name: String, group: Group, value: Tensor) -> Result<Tensor> {
+        self.record(name, group, Role::Frozen(value))
+    }
+
+    /// Records running statistics and gives the variable that training updates.
+    pub(super) fn statistics(&self, name: String, shape: Shape, value: f64) -> Result<Var> {
+        let var = Var::from_tensor(&(Tensor::zeros(shape, self.dtype, &self.device)? + value)?)?;
+        self.record(name, Group::Statistics, Role::Statistics(var.clone()))?;
+        Ok(var)
+    }
+
+    fn draw(&self, name: &str, group: Group, shape: Shape, init: Init) -> Result<Tensor> {
+        let values = match self.values {
+            Values::Drawn { seed } => initial::draw(seed, name, Some(group), &shape, init)?,
+            Values::None => return Tensor::zeros((), self.dtype, &self.device)?.broadcast_as(shape),
+        };
+        initial::tensor(values, &shape, self.dtype, &self.device)
+    }
+
+    fn record(&self, name: String, group: Group, role: Role) -> Result<Tensor> {
+        let mut entries = self.lock();
+        if entries.iter().any(|entry| entry.name == name) {
+            candle_core::bail!("weight `{name}` is made twice")
+        }
+        let entry = Entry { name, group, role };
+        let tensor = entry.tensor().clone();
+        entries.push(entry);
+        Ok(tensor)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The trained side as candle's modules see it: a builder whose every request is recorded under one group.
+struct TrainedSide {
+    ledger: Ledger,
+    group: Group,
+}
+
+impl SimpleBackend for TrainedSide {
+    fn get(&self, shape: Shape, name: &str, init: Init, _: DType, _: &Device) -> Result<Tensor> {
+        let value = self.ledger.draw(name, self.group, shape, init)?;
+        self.ledger.train_from(name.to_owned(), self.group, &value)
+    }
+
+    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> Result<Tensor> {
+        candle_core::bail!("{name}: a new weight needs a shape")
+    }
+
+    fn contains_tensor(&self, _: &str) -> bool {
+        true
+    }
+}

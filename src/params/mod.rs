@@ -1,0 +1,15 @@
+//! Floor 1: who owns each weight, what trains, and what a load found.
+
+mod group;
+mod initial;
+mod ledger;
+mod source;
+mod table;
+mod weights;
+
+pub use group::{Group, Pretrained, Release};
+pub(crate) use initial::uniform_by_fan_in;
+pub use ledger::{Entry, Ledger, Role};
+pub use source::{random_source, shape_source};
+pub use table::{GroupCount, ParameterTable};
+pub use weights::Weights;

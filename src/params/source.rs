@@ -1,0 +1,50 @@
+//! Where frozen weights come from when there is no checkpoint: drawn at random, or shapes without values.
+
+use super::initial;
+use candle_core::{DType, Device, Result, Shape, Tensor};
+use candle_nn::var_builder::SimpleBackend;
+use candle_nn::{Init, VarBuilder};
+
+/// A source that draws every weight from its initial distribution, the same for the same seed.
+pub fn random_source(seed: u64, dtype: DType, device: &Device) -> VarBuilder<'static> {
+    VarBuilder::from_backend(Box::new(Random { seed }), dtype, device.clone())
+}
+
+/// A source whose tensors have shapes and no memory, to count a model's parameters without making them.
+pub fn shape_source(dtype: DType) -> VarBuilder<'static> {
+    VarBuilder::from_backend(Box::new(Shapes), dtype, Device::Cpu)
+}
+
+struct Random {
+    seed: u64,
+}
+
+impl SimpleBackend for Random {
+    fn get(&self, shape: Shape, name: &str, init: Init, dtype: DType, device: &Device) -> Result<Tensor> {
+        initial::tensor(initial::draw(self.seed, name, None, &shape, init)?, &shape, dtype, device)
+    }
+
+    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> Result<Tensor> {
+        candle_core::bail!("{name}: a random weight needs a shape")
+    }
+
+    fn contains_tensor(&self, _: &str) -> bool {
+        false
+    }
+}
+
+struct Shapes;
+
+impl SimpleBackend for Shapes {
+    fn get(&self, shape: Shape, _: &str, _: Init, dtype: DType, device: &Device) -> Result<Tensor> {
+        Tensor::zeros((), dtype, device)?.broadcast_as(shape)
+    }
+
+    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> Result<Tensor> {
+        candle_core::bail!("{name}: a weight without values needs a shape")
+    }
+
+    fn contains_tensor(&self, _: &str) -> bool {
+        false
+    }
+}

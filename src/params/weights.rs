@@ -1,0 +1,135 @@
+//! The two sides a module's weights come from, walking the same prefixes.
+
+use super::{Group, Ledger, Pretrained, Release};
+use crate::ops;
+use candle_core::{DType, Device, Result, Shape, Tensor, Var};
+use candle_nn::{Init, VarBuilder};
+
+/// Frozen weights on one side, trained ones on the other: what a module with both is built from.
+///
+/// A pretrained weight whose group is released is asked of the trained side, which starts it from the frozen side's value.
+#[derive(Clone)]
+pub struct Weights {
+    source: VarBuilder<'static>,
+    ledger: Ledger,
+    release: Release,
+}
+
+impl Weights {
+    /// Pretrained weights from `source`, trained ones recorded in `ledger`.
+    pub fn new(source: VarBuilder<'static>, ledger: Ledger, release: Release) -> Self {
+        Self { source, ledger, release }
+    }
+
+    /// The same two sides one name further down.
+    pub fn pp(&self, name: impl ToString) -> Self {
+        Self { source: self.source.pp(name), ledger: self.ledger.clone(), release: self.release.clone() }
+    }
+
+    /// A weight of the pretrained backbone: frozen, or trained from its pretrained value where its group is released.
+    pub fn pretrained(&self, group: Pretrained, shape: impl Into<Shape>, name: &str, init: Init) -> Result<Tensor> {
+        let value = self.source.get_with_hints(shape, name, init)?;
+        self.settle(group, name, value)
+    }
+
+    /// A relative position bias table `[(2M-1)², nH]`, resized (bicubic) where the source holds that of another window.
+    pub fn position_bias(&self, window: usize, heads: usize) -> Result<Tensor> {
+        const NAME: &str = "relative_position_bias_table";
+        let (group, side) = (Pretrained::PositionBias, 2 * window - 1);
+        if self.source.contains_tensor(NAME) {
+            let table = self.source.get_unchecked(NAME)?;
+            let from = table.dim(0)?.isqrt();
+            if table.dims() == [from * from, heads] && from != side {
+                tracing::debug!(prefix = self.source.prefix(), from, to = side, "resizing a position bias table");
+                return self.settle(group, NAME, resize_table(&table, from, side)?);
+            }
+        }
+        self.pretrained(group, (side * side, heads), NAME, Init::Randn { mean: 0.0, stdev: 0.02 })
+    }
+
+    /// A builder of new weights of one group, at this place's prefix.
+    pub fn adapter(&self, group: Group) -> VarBuilder<'static> {
+        let builder = self.ledger.builder(group);
+        if self.source.prefix().is_empty() { builder } else { builder.set_prefix(self.source.prefix()) }
+    }
+
+    /// Running statistics that start at `value` everywhere.
+    pub fn statistics(&self, shape: impl Into<Shape>, name: &str, value: f64) -> Result<Var> {
+        self.ledger.statistics(self.full_name(name), shape.into(), value)
+    }
+
+    /// The device of all weights.
+    pub fn device(&self) -> &Device {
+        self.ledger.device()
+    }
+
+    /// The float type that new and released weights train in.
+    pub fn dtype(&self) -> DType {
+        self.ledger.dtype()
+    }
+
+    fn settle(&self, group: Pretrained, name: &str, value: Tensor) -> Result<Tensor> {
+        let (name, released) = (self.full_name(name), self.release.contains(group));
+        let group = Group::Pretrained(group);
+        if released { self.ledger.train_from(name, group, &value) } else { self.ledger.freeze(name, group, value) }
+    }
+
+    fn full_name(&self, name: &str) -> String {
+        let prefix = self.source.prefix();
+        if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") }
+    }
+}
+
+fn resize_table(table: &Tensor, from: usize, to: usize) -> Result<Tensor> {
+    let heads = table.dim(1)?;
+    let maps = table.to_dtype(DType::F32)?.t()?.reshape((heads, from, from))?;
+    ops::bicubic_square(&maps, to)?.reshape((heads, to * to))?.t()?.contiguous()?.to_dtype(table.dtype())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::params::random_source;
+    use std::collections::HashMap;
+
+    fn weights(release: Release) -> (Weights, Ledger) {
+        let ledger = Ledger::seeded(1, DType::F32, &Device::Cpu);
+        (Weights::new(random_source(1, DType::F32, &Device::Cpu), ledger.clone(), release), ledger)
+    }
+
+    #[test]
+    fn a_released_weight_trains_from_the_frozen_sides_value() -> Result<()> {
+        let init = Init::Randn { mean: 0.0, stdev: 1.0 };
+        let get = |release: Release| -> Result<(Tensor, Ledger)> {
+            let (weights, ledger) = weights(release);
+            Ok((weights.pp("a").pretrained(Pretrained::Norms, 5, "w", init)?, ledger))
+        };
+        let (frozen, ledger) = get(Release::none())?;
+        assert!(!frozen.track_op() && ledger.trained().is_empty());
+        let (released, ledger) = get(Release::tadformer())?;
+        assert!(released.is_variable());
+        assert_eq!(ledger.trained()[0].name, "a.w");
+        assert_eq!(frozen.to_vec1::<f32>()?, released.to_vec1::<f32>()?);
+        Ok(())
+    }
+
+    #[test]
+    fn a_weight_made_twice_is_refused() -> Result<()> {
+        let (weights, _) = weights(Release::none());
+        weights.adapter(Group::Heads).get(3, "w")?;
+        assert!(weights.adapter(Group::Heads).get(3, "w").unwrap_err().to_string().contains("`w` is made twice"));
+        Ok(())
+    }
+
+    #[test]
+    fn a_table_of_another_window_is_resized() -> Result<()> {
+        let table = Tensor::ones((9, 2), DType::F32, &Device::Cpu)?;
+        let tensors = HashMap::from([("relative_position_bias_table".to_owned(), table)]);
+        let source = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
+        let weights = Weights::new(source, Ledger::seeded(0, DType::F32, &Device::Cpu), Release::none());
+        let table = weights.position_bias(4, 2)?;
+        assert_eq!(table.dims(), [49, 2]);
+        assert!(table.flatten_all()?.to_vec1::<f32>()?.iter().all(|v| (v - 1.0).abs() < 1e-6));
+        Ok(())
+    }
+}
