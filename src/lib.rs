@@ -12,3 +12,4 @@ pub use task::{Task, TaskKind, TaskSet};
 pub mod layers;
 pub mod ops;
 pub mod params;
+pub mod swin;

@@ -1,0 +1,63 @@
+//! The plain backbone: Swin without prompts, adapters or tasks.
+
+use super::{BlockLowRank, PatchEmbed, StagePlan, SwinConfig, SwinStage, Tokens};
+use crate::layers::{FeatureMap, Mode};
+use crate::params::Weights;
+use candle_core::{Result, Tensor};
+
+/// A plain Swin, from images to one map a stage.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use tadformer::params::{Ledger, Release, Weights, random_source};
+/// use tadformer::swin::{Swin, SwinConfig};
+/// let config = SwinConfig { embed_dim: 8, num_heads: vec![1, 2, 4, 4], ..SwinConfig::tiny() };
+/// let ledger = Ledger::seeded(0, DType::F32, &Device::Cpu);
+/// let weights = Weights::new(random_source(0, DType::F32, &Device::Cpu), ledger, Release::none());
+/// let swin = Swin::new(&config, &weights)?;
+/// let stages = swin.forward(&Tensor::zeros((1, 3, 50, 70), DType::F32, &Device::Cpu)?)?;
+/// assert_eq!(stages[0].before_merging.tokens.dims(), [1, 13 * 18, 8]);
+/// assert_eq!(stages[0].merged.tokens.dims(), [1, 7 * 9, 16]);
+/// # Ok::<(), tadformer::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Swin {
+    patch_embed: PatchEmbed,
+    stages: Vec<SwinStage>,
+}
+
+/// A stage's features.
+#[derive(Clone, Debug)]
+pub struct SwinFeatures {
+    /// As timm and detectors take them.
+    pub before_merging: FeatureMap,
+    /// As transformers and TADFormer take them; equal to the former for the last stage.
+    pub merged: FeatureMap,
+}
+
+impl Swin {
+    /// From `weights` under timm's names.
+    pub fn new(config: &SwinConfig, weights: &Weights) -> Result<Self> {
+        let stage = |i| {
+            let plan = StagePlan::new(config, i, BlockLowRank::default());
+            SwinStage::new(&plan, plan.depth(), weights)
+        };
+        let stages = (0..config.stages()).map(stage).collect::<Result<_>>()?;
+        Ok(Self { patch_embed: PatchEmbed::new(config, &weights.pp("patch_embed"))?, stages })
+    }
+
+    /// Features of every stage for images `[B, 3, H, W]` of any size.
+    pub fn forward(&self, images: &Tensor) -> Result<Vec<SwinFeatures>> {
+        let FeatureMap { tokens, size } = self.patch_embed.forward(images)?;
+        let mut x = Tokens { patches: tokens, prompts: None, size };
+        let mut features = Vec::with_capacity(self.stages.len());
+        for stage in &self.stages {
+            x = stage.forward(x, Mode::Eval)?;
+            let before_merging = FeatureMap { tokens: x.patches.clone(), size: x.size };
+            (x.patches, x.size) = stage.merge(&x.patches, x.size)?;
+            features
+                .push(SwinFeatures { before_merging, merged: FeatureMap { tokens: x.patches.clone(), size: x.size } });
+        }
+        Ok(features)
+    }
+}

@@ -1,0 +1,264 @@
+//! The sizes of a Swin, its presets, and what they imply for each stage.
+
+use crate::layers::LowRankConfig;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// The sizes of a Swin Transformer.
+///
+/// `image_size` fixes each stage's window, `min(window, map side)`, and so the sizes of the bias tables; the images
+/// themselves may have any size.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SwinConfig {
+    /// Side of the images the model is made for, in pixels.
+    pub image_size: usize,
+    /// Side of a patch, in pixels.
+    pub patch_size: usize,
+    /// Channels of the first stage; each further stage doubles them.
+    pub embed_dim: usize,
+    /// Blocks of each stage.
+    pub depths: Vec<usize>,
+    /// Attention heads of each stage.
+    pub num_heads: Vec<usize>,
+    /// Side of a window, in tokens.
+    pub window: usize,
+    /// Hidden channels of an MLP over its channels.
+    pub mlp_ratio: f64,
+    /// Drop-path of the last block; the others rise to it linearly from 0.
+    pub drop_path: f64,
+}
+
+impl Default for SwinConfig {
+    fn default() -> Self {
+        Preset::Tiny.config()
+    }
+}
+
+/// The published sizes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preset {
+    /// 28 million parameters.
+    Tiny,
+    /// 50 million.
+    Small,
+    /// 88 million.
+    Base,
+    /// 197 million.
+    Large,
+}
+
+impl Preset {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Tiny, Self::Small, Self::Base, Self::Large];
+
+    /// As written on a command line: `swin-tiny`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tiny => "swin-tiny",
+            Self::Small => "swin-small",
+            Self::Base => "swin-base",
+            Self::Large => "swin-large",
+        }
+    }
+
+    /// Window 7, patches of 4, images of 448.
+    pub fn config(self) -> SwinConfig {
+        let (embed_dim, third, heads) = match self {
+            Self::Tiny => (96, 6, 3),
+            Self::Small => (96, 18, 3),
+            Self::Base => (128, 18, 4),
+            Self::Large => (192, 18, 6),
+        };
+        SwinConfig {
+            image_size: 448,
+            patch_size: 4,
+            embed_dim,
+            depths: vec![2, 2, third, 2],
+            num_heads: (0..4).map(|stage| heads << stage).collect(),
+            window: 7,
+            mlp_ratio: 4.0,
+            drop_path: 0.2,
+        }
+    }
+}
+
+/// `swin-tiny`, or with another window `swin-base-window12`.
+impl FromStr for SwinConfig {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (name, window) = text.split_once("-window").map_or((text, None), |(name, window)| (name, Some(window)));
+        let unknown = || {
+            let names = Preset::ALL.map(Preset::name).join(", ");
+            Error::config("backbone", format!("one of {names}"), text, "append -window12 for windows of 12")
+        };
+        let mut config = Preset::ALL.into_iter().find(|p| p.name() == name).ok_or_else(unknown)?.config();
+        if let Some(window) = window {
+            config.window = window.parse().map_err(|_| unknown())?;
+        }
+        Ok(config)
+    }
+}
+
+impl SwinConfig {
+    /// Swin-T: 96 channels, depths 2, 2, 6, 2.
+    pub fn tiny() -> Self {
+        Preset::Tiny.config()
+    }
+
+    /// Swin-S: 96 channels, depths 2, 2, 18, 2.
+    pub fn small() -> Self {
+        Preset::Small.config()
+    }
+
+    /// Swin-B: 128 channels, depths 2, 2, 18, 2.
+    pub fn base() -> Self {
+        Preset::Base.config()
+    }
+
+    /// Swin-L: 192 channels, depths 2, 2, 18, 2.
+    pub fn large() -> Self {
+        Preset::Large.config()
+    }
+
+    /// How many stages there are.
+    pub fn stages(&self) -> usize {
+        self.depths.len()
+    }
+
+    /// Channels inside stage `i`.
+    pub fn channels(&self, i: usize) -> usize {
+        self.embed_dim << i
+    }
+
+    /// Channels that leave stage `i`, after its patch merging: the widths a decoder reads.
+    pub fn widths(&self) -> Vec<usize> {
+        (0..self.stages()).map(|i| self.channels((i + 1).min(self.stages() - 1))).collect()
+    }
+
+    /// Window of stage `i`: no larger than its map at the configured image size.
+    pub fn stage_window(&self, i: usize) -> usize {
+        self.window.min(self.image_size / self.patch_size >> i)
+    }
+
+    /// Drop-path of block `j` of stage `i`, rising linearly over all blocks.
+    pub fn block_drop_path(&self, i: usize, j: usize) -> f64 {
+        let (before, all) = (self.depths[..i].iter().sum::<usize>() + j, self.depths.iter().sum::<usize>());
+        if all < 2 { 0.0 } else { self.drop_path * before as f64 / (all - 1) as f64 }
+    }
+
+    /// Checks every field once; nothing after it checks again.
+    ///
+    /// # Errors
+    /// The first field that cannot work, with what was expected.
+    pub fn check(&self) -> Result<()> {
+        let at_least_1 = |field: &str, value: usize| match value {
+            0 => Err(Error::config(field, "at least 1", 0, "see the presets for usual values")),
+            _ => Ok(()),
+        };
+        at_least_1("patch_size", self.patch_size)?;
+        at_least_1("embed_dim", self.embed_dim)?;
+        at_least_1("window", self.window)?;
+        at_least_1("depths", self.stages())?;
+        self.depths.iter().try_for_each(|depth| at_least_1("depths", *depth))?;
+        if self.num_heads.len() != self.stages() {
+            let expected = format!("one number for each of {} stages", self.stages());
+            return Err(Error::config("num_heads", expected, self.num_heads.len(), "as many as `depths`"));
+        }
+        for (i, heads) in self.num_heads.iter().enumerate() {
+            if *heads == 0 || !self.channels(i).is_multiple_of(*heads) {
+                let expected = format!("a divisor of stage {i}'s {} channels", self.channels(i));
+                return Err(Error::config("num_heads", expected, heads, "Swin uses 32 channels a head"));
+            }
+        }
+        let smallest = self.patch_size << (self.stages() - 1);
+        if self.image_size < smallest {
+            let cure = "use larger images, fewer stages or smaller patches";
+            return Err(Error::config("image_size", format!("at least {smallest}"), self.image_size, cure));
+        }
+        if !(self.mlp_ratio.is_finite() && self.mlp_ratio * self.embed_dim as f64 >= 1.0) {
+            return Err(Error::config("mlp_ratio", "a positive number", self.mlp_ratio, "Swin uses 4"));
+        }
+        if !(0.0..1.0).contains(&self.drop_path) {
+            return Err(Error::config(
+                "drop_path",
+                "from 0 up to, not including, 1",
+                self.drop_path,
+                "Swin-T uses 0.2",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for SwinConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = Preset::ALL.into_iter().find(|preset| {
+            let p = preset.config();
+            (p.embed_dim, &p.depths, &p.num_heads) == (self.embed_dim, &self.depths, &self.num_heads)
+        });
+        match known {
+            Some(preset) => write!(f, "{}-window{}", preset.name(), self.window),
+            None => write!(f, "swin {} {:?} window {}", self.embed_dim, self.depths, self.window),
+        }
+    }
+}
+
+/// Which linears of a block carry a low-rank path, and how large.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BlockLowRank {
+    /// Queries, keys and values.
+    pub qkv: Option<LowRankConfig>,
+    /// Attention's output.
+    pub proj: Option<LowRankConfig>,
+    /// The MLP's first layer.
+    pub fc1: Option<LowRankConfig>,
+    /// The MLP's second layer.
+    pub fc2: Option<LowRankConfig>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_parse_and_print() {
+        for text in ["swin-tiny-window7", "swin-small-window7", "swin-base-window12", "swin-large-window12"] {
+            assert_eq!(text.parse::<SwinConfig>().unwrap().to_string(), text);
+        }
+        assert_eq!("swin-tiny".parse::<SwinConfig>().unwrap(), SwinConfig::tiny());
+        assert!("swin-huge".parse::<SwinConfig>().unwrap_err().to_string().contains("swin-tiny, swin-small"));
+    }
+
+    #[test]
+    fn stages_follow_from_the_sizes() {
+        let config = SwinConfig { image_size: 128, ..SwinConfig::tiny() };
+        assert_eq!(config.widths(), [192, 384, 768, 768]);
+        assert_eq!((0..4).map(|i| config.stage_window(i)).collect::<Vec<_>>(), [7, 7, 7, 4]);
+        assert_eq!(config.block_drop_path(0, 0), 0.0);
+        assert!((config.block_drop_path(3, 1) - 0.2).abs() < 1e-12);
+    }
+
+    #[test]
+    fn each_bad_field_is_named() {
+        let bad = |field: &str, change: fn(&mut SwinConfig)| {
+            let mut config = SwinConfig::tiny();
+            change(&mut config);
+            let message = config.check().unwrap_err().to_string();
+            assert!(message.starts_with(&format!("`{field}`")), "{message}");
+        };
+        bad("patch_size", |c| c.patch_size = 0);
+        bad("embed_dim", |c| c.embed_dim = 0);
+        bad("window", |c| c.window = 0);
+        bad("depths", |c| c.depths.clear());
+        bad("depths", |c| c.depths[1] = 0);
+        bad("num_heads", |c| c.num_heads.truncate(2));
+        bad("num_heads", |c| c.num_heads[0] = 5);
+        bad("image_size", |c| c.image_size = 31);
+        bad("mlp_ratio", |c| c.mlp_ratio = f64::NAN);
+        bad("drop_path", |c| c.drop_path = 1.0);
+    }
+}

@@ -1,0 +1,27 @@
+//! Floor 2: the frozen backbone, Swin Transformer (arXiv 2103.14030); it knows prompts as extra tokens, and no tasks.
+
+mod attention;
+mod backbone;
+mod block;
+mod config;
+mod merging;
+mod patch_embed;
+mod stage;
+
+pub use attention::{Attended, WindowAttention};
+pub use backbone::{Swin, SwinFeatures};
+pub use block::{BlockConfig, BlockParts, PromptUpdate, SwinBlock, Tokens};
+pub use config::{BlockLowRank, Preset, SwinConfig};
+pub use merging::PatchMerging;
+pub use patch_embed::PatchEmbed;
+pub use stage::{StagePlan, SwinStage};
+
+use crate::layers::LayerNorm;
+use crate::params::{Pretrained, Weights};
+use candle_nn::init::{ONE, ZERO};
+
+/// A pretrained norm over `channels`, from `weights` at this place.
+fn layer_norm(channels: usize, weights: &Weights) -> candle_core::Result<LayerNorm> {
+    let weight = weights.pretrained(Pretrained::Norms, channels, "weight", ONE)?;
+    Ok(LayerNorm::new(weight, weights.pretrained(Pretrained::Norms, channels, "bias", ZERO)?))
+}

@@ -1,0 +1,39 @@
+//! From pixels to tokens.
+
+use crate::layers::{FeatureMap, LayerNorm};
+use crate::ops;
+use crate::params::{Pretrained, Weights};
+use crate::swin::SwinConfig;
+use candle_core::{Result, Tensor};
+use candle_nn::{Init, init::ZERO};
+
+/// A convolution of patches that do not overlap, then a layer norm: `[B, 3, H, W]` to `[B, h*w, C]`.
+#[derive(Clone, Debug)]
+pub struct PatchEmbed {
+    weight: Tensor,
+    bias: Tensor,
+    norm: LayerNorm,
+    patch: usize,
+}
+
+impl PatchEmbed {
+    /// From `weights` at `patch_embed`.
+    pub fn new(config: &SwinConfig, weights: &Weights) -> Result<Self> {
+        let (c, p) = (config.embed_dim, config.patch_size);
+        let (proj, group) = (weights.pp("proj"), Pretrained::PatchEmbedding);
+        let init = Init::Randn { mean: 0.0, stdev: ((3 * p * p) as f64).powf(-0.5) };
+        Ok(Self {
+            weight: proj.pretrained(group, (c, 3, p, p), "weight", init)?,
+            bias: proj.pretrained(group, c, "bias", ZERO)?,
+            norm: super::layer_norm(c, &weights.pp("norm"))?,
+            patch: p,
+        })
+    }
+
+    /// Pads the image with zeros on the right and bottom to whole patches.
+    pub fn forward(&self, images: &Tensor) -> Result<FeatureMap> {
+        let (patches, size) = ops::split_patches(images, self.patch)?;
+        let tokens = ops::linear(&patches, &self.weight.flatten_from(1)?, Some(&self.bias))?;
+        Ok(FeatureMap { tokens: self.norm.forward(&tokens)?, size })
+    }
+}
