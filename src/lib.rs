@@ -9,7 +9,11 @@ mod task;
 pub use error::{Error, Result};
 pub use sample::{Batch, Sample};
 pub use task::{Task, TaskKind, TaskSet};
+pub mod heads;
 pub mod layers;
 pub mod ops;
 pub mod params;
 pub mod swin;
+pub mod tad;
+
+pub use tad::{DynamicTaskFilter, TADBlock, TaskPrompt};

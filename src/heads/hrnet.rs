@@ -1,0 +1,109 @@
+//! The HRNet head: project each stage, bring all to the finest size, concatenate, mix.
+
+use super::Head;
+use crate::layers::{BatchNorm, FeatureMap, Mode};
+use crate::ops;
+use crate::params::{Group, Weights, uniform_by_fan_in};
+use crate::{Error, Result};
+use candle_core::{Result as CandleResult, Tensor};
+use serde::{Deserialize, Serialize};
+
+/// The sizes of an HRNet head.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HrNetConfig {
+    /// Channels to which each stage is projected.
+    pub channels: Vec<usize>,
+}
+
+impl Default for HrNetConfig {
+    fn default() -> Self {
+        Self { channels: vec![18, 36, 72, 144] }
+    }
+}
+
+impl HrNetConfig {
+    /// Checks the sizes for an encoder of `stages` stages.
+    ///
+    /// # Errors
+    /// A number of channels that is missing or 0.
+    pub fn check(&self, stages: usize) -> Result<()> {
+        if self.channels.len() == stages && !self.channels.contains(&0) {
+            return Ok(());
+        }
+        let expected = format!("a number above 0 for each of {stages} stages");
+        Err(Error::config("head.channels", expected, format!("{:?}", self.channels), "the paper uses 18, 36, 72, 144"))
+    }
+}
+
+/// `output(relu(norm(hidden(concat of resized projections))))`, every step a 1x1 convolution, on channels-last rows.
+///
+/// # Shapes
+/// Maps `[B, N_i, C_i]`, finest first, to `[B, n, h, w]` of the finest; projections have no bias, the hidden layer is
+/// four times as wide as their sum.
+///
+/// Source: HRNetV2's segmentation head, as MTLoRA and TADFormer use it.
+#[derive(Debug)]
+pub struct HrNetHead {
+    projections: Vec<Tensor>,
+    hidden: Conv1x1,
+    norm: BatchNorm,
+    output: Conv1x1,
+}
+
+/// A 1x1 convolution with a bias, on rows of channels.
+#[derive(Debug)]
+struct Conv1x1 {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Conv1x1 {
+    fn new(n_in: usize, n_out: usize, weights: &Weights) -> CandleResult<Self> {
+        let (vb, init) = (weights.adapter(Group::Heads), uniform_by_fan_in(n_in));
+        let weight = vb.get_with_hints((n_out, n_in), "weight", init)?;
+        Ok(Self { weight, bias: vb.get_with_hints(n_out, "bias", init)? })
+    }
+
+    fn forward(&self, rows: &Tensor) -> CandleResult<Tensor> {
+        ops::linear(rows, &self.weight, Some(&self.bias))
+    }
+}
+
+impl HrNetHead {
+    /// For stages of these `widths` and a task of `outputs` channels, from `weights` at `heads.TASK`.
+    pub fn new(config: &HrNetConfig, widths: &[usize], outputs: usize, weights: &Weights) -> CandleResult<Self> {
+        let vb = weights.adapter(Group::Projections).pp("projections");
+        let project = |(i, (width, channels)): (usize, (&usize, &usize))| {
+            vb.pp(i).get_with_hints((*channels, *width), "weight", uniform_by_fan_in(*width))
+        };
+        let projections = widths.iter().zip(&config.channels).enumerate().map(project).collect::<CandleResult<_>>()?;
+        let sum: usize = config.channels.iter().sum();
+        Ok(Self {
+            projections,
+            hidden: Conv1x1::new(sum, 4 * sum, &weights.pp("hidden"))?,
+            norm: BatchNorm::new(4 * sum, &weights.pp("norm"))?,
+            output: Conv1x1::new(4 * sum, outputs, &weights.pp("output"))?,
+        })
+    }
+
+    /// All stages projected and at the finest's size: rows `[B*h*w, sum of channels]`.
+    fn gather(&self, stages: &[FeatureMap], size: (usize, usize)) -> CandleResult<Tensor> {
+        let project = |(stage, weight): (&FeatureMap, &Tensor)| {
+            let tokens = ops::linear(&stage.tokens, weight, None)?;
+            ops::bilinear(&FeatureMap { tokens, size: stage.size }.to_nchw()?, size)
+        };
+        let maps: Vec<Tensor> = stages.iter().zip(&self.projections).map(project).collect::<CandleResult<_>>()?;
+        FeatureMap::from_nchw(&Tensor::cat(&maps, 1)?)?.tokens.contiguous()?.flatten_to(1)
+    }
+}
+
+impl Head for HrNetHead {
+    fn forward(&self, stages: &[FeatureMap], mode: Mode) -> CandleResult<Tensor> {
+        let Some(finest) = stages.first() else { candle_core::bail!("HRNet head: expected one map a stage, got none") };
+        let (batch, size) = (finest.tokens.dim(0)?, finest.size);
+        let rows = self.norm.forward(&self.hidden.forward(&self.gather(stages, size)?)?, mode)?.relu()?;
+        let rows = self.output.forward(&rows)?;
+        FeatureMap { tokens: rows.reshape((batch, size.0 * size.1, ()))?, size }.to_nchw()
+    }
+}

@@ -1,0 +1,105 @@
+//! The task-adapting block: the last of every stage.
+
+use super::{TadConfig, TaskAwareLinear};
+use crate::layers::{LayerNorm, Mode};
+use crate::ops;
+use crate::params::Weights;
+use crate::swin::{BlockConfig, BlockParts, SwinBlock, Tokens};
+use crate::task::TaskSet;
+use candle_core::{Result, Tensor};
+
+/// A Swin block that also makes tokens for each task.
+///
+/// ```text
+/// tpc_t = TPC(a, prompts of t)                      z_t = LayerNorm(tpc_t + a)
+/// x_t   = x + W a + b + s B F(A z_t)                proj, F inside each window
+/// h_t   = GELU(W1 n + b1 + s B1 F1(A1 norm2(x_t)))  n the shared normed tokens
+/// x_t   = x_t + W2 GELU(fc1(n)) + b2 + s B2 F2(A2 h_t)
+/// ```
+/// a the attended patches. Each residual draws its own drop-path.
+///
+/// # Shapes
+/// Shared tokens `[B, H*W, C]`; the tasks' `[T*B, H*W, C]`, the tasks leading.
+///
+/// Source: section 3 of the paper, figure 2.
+#[derive(Debug)]
+pub struct TADBlock {
+    block: SwinBlock,
+    prompt_norm: Option<LayerNorm>,
+    proj: TaskAwareLinear,
+    fc1: TaskAwareLinear,
+    fc2: TaskAwareLinear,
+    tasks: usize,
+}
+
+/// What a task-adapting block gives besides its shared tokens.
+#[derive(Clone, Debug)]
+pub struct TaskTokens {
+    /// The task-prompt conditioned feature, `[T*B, H*W, C]`; `None` without prompts.
+    pub tpc: Option<Tensor>,
+    /// The tasks' tokens, `[T*B, H*W, C]`.
+    pub tokens: Tensor,
+}
+
+impl TADBlock {
+    /// From `weights` at `layers.I.blocks.J`. `prompt_norm` follows the TPC operator; a block without prompts has none.
+    pub fn new(
+        block: BlockConfig,
+        config: &TadConfig,
+        tasks: &TaskSet,
+        prompt_norm: Option<LayerNorm>,
+        weights: &Weights,
+    ) -> Result<Self> {
+        let block = SwinBlock::new(block, weights)?;
+        let aware = |linear, place: &str, layer: &str| {
+            TaskAwareLinear::new(linear, config.filter, tasks, &weights.pp(place).pp(layer))
+        };
+        Ok(Self {
+            proj: aware(&block.attention.proj, "attn", "proj")?,
+            fc1: aware(&block.mlp.fc1, "mlp", "fc1")?,
+            fc2: aware(&block.mlp.fc2, "mlp", "fc2")?,
+            prompt_norm,
+            tasks: tasks.len(),
+            block,
+        })
+    }
+
+    /// Shared tokens on, and each task's tokens.
+    pub fn forward(&self, x: &Tokens, mode: Mode) -> Result<(Tokens, TaskTokens)> {
+        let parts = self.block.forward_parts(x, mode)?;
+        let (tpc, z) = self.condition(&parts)?;
+        let grid = parts.attended.grid;
+        let window = (grid.window(), grid.window());
+        let projected = self.proj.forward(&parts.projected, &z, window)?;
+        let shared = self.for_each_task(&x.patches)?;
+        let x_t = self.block.residual(&shared, &grid.reverse(&projected)?, mode)?;
+        let update = self.mlp(&parts, &x_t, x.size)?;
+        let tokens = self.block.residual(&x_t, &update, mode)?;
+        let tpc = tpc.map(|tpc| grid.reverse(&tpc)).transpose()?;
+        Ok((parts.tokens, TaskTokens { tpc, tokens }))
+    }
+
+    /// The TPC feature, where there are prompts, and what proj's task path reads: both `[T*B*nW, M*M, C]`.
+    fn condition(&self, parts: &BlockParts) -> Result<(Option<Tensor>, Tensor)> {
+        let attended = &parts.attended.tokens;
+        match (&parts.attended.prompt_scores, &self.prompt_norm) {
+            (Some(scores), Some(norm)) => {
+                let tpc = ops::task_prompt_condition(attended, scores, self.tasks)?;
+                let z = norm.forward(&tpc.broadcast_add(attended)?)?;
+                Ok((Some(tpc.flatten_to(1)?), z.flatten_to(1)?))
+            }
+            _ => Ok((None, self.for_each_task(attended)?)),
+        }
+    }
+
+    fn mlp(&self, parts: &BlockParts, x_t: &Tensor, size: (usize, usize)) -> Result<Tensor> {
+        let hidden = ops::gelu(&self.fc1.forward(&parts.mlp.pre, &self.block.norm2.forward(x_t)?, size)?)?;
+        self.fc2.forward(&parts.mlp.post, &hidden, size)
+    }
+
+    /// `[b, N, C]` to `[T*b, N, C]`.
+    fn for_each_task(&self, x: &Tensor) -> Result<Tensor> {
+        let (b, n, c) = x.dims3()?;
+        x.unsqueeze(0)?.broadcast_as((self.tasks, b, n, c))?.reshape((self.tasks * b, n, c))
+    }
+}

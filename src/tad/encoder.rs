@@ -1,0 +1,71 @@
+//! The encoder: from images to each task's map at every stage.
+
+use super::{TADStage, TadConfig, TaskPrompt};
+use crate::layers::{FeatureMap, Mode};
+use crate::params::{Group, Weights};
+use crate::swin::{PatchEmbed, SwinConfig, Tokens};
+use crate::task::TaskSet;
+use candle_core::{Result, Tensor};
+
+/// Swin with prompts, low-rank paths and task-adapting blocks.
+#[derive(Debug)]
+pub struct Encoder {
+    patch_embed: PatchEmbed,
+    prompts: Option<TaskPrompt>,
+    stages: Vec<TADStage>,
+}
+
+/// What a stage gives, after its patch merging.
+#[derive(Clone, Debug)]
+pub struct StageOutput {
+    /// The shared tokens, which the next stage starts from.
+    pub shared: FeatureMap,
+    /// The prompts, with the next stage's channels: `[B, P, C]`.
+    pub prompts: Option<Tensor>,
+    /// Each task's tokens `[T*B, N, C]`, the tasks leading; `None` where tasks share them.
+    pub tasks: Option<Tensor>,
+}
+
+impl StageOutput {
+    /// The map that the decoder of task `t` reads.
+    pub fn task(&self, t: usize) -> Result<FeatureMap> {
+        let batch = self.shared.tokens.dim(0)?;
+        let tokens = match &self.tasks {
+            Some(tasks) => tasks.narrow(0, t * batch, batch)?,
+            None => self.shared.tokens.clone(),
+        };
+        Ok(FeatureMap { tokens, size: self.shared.size })
+    }
+}
+
+impl Encoder {
+    /// From `weights` under timm's names, adapters beside them.
+    pub fn new(swin: &SwinConfig, tad: &TadConfig, tasks: &TaskSet, weights: &Weights) -> Result<Self> {
+        let prompts = if tad.has_prompts() {
+            let vb = weights.adapter(Group::Prompts).pp("prompts");
+            Some(TaskPrompt::new(tasks.len() * tad.prompts_per_task, swin.embed_dim, swin.stages(), vb)?)
+        } else {
+            None
+        };
+        let stages = (0..swin.stages()).map(|i| TADStage::new(i, swin, tad, tasks, weights)).collect::<Result<_>>()?;
+        Ok(Self { patch_embed: PatchEmbed::new(swin, &weights.pp("patch_embed"))?, prompts, stages })
+    }
+
+    /// Images `[B, 3, H, W]` of any size to one [`StageOutput`] a stage.
+    pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Vec<StageOutput>> {
+        let FeatureMap { tokens, size } = self.patch_embed.forward(images)?;
+        let prompts = self.prompts.as_ref().map(|prompts| prompts.first(images.dim(0)?)).transpose()?;
+        let mut x = Tokens { patches: tokens, prompts, size };
+        let mut outputs = Vec::with_capacity(self.stages.len());
+        for (i, stage) in self.stages.iter().enumerate() {
+            let tasks;
+            (x, tasks) = stage.forward(x, mode)?;
+            if let (Some(grow), Some(prompts)) = (&self.prompts, &x.prompts) {
+                x.prompts = Some(grow.next(i, prompts)?);
+            }
+            let shared = FeatureMap { tokens: x.patches.clone(), size: x.size };
+            outputs.push(StageOutput { shared, prompts: x.prompts.clone(), tasks });
+        }
+        Ok(outputs)
+    }
+}

@@ -1,0 +1,223 @@
+//! What stands between A and B on a task's path: the Dynamic Task Filter, and its variants.
+
+use super::TaskFilterKind;
+use crate::layers::FeatureMap;
+use crate::ops;
+use crate::params::{Group, Weights, uniform_by_fan_in};
+use crate::task::TaskSet;
+use candle_core::{Result, Tensor};
+use candle_nn::{Init, VarBuilder};
+
+/// A depth-wise k x k filter made for each map from the map's own pooled context.
+///
+/// ```text
+/// taps = FilterNorm(W pool(u) + b)        W [r*k*k, r]
+/// y    = depth-wise convolution of u with its own taps, stride 1, zero padding k/2
+/// ```
+/// with FilterNorm as in [`ops::filter_norm`]: each channel's taps normed, then scaled and shifted tap by tap.
+///
+/// # Shapes
+/// `[b, r, h, w]` to `[b, r, h, w]`; as tokens `[b, h*w, r]`.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::{VarBuilder, VarMap};
+/// use tadformer::DynamicTaskFilter;
+/// let variables = VarMap::new();
+/// let vb = VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu);
+/// let filter = DynamicTaskFilter::new(16, 3, vb)?;
+/// let map = Tensor::randn(0f32, 1., (2, 16, 12, 20), &Device::Cpu)?;
+/// assert_eq!(filter.forward(&map)?.dims(), map.dims());
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+///
+/// Source: section 3.4 of the paper, after Decoupled Dynamic Filter networks. The released code has a static filter in its
+/// place ([`StaticTaskFilter`]); with this one its parameter counts are the paper's.
+#[derive(Clone, Debug)]
+pub struct DynamicTaskFilter {
+    weight: Tensor,
+    bias: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    kernel: usize,
+}
+
+impl DynamicTaskFilter {
+    /// For maps of `rank` channels, with `kernel` x `kernel` taps (odd, at least 3).
+    ///
+    /// # Errors
+    /// A kernel that is even or below 3: its centre or its deviation would not exist.
+    pub fn new(rank: usize, kernel: usize, vb: VarBuilder) -> Result<Self> {
+        if kernel < 3 || kernel.is_multiple_of(2) {
+            candle_core::bail!("`kernel`: expected an odd number, at least 3, got {kernel} (the paper uses 3)")
+        }
+        let (n, conv, norm) = (rank * kernel * kernel, vb.pp("conv"), vb.pp("norm"));
+        let stdev = std::f64::consts::SQRT_2 / kernel as f64;
+        Ok(Self {
+            weight: conv.get_with_hints((n, rank), "weight", uniform_by_fan_in(rank))?,
+            bias: conv.get_with_hints(n, "bias", uniform_by_fan_in(rank))?,
+            scale: norm.get_with_hints(n, "scale", Init::Randn { mean: 0.0, stdev })?,
+            shift: norm.get_with_hints(n, "shift", Init::Randn { mean: 0.0, stdev: 1.0 })?,
+            kernel,
+        })
+    }
+
+    /// `[b, r, h, w]` to `[b, r, h, w]`.
+    pub fn forward(&self, map: &Tensor) -> Result<Tensor> {
+        let FeatureMap { tokens, size } = FeatureMap::from_nchw(map)?;
+        FeatureMap { tokens: self.forward_tokens(&tokens, size)?, size }.to_nchw()
+    }
+
+    /// Tokens `[b, h*w, r]` of maps of `size` (h, w) to the same.
+    pub fn forward_tokens(&self, tokens: &Tensor, size: (usize, usize)) -> Result<Tensor> {
+        let (b, _, r) = tokens.dims3()?;
+        let maps = tokens.reshape((b, size.0, size.1, r))?;
+        ops::depthwise_filter(&maps, &self.taps(tokens)?)?.reshape(tokens.shape())
+    }
+
+    /// Each map's own filter: tokens `[b, h*w, r]` to `[b, k*k, r]`.
+    pub fn taps(&self, tokens: &Tensor) -> Result<Tensor> {
+        let raw = ops::linear(&tokens.mean(1)?, &self.weight, Some(&self.bias))?;
+        ops::filter_norm(&raw, &self.scale, &self.shift, self.kernel)
+    }
+}
+
+/// One learned depth-wise k x k filter with a bias for each task: what the released code has in the DTF's place.
+///
+/// # Shapes
+/// Each task's weight `[r, 1, k, k]` and bias `[r]`; tokens `[T*b, h*w, r]`, the tasks leading, to the same.
+#[derive(Clone, Debug)]
+pub struct StaticTaskFilter {
+    filters: Vec<(Tensor, Tensor)>,
+}
+
+impl StaticTaskFilter {
+    /// One filter for each task, named after it.
+    pub fn new(tasks: &TaskSet, rank: usize, kernel: usize, vb: VarBuilder) -> Result<Self> {
+        let init = uniform_by_fan_in(kernel * kernel);
+        let one = |name: &str| -> Result<(Tensor, Tensor)> {
+            let vb = vb.pp(name);
+            let weight = vb.get_with_hints((rank, 1, kernel, kernel), "weight", init)?;
+            Ok((weight, vb.get_with_hints(rank, "bias", init)?))
+        };
+        Ok(Self { filters: tasks.iter().map(|task| one(&task.name)).collect::<Result<_>>()? })
+    }
+
+    /// Tokens `[T*b, h*w, r]` of maps of `size` (h, w) to the same.
+    pub fn forward_tokens(&self, tokens: &Tensor, size: (usize, usize)) -> Result<Tensor> {
+        let (tb, _, r) = tokens.dims3()?;
+        let tasks = self.filters.len();
+        let (weights, biases): (Vec<_>, Vec<_>) = self.filters.iter().map(|(weight, bias)| (weight, bias)).unzip();
+        let taps = Tensor::stack(&weights, 0)?.reshape((tasks, r, ()))?.transpose(1, 2)?; // [T, k*k, r]
+        let kk = taps.dim(1)?;
+        let taps = taps.unsqueeze(1)?.broadcast_as((tasks, tb / tasks, kk, r))?.reshape((tb, kk, r))?;
+        let maps = ops::depthwise_filter(&tokens.reshape((tb, size.0, size.1, r))?, &taps)?;
+        let biases = Tensor::stack(&biases, 0)?.unsqueeze(1)?; // [T, 1, r]
+        maps.reshape((tasks, (), r))?.broadcast_add(&biases)?.reshape(tokens.shape())
+    }
+}
+
+/// The filter of one task-aware linear, whichever kind was configured.
+#[derive(Clone, Debug)]
+pub enum TaskFilter {
+    /// Made from each input's context.
+    Dynamic(DynamicTaskFilter),
+    /// Learned for each task.
+    Static(StaticTaskFilter),
+    /// The identity.
+    None,
+}
+
+impl TaskFilter {
+    /// The configured kind, from `weights` at the linear's place.
+    pub fn new(kind: TaskFilterKind, tasks: &TaskSet, rank: usize, weights: &Weights) -> Result<Self> {
+        let vb = weights.adapter(Group::Filters).pp("filter");
+        Ok(match kind {
+            TaskFilterKind::Dynamic { kernel } => Self::Dynamic(DynamicTaskFilter::new(rank, kernel, vb)?),
+            TaskFilterKind::Static { kernel } => Self::Static(StaticTaskFilter::new(tasks, rank, kernel, vb)?),
+            TaskFilterKind::None => Self::None,
+        })
+    }
+
+    /// Tokens `[T*b, h*w, r]` of maps of `size`, the tasks leading, to the same.
+    pub fn forward_tokens(&self, tokens: &Tensor, size: (usize, usize)) -> Result<Tensor> {
+        match self {
+            Self::Dynamic(filter) => filter.forward_tokens(tokens, size),
+            Self::Static(filter) => filter.forward_tokens(tokens, size),
+            Self::None => Ok(tokens.clone()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::finite_difference::{check, close, normal};
+    use candle_core::{DType, Device, Var};
+    use candle_nn::VarMap;
+
+    fn dynamic() -> Result<(DynamicTaskFilter, VarMap)> {
+        let variables = VarMap::new();
+        let vb = VarBuilder::from_varmap(&variables, DType::F64, &Device::Cpu);
+        Ok((DynamicTaskFilter::new(2, 3, vb)?, variables))
+    }
+
+    #[test]
+    fn a_map_makes_its_own_filter() -> Result<()> {
+        let (filter, _) = dynamic()?;
+        let maps = normal(1, &[2, 2, 4, 5])?;
+        let alone = filter.forward(&maps.narrow(0, 1, 1)?)?;
+        close(&filter.forward(&maps)?.narrow(0, 1, 1)?, &alone, 1e-12)?;
+        let taps = filter.taps(&normal(2, &[2, 6, 2])?)?;
+        assert!((taps.get(0)? - taps.get(1)?)?.abs()?.sum_all()?.to_scalar::<f64>()? > 1e-3);
+        Ok(())
+    }
+
+    #[test]
+    fn gradients_reach_the_map_and_every_weight() -> Result<()> {
+        let (filter, variables) = dynamic()?;
+        let maps = normal(1, &[2, 2, 3, 4])?;
+        check(&[&maps], |v| filter.forward(&v[0]))?;
+        let names: Vec<String> = variables.data().lock().unwrap().keys().cloned().collect();
+        assert_eq!(names.len(), 4);
+        let mut vars: Vec<Var> = variables.all_vars();
+        vars.sort_by_key(|v| v.elem_count());
+        let c = normal(5, &[2, 2, 3, 4])?;
+        let loss = || (filter.forward(&maps)? * &c)?.sum_all();
+        let grads = loss()?.backward()?;
+        for var in vars {
+            let grad: Vec<f64> = grads.get(&var).unwrap().flatten_all()?.to_vec1()?;
+            let base: Vec<f64> = var.flatten_all()?.to_vec1()?;
+            let at = |delta: f64| -> Result<f64> {
+                let mut moved = base.clone();
+                moved[1] += delta;
+                var.set(&Tensor::from_vec(moved, var.dims(), &Device::Cpu)?)?;
+                loss()?.to_scalar()
+            };
+            let numeric = (at(1e-5)? - at(-1e-5)?) / 2e-5;
+            at(0.0)?;
+            assert!((grad[1] - numeric).abs() < 1e-6 * numeric.abs().max(1.0), "{} {numeric}", grad[1]);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_static_filter_serves_each_task_its_own() -> Result<()> {
+        let variables = VarMap::new();
+        let vb = VarBuilder::from_varmap(&variables, DType::F64, &Device::Cpu);
+        let tasks: TaskSet = "sal=1,depth=1".parse().map_err(candle_core::Error::wrap)?;
+        let filter = StaticTaskFilter::new(&tasks, 2, 3, vb)?;
+        let tokens = normal(1, &[4, 12, 2])?;
+        let (weight, bias) = &filter.filters[1];
+        let map = FeatureMap { tokens: tokens.narrow(0, 3, 1)?, size: (3, 4) }.to_nchw()?;
+        let want = map.conv2d(weight, 1, 1, 1, 2)?.broadcast_add(&bias.reshape((1, 2, 1, 1))?)?;
+        close(&filter.forward_tokens(&tokens, (3, 4))?.narrow(0, 3, 1)?, &FeatureMap::from_nchw(&want)?.tokens, 1e-12)?;
+        check(&[&tokens], |v| filter.forward_tokens(&v[0], (3, 4)))
+    }
+
+    #[test]
+    fn an_even_kernel_is_refused() {
+        let vb = VarBuilder::zeros(DType::F32, &Device::Cpu);
+        assert!(DynamicTaskFilter::new(2, 4, vb).unwrap_err().to_string().contains("odd"));
+    }
+}

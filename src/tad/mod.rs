@@ -1,0 +1,19 @@
+//! Floor 3: the paper's modules, TADFormer (arXiv 2501.04293).
+//!
+//! Each is useful alone; together they make the [`Encoder`]. B images, T tasks, l prompts a task, P = T*l, r rank.
+
+mod block;
+mod config;
+mod encoder;
+mod filter;
+mod prompt;
+mod stage;
+mod task_aware;
+
+pub use block::{TADBlock, TaskTokens};
+pub use config::{AdaptedLinear, Gate, TadConfig, TaskFilterKind, TaskPaths, TpcReading};
+pub use encoder::{Encoder, StageOutput};
+pub use filter::{DynamicTaskFilter, StaticTaskFilter, TaskFilter};
+pub use prompt::TaskPrompt;
+pub use stage::TADStage;
+pub use task_aware::TaskAwareLinear;

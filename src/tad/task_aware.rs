@@ -1,0 +1,46 @@
+//! The task-aware module: the frozen path reads the shared tokens, the low-rank path each task's.
+
+use super::{TaskFilter, TaskFilterKind};
+use crate::layers::LowRankLinear;
+use crate::params::Weights;
+use crate::task::TaskSet;
+use candle_core::{Result, Tensor};
+
+/// `y_t = W x + b + s B F(A z_t)` for each task t, F the task filter.
+///
+/// It shares W, b, A and B with the block's linear, of which it holds a handle.
+///
+/// Source: TA-Module, section 3.1 of the paper.
+#[derive(Clone, Debug)]
+pub struct TaskAwareLinear {
+    linear: LowRankLinear,
+    filter: TaskFilter,
+}
+
+impl TaskAwareLinear {
+    /// Adds a filter to a block's linear, from `weights` at that linear's place; a linear without a low-rank path needs none.
+    pub fn new(linear: &LowRankLinear, kind: TaskFilterKind, tasks: &TaskSet, weights: &Weights) -> Result<Self> {
+        let filter = match linear.low_rank() {
+            Some(path) => TaskFilter::new(kind, tasks, path.rank(), weights)?,
+            None => TaskFilter::None,
+        };
+        Ok(Self { linear: linear.clone(), filter })
+    }
+
+    /// Adds each task's path to the shared frozen product.
+    ///
+    /// # Shapes
+    /// `frozen` `[b, N, out]`; `tasks` z `[T*b, N, in]`, the tasks leading, maps of `size`; result `[T*b, N, out]`.
+    pub fn forward(&self, frozen: &Tensor, tasks: &Tensor, size: (usize, usize)) -> Result<Tensor> {
+        let (tb, n, _) = tasks.dims3()?;
+        let (b, _, out) = frozen.dims3()?;
+        let shared = frozen.unsqueeze(0)?.broadcast_as((tb / b, b, n, out))?;
+        match self.linear.low_rank() {
+            None => shared.reshape((tb, n, out)),
+            Some(path) => {
+                let filtered = self.filter.forward_tokens(&path.down(tasks)?, size)?;
+                path.up(&filtered)?.reshape((tb / b, b, n, out))?.add(&shared)?.reshape((tb, n, out))
+            }
+        }
+    }
+}
