@@ -17,3 +17,6 @@ pub mod swin;
 pub mod tad;
 
 pub use tad::{DynamicTaskFilter, TADBlock, TaskPrompt};
+pub mod files;
+#[cfg(feature = "data")]
+pub mod picture;

@@ -36,6 +36,13 @@ impl HrNetConfig {
     }
 }
 
+impl HrNetConfig {
+    /// A head for stages of these `widths` and a task of `outputs` channels, from `weights` at `heads.TASK`.
+    pub fn build(&self, widths: &[usize], outputs: usize, weights: &Weights) -> CandleResult<Box<dyn Head>> {
+        Ok(Box::new(HrNetHead::new(self, widths, outputs, weights)?))
+    }
+}
+
 /// `output(relu(norm(hidden(concat of resized projections))))`, every step a 1x1 convolution, on channels-last rows.
 ///
 /// # Shapes

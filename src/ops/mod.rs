@@ -22,6 +22,7 @@ pub use gelu::gelu;
 pub use layer_norm::layer_norm;
 pub use linear::linear;
 pub use patches::{merge_patches, split_patches};
+pub(crate) use resize::{Taps2, bilinear_taps};
 pub use resize::{bicubic_square, bilinear};
 pub use tpc::task_prompt_condition;
 pub use window::{WindowGrid, relative_position_index, shift_mask};

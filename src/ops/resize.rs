@@ -24,6 +24,19 @@ pub fn bicubic_square(tables: &Tensor, n: usize) -> Result<Tensor> {
     along_last(&wide.transpose(1, 2)?, n, cubic_taps)?.transpose(1, 2)?.contiguous()
 }
 
+/// The two input positions around an output position, and their weights.
+pub(crate) type Taps2 = [(usize, f32); 2];
+
+/// Where each of `to` output positions falls on `from` input positions, as [`bilinear`] places them.
+pub(crate) fn bilinear_taps(from: usize, to: usize) -> Vec<Taps2> {
+    let taps = |i: usize| linear_taps(centre(i, from, to), from);
+    (0..to).map(|i| [taps(i)[0], taps(i)[1]].map(|(at, weight)| (at, weight as f32))).collect()
+}
+
+fn centre(i: usize, from: usize, to: usize) -> f64 {
+    (i as f64 + 0.5) * from as f64 / to as f64 - 0.5
+}
+
 /// Where an output position falls on the input, and the weights of the input positions around it.
 type Taps = fn(f64, usize) -> Vec<(usize, f64)>;
 
@@ -36,8 +49,7 @@ fn along_last(x: &Tensor, to: usize, taps: Taps) -> Result<Tensor> {
 fn matrix(from: usize, to: usize, taps: Taps, dtype: DType, device: &Device) -> Result<Tensor> {
     let mut weights = vec![0f64; to * from];
     for (i, row) in weights.chunks_exact_mut(from).enumerate() {
-        let centre = (i as f64 + 0.5) * from as f64 / to as f64 - 0.5;
-        for (at, weight) in taps(centre, from) {
+        for (at, weight) in taps(centre(i, from, to), from) {
             row[at] += weight;
         }
     }

@@ -1,5 +1,6 @@
 //! Floor 1: who owns each weight, what trains, and what a load found.
 
+mod digest;
 mod group;
 mod initial;
 mod ledger;
@@ -7,6 +8,7 @@ mod source;
 mod table;
 mod weights;
 
+pub use digest::SourceDigest;
 pub use group::{Group, Pretrained, Release};
 pub(crate) use initial::uniform_by_fan_in;
 pub use ledger::{Entry, Ledger, Role};

@@ -1,0 +1,82 @@
+//! Files that are whole or not there: written under a temporary name, synced, renamed.
+
+use crate::{Error, Result};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+/// Writes `path` as a whole or not at all: an earlier file stays as it was until the new one is complete and on disk.
+///
+/// # Errors
+/// The folder does not exist or cannot be written to, the disk is full, or `content` fails; nothing is left behind then.
+pub fn write_atomically(path: &Path, content: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let temporary = tempfile::NamedTempFile::new_in(folder).map_err(Error::io(path, "create"))?;
+    let mut writer = BufWriter::new(temporary);
+    content(&mut writer).map_err(Error::io(path, "write"))?;
+    let temporary = writer.into_inner().map_err(|e| Error::io(path, "write")(e.into_error()))?;
+    make_readable(temporary.as_file()).map_err(Error::io(path, "write"))?;
+    temporary.as_file().sync_all().map_err(Error::io(path, "sync"))?;
+    temporary.persist(path).map_err(|e| Error::io(path, "rename into")(e.error))?;
+    sync_folder(folder).map_err(Error::io(folder, "sync"))
+}
+
+/// Creates a folder and its parents.
+pub fn create_folder(path: &Path) -> Result<()> {
+    std::fs::create_dir_all(path).map_err(Error::io(path, "create the folder"))
+}
+
+/// Temporary files are private; what they become is as readable as any other file.
+#[cfg(unix)]
+fn make_readable(file: &File) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    file.set_permissions(std::fs::Permissions::from_mode(0o644))
+}
+
+#[cfg(not(unix))]
+fn make_readable(_: &File) -> std::io::Result<()> {
+    Ok(())
+}
+
+/// The rename itself is on disk only once the folder is.
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> std::io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_that_fails_half_way_leaves_the_old_file_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("adapter");
+        write_atomically(&path, |file| file.write_all(b"old")).unwrap();
+        let full = |file: &mut dyn Write| {
+            file.write_all(&[0; 100_000])?;
+            Err(std::io::Error::new(std::io::ErrorKind::StorageFull, "disk full"))
+        };
+        let message = write_atomically(&path, full).unwrap_err().to_string();
+        assert!(message.contains("adapter") && message.contains("disk full"), "{message}");
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_to_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, b"").unwrap();
+        for path in [folder.path().join("missing/adapter"), file.join("adapter")] {
+            let message = write_atomically(&path, |_| Ok(())).unwrap_err().to_string();
+            assert!(message.contains("cannot create") && message.contains("adapter"), "{message}");
+        }
+        assert!(create_folder(&file.join("run")).unwrap_err().to_string().contains("cannot create the folder"));
+    }
+}

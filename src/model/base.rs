@@ -1,0 +1,124 @@
+//! Where a model's frozen weights came from, and what loading them found.
+
+use crate::params::{Checkpoint, Group, Ledger, Pretrained, nearest};
+use crate::swin::names::Family;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::path::PathBuf;
+
+/// The backbone that a model's adapters were made for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BaseModel {
+    /// Where its weights came from.
+    pub origin: Origin,
+    /// SHA-256 of its weights, in hexadecimal.
+    pub digest: String,
+}
+
+/// Where a backbone's weights came from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// Drawn with a seed; such a backbone is written beside its adapters.
+    Random {
+        /// The seed.
+        seed: u64,
+    },
+    /// A checkpoint.
+    File {
+        /// The path as it was given.
+        path: String,
+    },
+}
+
+impl Default for Origin {
+    fn default() -> Self {
+        Self::Random { seed: 0 }
+    }
+}
+
+impl BaseModel {
+    /// The name of a backbone's file beside its adapters.
+    pub fn file_name(&self) -> String {
+        format!("backbone-{}.safetensors", self.digest.get(..12).unwrap_or(&self.digest))
+    }
+}
+
+/// What loading a backbone found: every tensor that was asked for, and every one in the file.
+#[derive(Clone, Debug)]
+pub struct LoadReport {
+    /// The checkpoint.
+    pub path: PathBuf,
+    /// Whose names it uses.
+    pub family: Family,
+    /// Tensors taken as they are.
+    pub loaded: Vec<String>,
+    /// Position bias tables resized to another window, with their shapes before and after.
+    pub reshaped: Vec<(String, Vec<usize>, Vec<usize>)>,
+    /// Tensors in the file that the backbone does not use.
+    pub unused: Vec<String>,
+    /// Tensors that the backbone needs and the file lacks, with the nearest name that it holds.
+    pub missing: Vec<(String, Option<String>)>,
+    /// Tensors of another shape: what was expected, and what came.
+    pub misshapen: Vec<(String, Vec<usize>, Vec<usize>)>,
+}
+
+impl LoadReport {
+    /// Compares what the ledger's pretrained weights needed with what the checkpoint holds.
+    pub(super) fn compare(family: Family, checkpoint: &Checkpoint, unused: Vec<String>, ledger: &Ledger) -> Self {
+        let path = checkpoint.path().to_owned();
+        let none = Vec::new;
+        let mut report =
+            Self { path, family, loaded: none(), reshaped: vec![], unused, missing: vec![], misshapen: vec![] };
+        let needed = ledger.entries();
+        for entry in needed.iter().filter(|entry| matches!(entry.group, Group::Pretrained(_))) {
+            let (name, want) = (entry.name.clone(), entry.tensor().dims().to_vec());
+            match checkpoint.shape(&name) {
+                None => report.missing.push((name, None)),
+                Some(got) if got == want => report.loaded.push(name),
+                Some(got) if is_table(entry.group, &got, &want) => report.reshaped.push((name, got, want)),
+                Some(got) => report.misshapen.push((name, want, got)),
+            }
+        }
+        let used = |name: &str| needed.iter().any(|entry| entry.name == name);
+        report.unused.extend(checkpoint.names().filter(|name| !used(name)).map(str::to_owned));
+        for (name, candidate) in &mut report.missing {
+            *candidate = nearest(name, checkpoint.names()).map(str::to_owned);
+        }
+        report
+    }
+
+    /// Refuses a report with missing or misshapen tensors.
+    pub(super) fn check(&self) -> Result<()> {
+        let path = self.path.display();
+        let more = |n: usize| if n > 1 { format!(" (and {} more)", n - 1) } else { String::new() };
+        if let Some((name, nearest)) = self.missing.first() {
+            let hint = nearest.as_ref().map_or(String::new(), |near| format!("; the nearest name in the file is `{near}`"));
+            let more = more(self.missing.len());
+            let cure = "choose the preset that the checkpoint was made with";
+            return Err(Error::Checkpoint(format!("{path}: tensor `{name}` is missing{more}{hint} ({cure})")));
+        }
+        if let Some((name, want, got)) = self.misshapen.first() {
+            let more = more(self.misshapen.len());
+            let cure = "choose the preset that the checkpoint was made with";
+            let message = format!("{path}: tensor `{name}` has shape {got:?}, expected {want:?}{more} ({cure})");
+            return Err(Error::Checkpoint(message));
+        }
+        Ok(())
+    }
+}
+
+/// Whether a table of one window was resized to another's.
+fn is_table(group: Group, got: &[usize], want: &[usize]) -> bool {
+    let square = |n: usize| n.isqrt() * n.isqrt() == n;
+    group == Group::Pretrained(Pretrained::PositionBias) && got.len() == 2 && got[1] == want[1] && square(got[0])
+}
+
+impl fmt::Display for LoadReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({:?} names): {} tensors loaded", self.path.display(), self.family, self.loaded.len())?;
+        write!(f, ", {} resized, {} unused", self.reshaped.len(), self.unused.len())?;
+        write!(f, ", {} missing, {} misshapen", self.missing.len(), self.misshapen.len())
+    }
+}

@@ -1,0 +1,159 @@
+//! Building a model step by step: what is not said has the paper's value.
+
+use super::{BaseModel, LoadReport, Origin, TADFormer, TADFormerConfig, Tuning};
+use crate::heads::HrNetConfig;
+use crate::params::{Checkpoint, Ledger, Release, SourceDigest, Weights, checkpoint_source, random_source};
+use crate::swin::{SwinConfig, names};
+use crate::tad::TadConfig;
+use crate::task::TaskSet;
+use crate::Result;
+use candle_core::{DType, Device};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The choices that make a [`TADFormer`].
+///
+/// | choice | default |
+/// | --- | --- |
+/// | tasks | the four of PASCAL-Context |
+/// | what is added | prompts, low-rank paths of rank 64, dynamic filters |
+/// | what is released | norms, position biases, patch embedding |
+/// | backbone weights | drawn at random with the seed |
+/// | seed, float type, device | 0, f32, CPU |
+#[derive(Clone, Debug)]
+pub struct TADFormerBuilder {
+    config: TADFormerConfig,
+    backbone: Backbone,
+    seed: u64,
+    dtype: DType,
+    device: Device,
+}
+
+#[derive(Clone, Debug)]
+enum Backbone {
+    Random,
+    Path(PathBuf),
+}
+
+impl TADFormerBuilder {
+    pub(super) fn new(swin: SwinConfig) -> Self {
+        Self::from_config(TADFormerConfig {
+            swin,
+            tad: TadConfig::default(),
+            tasks: TaskSet::pascal(),
+            head: HrNetConfig::default(),
+            release: Release::default(),
+        })
+    }
+
+    /// Starts from a whole configuration.
+    pub fn from_config(config: TADFormerConfig) -> Self {
+        Self { config, backbone: Backbone::Random, seed: 0, dtype: DType::F32, device: Device::Cpu }
+    }
+
+    /// The tasks, in the order of their prompts and outputs.
+    pub fn tasks(mut self, tasks: TaskSet) -> Self {
+        self.config.tasks = tasks;
+        self
+    }
+
+    /// The rank of every stage's low-rank paths.
+    pub fn rank(mut self, rank: usize) -> Self {
+        self.config.tad.rank = vec![rank];
+        self
+    }
+
+    /// Everything that is added to the backbone.
+    pub fn tad(mut self, tad: TadConfig) -> Self {
+        self.config.tad = tad;
+        self
+    }
+
+    /// One of the usual answers to "what trains": sets what is added, at this rank, and what is released.
+    pub fn tuning(mut self, tuning: Tuning, rank: usize) -> Self {
+        (self.config.tad, self.config.release) = tuning.settings(rank);
+        self
+    }
+
+    /// Which pretrained groups train as well.
+    pub fn release(mut self, release: Release) -> Self {
+        self.config.release = release;
+        self
+    }
+
+    /// The decoders.
+    pub fn head(mut self, head: HrNetConfig) -> Self {
+        self.config.head = head;
+        self
+    }
+
+    /// Takes the backbone's weights from a checkpoint: a file or folder of transformers, timm or the original code.
+    pub fn pretrained(mut self, path: impl AsRef<Path>) -> Self {
+        self.backbone = Backbone::Path(path.as_ref().to_owned());
+        self
+    }
+
+    /// The seed of all values that no checkpoint holds.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// The float type of weights and activations.
+    pub fn dtype(mut self, dtype: DType) -> Self {
+        self.dtype = dtype;
+        self
+    }
+
+    /// Where the weights live and the products are made.
+    pub fn device(mut self, device: &Device) -> Self {
+        self.device = device.clone();
+        self
+    }
+
+    /// The configuration as it stands.
+    pub fn config(&self) -> &TADFormerConfig {
+        &self.config
+    }
+
+    /// Checks the configuration, loads the backbone and makes what is added.
+    ///
+    /// # Errors
+    /// A configuration that cannot work; a checkpoint that cannot be read, is no Swin, or lacks a tensor.
+    pub fn build(self) -> Result<TADFormer> {
+        self.config.check()?;
+        match &self.backbone {
+            Backbone::Random => self.build_random(),
+            Backbone::Path(path) => {
+                let checkpoint = Checkpoint::open(path)?;
+                self.build_from(checkpoint, path.display().to_string())
+            }
+        }
+    }
+
+    fn build_random(self) -> Result<TADFormer> {
+        let digest = SourceDigest::default();
+        let source = digest.watch(random_source(self.seed, self.dtype, &self.device));
+        let model = self.assemble(source)?;
+        let base = BaseModel { origin: Origin::Random { seed: self.seed }, digest: digest.hex() };
+        Ok(model.with_base(base, None))
+    }
+
+    fn build_from(self, checkpoint: Checkpoint, path: String) -> Result<TADFormer> {
+        let (family, checkpoint, unused) = names::canonical(checkpoint)?;
+        let (checkpoint, digest) = (Arc::new(checkpoint), SourceDigest::default());
+        let source = digest.watch(checkpoint_source(checkpoint.clone(), self.dtype, &self.device));
+        let model = self.assemble(source)?;
+        let report = LoadReport::compare(family, &checkpoint, unused, model.ledger());
+        report.check()?;
+        tracing::info!(%report, "loaded the backbone");
+        let base = BaseModel { origin: Origin::File { path }, digest: digest.hex() };
+        Ok(model.with_base(base, Some(report)))
+    }
+
+    fn assemble(&self, source: candle_nn::VarBuilder<'static>) -> Result<TADFormer> {
+        let ledger = Ledger::seeded(self.seed, self.dtype, &self.device);
+        let weights = Weights::new(source, ledger.clone(), self.config.release.clone());
+        Ok(TADFormer::assemble(self.config.clone(), &weights, ledger)?)
+    }
+}

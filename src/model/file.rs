@@ -1,0 +1,302 @@
+//! A model's files: the adapter, which holds what was trained, and the full export.
+//!
+//! Both are one safetensors file whose metadata holds, under [`KEY`], a JSON document: the format's version, the crate's, what is
+//! stored, the whole configuration and the backbone's digest.
+
+use super::{BaseModel, Origin, TADFormer, TADFormerBuilder, TADFormerConfig};
+use crate::files::write_atomically;
+use crate::params::{Checkpoint, Entry, Ledger, Release, Role, Weights, random_source};
+use crate::swin::Swin;
+use crate::{Error, Result};
+use candle_core::{DType, Device, Tensor};
+use serde::{Deserialize, Serialize};
+use std::collections::{HashMap, HashSet};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// The metadata key of the JSON document.
+const KEY: &str = "tadformer";
+/// The version of the format that this crate writes.
+const FORMAT: u32 = 1;
+
+/// What a file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stored {
+    /// What was trained, and running statistics.
+    Adapter,
+    /// Every weight.
+    Full,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Metadata {
+    format: u32,
+    crate_version: String,
+    stored: Stored,
+    config: TADFormerConfig,
+    base: BaseModel,
+}
+
+/// An adapter or a full export, opened and checked but not yet made into a model.
+#[derive(Debug)]
+pub struct ModelFile {
+    path: PathBuf,
+    metadata: Metadata,
+    tensors: Checkpoint,
+}
+
+/// How to make a model of a file.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    /// The backbone's checkpoint, where it lies neither beside the adapter nor where it was taken from.
+    pub backbone: Option<PathBuf>,
+    /// The float type of weights and activations.
+    pub dtype: DType,
+    /// Where the weights live.
+    pub device: Device,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self { backbone: None, dtype: DType::F32, device: Device::Cpu }
+    }
+}
+
+impl ModelFile {
+    /// Opens an adapter or a full export.
+    ///
+    /// # Errors
+    /// A file that cannot be read, was not written by this crate, or by a newer version of it.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref().to_owned();
+        let tensors = Checkpoint::open(&path)?;
+        let foreign = || Error::file(&path, "no tadformer adapter", "a backbone alone is given with `pretrained`");
+        let text = metadata_entry(&path)?.ok_or_else(foreign)?;
+        let version: Version = serde_json::from_str(&text).map_err(|_| foreign())?;
+        if version.format != FORMAT {
+            let problem = format!("format {} of tadformer {}", version.format, version.crate_version);
+            return Err(Error::file(&path, problem, format!("this version reads format {FORMAT}: upgrade tadformer")));
+        }
+        let damaged = |e: serde_json::Error| Error::file(&path, format!("damaged metadata: {e}"), "take another copy");
+        let metadata: Metadata = serde_json::from_str(&text).map_err(damaged)?;
+        metadata.config.check()?;
+        Ok(Self { path, metadata, tensors })
+    }
+
+    /// The configuration of the model that wrote it.
+    pub fn config(&self) -> &TADFormerConfig {
+        &self.metadata.config
+    }
+
+    /// The backbone it was made for.
+    pub fn base(&self) -> &BaseModel {
+        &self.metadata.base
+    }
+
+    /// Whether it holds an adapter or everything.
+    pub fn stored(&self) -> Stored {
+        self.metadata.stored
+    }
+
+    /// Makes the model: backbone and adapter.
+    ///
+    /// # Errors
+    /// A backbone that is not found or not the one the adapter was made for; a tensor that is missing or misshapen.
+    pub fn into_model(self, options: &OpenOptions) -> Result<TADFormer> {
+        let builder = TADFormerBuilder::from_config(self.metadata.config.clone())
+            .dtype(options.dtype)
+            .device(&options.device)
+            .pretrained(self.backbone(options)?);
+        let model = builder.build()?;
+        match self.metadata.stored {
+            Stored::Full => self.fill(&model)?,
+            Stored::Adapter => self.apply(&model)?,
+        }
+        Ok(model.with_origin(self.metadata.base))
+    }
+
+    /// The file that holds the frozen weights.
+    fn backbone(&self, options: &OpenOptions) -> Result<PathBuf> {
+        if self.metadata.stored == Stored::Full {
+            return Ok(self.path.clone());
+        }
+        if let Some(path) = &options.backbone {
+            return Ok(path.clone());
+        }
+        let beside = self.path.with_file_name(self.metadata.base.file_name());
+        let recorded = match &self.metadata.base.origin {
+            Origin::File { path } => Some(PathBuf::from(path)),
+            Origin::Random { .. } => None,
+        };
+        [Some(beside.clone()), recorded].into_iter().flatten().find(|path| path.exists()).ok_or_else(|| {
+            let problem = format!("its backbone {} is not beside it", beside.display());
+            Error::file(&self.path, problem, "put it there, or give the backbone's checkpoint")
+        })
+    }
+
+    /// Sets a model's trained weights and statistics from the file.
+    ///
+    /// # Errors
+    /// Another backbone, other tasks or another configuration: every difference is named.
+    fn apply(&self, model: &TADFormer) -> Result<()> {
+        let differences = self.differences(model);
+        if !differences.is_empty() {
+            return Err(Error::AdapterMismatch { path: self.path.clone(), differences });
+        }
+        self.fill(model)
+    }
+
+    fn differences(&self, model: &TADFormer) -> Vec<String> {
+        let (mine, its) = (&self.metadata.config, model.config());
+        let compare = |what: &str, same: bool, adapter: String, model: String| {
+            (!same).then(|| format!("{what}: the adapter has {adapter}, the model {model}"))
+        };
+        let digest = |base: &BaseModel| base.digest.get(..12).unwrap_or(&base.digest).to_owned();
+        let (base, model_base) = (&self.metadata.base, model.base());
+        [
+            compare("tasks", mine.tasks == its.tasks, mine.tasks.to_string(), its.tasks.to_string()),
+            compare("backbone", mine.swin == its.swin, mine.swin.to_string(), its.swin.to_string()),
+            compare("backbone weights", base.digest == model_base.digest, digest(base), digest(model_base)),
+            compare("adapters", mine.tad == its.tad, json(&mine.tad), json(&its.tad)),
+            compare("heads", mine.head == its.head, json(&mine.head), json(&its.head)),
+            compare("released weights", mine.release == its.release, json(&mine.release), json(&its.release)),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    fn fill(&self, model: &TADFormer) -> Result<()> {
+        model.restore(&self.tensors)
+    }
+}
+
+/// What every version of the format has had.
+#[derive(Deserialize)]
+struct Version {
+    format: u32,
+    crate_version: String,
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_else(|e| e.to_string())
+}
+
+/// The crate's entry in a safetensors header; the file itself has been checked when it was opened.
+fn metadata_entry(path: &Path) -> Result<Option<String>> {
+    #[derive(Deserialize)]
+    struct Header {
+        #[serde(default, rename = "__metadata__")]
+        metadata: HashMap<String, String>,
+    }
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = std::fs::File::open(path)?;
+        let mut length = [0; 8];
+        file.read_exact(&mut length)?;
+        let mut header = Vec::new();
+        file.take(u64::from_le_bytes(length)).read_to_end(&mut header)?;
+        Ok(header)
+    };
+    let header = read().map_err(Error::io(path, "read"))?;
+    let header: Option<Header> = serde_json::from_slice(&header).ok();
+    Ok(header.and_then(|mut header| header.metadata.remove(KEY)))
+}
+
+impl TADFormer {
+    /// Opens an adapter or a full export with its backbone.
+    ///
+    /// # Errors
+    /// As [`ModelFile::open`] and [`ModelFile::into_model`].
+    pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
+        ModelFile::open(path)?.into_model(options)
+    }
+
+    /// Writes what was trained. A backbone that was drawn at random is written beside it, named with its digest.
+    ///
+    /// # Errors
+    /// A folder or disk that cannot be written to; nothing is left half-written then.
+    pub fn save_adapter(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        if let Origin::Random { seed } = self.base().origin {
+            let beside = path.with_file_name(self.base().file_name());
+            if !beside.exists() {
+                self.save_random_backbone(seed, &beside)?;
+            }
+        }
+        self.save(path, Stored::Adapter, |entry| !matches!(entry.role, Role::Frozen(_)))
+    }
+
+    /// Writes every weight, under timm's names for the backbone and the crate's own for the rest.
+    ///
+    /// # Errors
+    /// As [`TADFormer::save_adapter`].
+    pub fn save_full(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.save(path.as_ref(), Stored::Full, |_| true)
+    }
+
+    /// Loads an adapter onto this model: its trained weights change, the backbone stays.
+    ///
+    /// # Errors
+    /// An adapter made for another backbone, other tasks or another configuration; the model is unchanged then.
+    pub fn load_adapter(&self, path: impl AsRef<Path>) -> Result<()> {
+        ModelFile::open(path)?.apply(self)
+    }
+
+    /// Sets every trained weight and statistic from a checkpoint under the crate's names.
+    ///
+    /// # Errors
+    /// The first tensor that is missing or misshapen; the model is unchanged then.
+    pub fn restore(&self, checkpoint: &Checkpoint) -> Result<()> {
+        let place = checkpoint.path();
+        let mut values = Vec::new();
+        for entry in self.ledger().entries() {
+            let (Role::Trained(var) | Role::Statistics(var)) = entry.role else { continue };
+            let (name, want) = (&entry.name, var.dims());
+            let wrong = |what: String| {
+                Error::file(place, format!("tensor `{name}` {what}"), "the file is damaged or of another model")
+            };
+            match checkpoint.shape(name) {
+                None => return Err(wrong("is missing".into())),
+                Some(got) if got != want => return Err(wrong(format!("has shape {got:?}, expected {want:?}"))),
+                Some(_) => values.push((var.clone(), checkpoint.load(name, var.dtype(), var.device())?)),
+            }
+        }
+        for (var, value) in values {
+            var.set(&value)?;
+        }
+        Ok(())
+    }
+
+    fn save(&self, path: &Path, stored: Stored, keep: impl Fn(&Entry) -> bool) -> Result<()> {
+        let entries: Vec<Entry> = self.ledger().entries().into_iter().filter(keep).collect();
+        let metadata = Metadata {
+            format: FORMAT,
+            crate_version: env!("CARGO_PKG_VERSION").to_owned(),
+            stored,
+            config: self.config().clone(),
+            base: self.base().clone(),
+        };
+        write_tensors(path, entries, Some(json(&metadata)))
+    }
+
+    /// The seed gives the values that the backbone had before anything of it was trained.
+    fn save_random_backbone(&self, seed: u64, path: &Path) -> Result<()> {
+        let ledger = Ledger::seeded(seed, DType::F32, &Device::Cpu);
+        let weights = Weights::new(random_source(seed, DType::F32, &Device::Cpu), ledger.clone(), Release::none());
+        Swin::new(&self.config().swin, &weights)?;
+        write_tensors(path, ledger.entries(), None)
+    }
+}
+
+fn write_tensors(path: &Path, entries: Vec<Entry>, metadata: Option<String>) -> Result<()> {
+    let names: HashSet<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+    debug_assert_eq!(names.len(), entries.len());
+    let tensors = entries
+        .iter()
+        .map(|entry| Ok((entry.name.clone(), entry.tensor().to_device(&Device::Cpu)?.contiguous()?)))
+        .collect::<Result<Vec<(String, Tensor)>>>()?;
+    let metadata = metadata.map(|text| HashMap::from([(KEY.to_owned(), text)]));
+    let bytes = safetensors::serialize(tensors, metadata).map_err(|e| Error::file(path, e, "report this as a bug"))?;
+    write_atomically(path, |file| file.write_all(&bytes))
+}

@@ -1,0 +1,15 @@
+//! Floor 4: the whole model, how it is built, and its files.
+
+mod base;
+mod builder;
+mod config;
+mod file;
+mod outputs;
+mod tadformer;
+
+pub use base::{BaseModel, LoadReport, Origin};
+pub use builder::TADFormerBuilder;
+pub use config::{TADFormerConfig, Tuning};
+pub use file::{ModelFile, OpenOptions, Stored};
+pub use outputs::Outputs;
+pub use tadformer::TADFormer;

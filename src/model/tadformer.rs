@@ -1,0 +1,152 @@
+//! The model: one frozen backbone, several dense tasks.
+
+use super::{BaseModel, LoadReport, Outputs, TADFormerBuilder, TADFormerConfig};
+use crate::heads::Head;
+use crate::layers::Mode;
+use crate::ops;
+use crate::params::{Ledger, ParameterTable, Release, Weights, shape_source};
+use crate::swin::SwinConfig;
+use crate::tad::{Encoder, StageOutput};
+use candle_core::{DType, Result, Tensor};
+
+/// One frozen Swin, fine-tuned for several dense tasks with few trained parameters.
+///
+/// # Shapes
+/// Images `[B, 3, H, W]`, normalised by ImageNet's mean and deviation ([`crate::sample::normalise`]), any size of at least one
+/// patch; outputs `[B, n, H, W]` for each task.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use tadformer::layers::Mode;
+/// use tadformer::swin::SwinConfig;
+/// use tadformer::TADFormer;
+/// let small = SwinConfig { embed_dim: 16, num_heads: vec![1, 2, 4, 8], image_size: 64, ..SwinConfig::tiny() };
+/// let model = TADFormer::builder(small).tasks("semseg=21,depth=1".parse()?).rank(4).build()?;
+/// let outputs = model.forward(&Tensor::zeros((1, 3, 64, 96), DType::F32, &Device::Cpu)?, Mode::Eval)?;
+/// assert_eq!(outputs.get("semseg").map(|map| map.dims().to_vec()), Some(vec![1, 21, 64, 96]));
+/// println!("{}", model.parameters());
+/// # Ok::<(), tadformer::Error>(())
+/// ```
+///
+/// A forward pass is `Send + Sync`: one model serves many threads.
+///
+/// Source: arXiv 2501.04293, with the two corrections to its released code that the crate's page names.
+#[derive(Debug)]
+pub struct TADFormer {
+    config: TADFormerConfig,
+    encoder: Encoder,
+    heads: Vec<Box<dyn Head>>,
+    ledger: Ledger,
+    base: BaseModel,
+    report: Option<LoadReport>,
+}
+
+impl TADFormer {
+    /// Starts a model on this backbone: see [`TADFormerBuilder`] for the choices and their defaults.
+    pub fn builder(swin: SwinConfig) -> TADFormerBuilder {
+        TADFormerBuilder::new(swin)
+    }
+
+    /// Counts the parameters of a configuration without making its frozen weights.
+    ///
+    /// # Errors
+    /// A configuration that cannot work.
+    pub fn count(config: &TADFormerConfig) -> crate::Result<ParameterTable> {
+        config.check()?;
+        let ledger = Ledger::counting();
+        let weights = Weights::new(shape_source(DType::F32), ledger.clone(), config.release.clone());
+        Self::parts(config, &weights)?;
+        Ok(ParameterTable::of(&ledger))
+    }
+
+    /// The encoder and one decoder for each task, all weights asked of `weights`.
+    pub(super) fn parts(config: &TADFormerConfig, weights: &Weights) -> Result<(Encoder, Vec<Box<dyn Head>>)> {
+        let encoder = Encoder::new(&config.swin, &config.tad, &config.tasks, weights)?;
+        let (widths, places) = (config.swin.widths(), weights.pp("heads"));
+        let heads = config.tasks.iter().map(|task| config.head.build(&widths, task.outputs, &places.pp(&task.name)));
+        Ok((encoder, heads.collect::<Result<_>>()?))
+    }
+
+    pub(super) fn assemble(
+        config: TADFormerConfig,
+        weights: &Weights,
+        ledger: Ledger,
+    ) -> Result<Self> {
+        let (encoder, heads) = Self::parts(&config, weights)?;
+        Ok(Self { config, encoder, heads, ledger, base: BaseModel::default(), report: None })
+    }
+
+    pub(super) fn with_base(self, base: BaseModel, report: Option<LoadReport>) -> Self {
+        Self { base, report, ..self }
+    }
+
+    /// The same model under the name its file knows the backbone by.
+    pub(super) fn with_origin(self, base: BaseModel) -> Self {
+        Self { base, ..self }
+    }
+
+    /// Images `[B, 3, H, W]` to each task's outputs `[B, n, H, W]`.
+    ///
+    /// # Errors
+    /// Images of another shape or smaller than one patch.
+    pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Outputs> {
+        let size = self.check_images(images)?;
+        let stages = self.encoder.forward(images, mode)?;
+        let decode = |(t, head): (usize, &Box<dyn Head>)| {
+            let maps = stages.iter().map(|stage| stage.task(t)).collect::<Result<Vec<_>>>()?;
+            ops::bilinear(&head.forward(&maps, mode)?, size)
+        };
+        let maps = self.heads.iter().enumerate().map(decode).collect::<Result<_>>()?;
+        Ok(Outputs::new(&self.config.tasks, maps))
+    }
+
+    /// What the encoder gives at every stage, before the decoders.
+    ///
+    /// # Errors
+    /// As [`TADFormer::forward`].
+    pub fn stages(&self, images: &Tensor, mode: Mode) -> Result<Vec<StageOutput>> {
+        self.check_images(images)?;
+        self.encoder.forward(images, mode)
+    }
+
+    /// Every weight with its name, group, and whether it trains.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The parameters by group; prints as a table.
+    pub fn parameters(&self) -> ParameterTable {
+        ParameterTable::of(&self.ledger)
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &TADFormerConfig {
+        &self.config
+    }
+
+    /// Where the frozen weights came from.
+    pub fn base(&self) -> &BaseModel {
+        &self.base
+    }
+
+    /// What loading the backbone's checkpoint found; `None` for a backbone drawn at random.
+    pub fn load_report(&self) -> Option<&LoadReport> {
+        self.report.as_ref()
+    }
+
+    /// Which pretrained groups train.
+    pub fn release(&self) -> &Release {
+        &self.config.release
+    }
+
+    fn check_images(&self, images: &Tensor) -> Result<(usize, usize)> {
+        let patch = self.config.swin.patch_size;
+        match images.dims() {
+            &[b, 3, h, w] if b > 0 && h.min(w) >= patch => Ok((h, w)),
+            got => candle_core::bail!(
+                "images: expected [B, 3, H, W] with B at least 1 and sides of at least one patch ({patch}), got {got:?} \
+                 (stack normalised RGB images; enlarge those smaller than a patch)"
+            ),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! One task's map, label or prediction alike, as a picture.
+
+use super::{class_colour, depth_colour};
+use crate::sample::IGNORE;
+use crate::task::TaskKind;
+use crate::{Error, Result};
+use candle_core::{DType, Tensor};
+use image::{Rgb, RgbImage};
+
+/// Which depths get the nearest and the farthest colour.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DepthRange {
+    /// The nearest.
+    pub near: f32,
+    /// The farthest.
+    pub far: f32,
+}
+
+impl DepthRange {
+    /// The range of a map, ignored pixels left out.
+    pub fn of(map: &Tensor) -> Result<Self> {
+        let values = map.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        let valid = values.into_iter().filter(|v| *v != IGNORE && v.is_finite());
+        let (near, far) = valid.fold((f32::MAX, f32::MIN), |(near, far), v| (near.min(v), far.max(v)));
+        Ok(if near < far { Self { near, far } } else { Self { near: 0.0, far: 1.0 } })
+    }
+}
+
+/// Draws a map in label form: class indices in PASCAL's colours, normals as (n + 1) / 2, probabilities in grey, depth from yellow
+/// (near) to violet. Ignored pixels are beige for classes and mid-grey for the others.
+///
+/// # Shapes
+/// `map` `[c, H, W]` with c = 3 for normals and 1 otherwise.
+pub fn picture(kind: TaskKind, map: &Tensor, depths: Option<DepthRange>) -> Result<RgbImage> {
+    let (c, h, w) = map.dims3()?;
+    if c != kind.label_channels() {
+        let expected = format!("[{}, H, W]", kind.label_channels());
+        return Err(Error::Shape { what: format!("map of {}", kind.name()), expected, got: map.dims().to_vec() });
+    }
+    let values = map.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+    let range = match depths {
+        Some(range) => range,
+        None => DepthRange::of(map)?,
+    };
+    let colour = |at: usize| -> [u8; 3] {
+        let v = values[at];
+        match kind {
+            TaskKind::Semseg | TaskKind::HumanParts if v == IGNORE => [224, 224, 192],
+            _ if v == IGNORE => [128; 3],
+            TaskKind::Semseg | TaskKind::HumanParts => class_colour(v as u8),
+            TaskKind::Normals => std::array::from_fn(|c| unit_to_byte((values[at + c * h * w] + 1.0) / 2.0)),
+            TaskKind::Sal | TaskKind::Edge => [unit_to_byte(v); 3],
+            TaskKind::Depth => depth_colour((v - range.near) / (range.far - range.near)),
+        }
+    };
+    let pixel = |x: u32, y: u32| Rgb(colour(y as usize * w + x as usize));
+    Ok(RgbImage::from_fn(w as u32, h as u32, pixel))
+}
+
+fn unit_to_byte(v: f32) -> u8 {
+    (v.clamp(0.0, 1.0) * 255.0).round() as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn each_kind_has_its_colours() -> Result<()> {
+        let row = |values: &[f32]| Tensor::new(values, &Device::Cpu)?.reshape((1, 1, ()));
+        let first = |kind, map: &Tensor| -> Result<Vec<[u8; 3]>> {
+            Ok(picture(kind, map, None)?.pixels().map(|pixel| pixel.0).collect())
+        };
+        assert_eq!(first(TaskKind::Semseg, &row(&[1.0, 255.0])?)?, [[128, 0, 0], [224, 224, 192]]);
+        assert_eq!(first(TaskKind::Edge, &row(&[0.0, 1.0])?)?, [[0; 3], [255; 3]]);
+        assert_eq!(first(TaskKind::Depth, &row(&[2.0, 4.0, 255.0])?)?, [[253, 231, 37], [68, 1, 84], [128; 3]]);
+        let up = Tensor::new(&[0f32, -1.0, 1.0], &Device::Cpu)?.reshape((3, 1, 1))?;
+        assert_eq!(first(TaskKind::Normals, &up)?, [[128, 0, 255]]);
+        assert!(picture(TaskKind::Normals, &row(&[1.0])?, None).unwrap_err().to_string().contains("[3, H, W]"));
+        Ok(())
+    }
+}

@@ -1,0 +1,157 @@
+//! Photos in, maps out.
+
+use super::decode;
+use crate::files::write_atomically;
+use crate::layers::Mode;
+use crate::model::{OpenOptions, TADFormer};
+use crate::picture::picture;
+use crate::sample::normalise;
+use crate::task::Task;
+use crate::{Error, Result};
+use candle_core::{DType, Tensor};
+use image::imageops::FilterType;
+use image::{DynamicImage, ImageFormat, RgbImage};
+use std::path::Path;
+
+/// A model that takes photos of any size.
+///
+/// A photo is brought, its shape kept, to about as many pixels as the model was made for; maps come back at the photo's size.
+///
+/// ```no_run
+/// use tadformer::Predictor;
+/// let predictor = Predictor::open("runs/finetune/adapter.safetensors", &Default::default())?;
+/// for prediction in predictor.predict_file("photo.jpg")? {
+///     prediction.save_picture(format!("photo-{}.png", prediction.task().name))?;
+/// }
+/// # Ok::<(), tadformer::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Predictor {
+    model: TADFormer,
+}
+
+/// One task's map of one photo.
+#[derive(Clone, Debug)]
+pub struct Prediction {
+    task: Task,
+    map: Tensor,
+}
+
+impl Predictor {
+    /// Predicts with this model.
+    pub fn new(model: TADFormer) -> Self {
+        Self { model }
+    }
+
+    /// Opens an adapter or a full export with its backbone.
+    ///
+    /// # Errors
+    /// As [`TADFormer::open`].
+    pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
+        Ok(Self::new(TADFormer::open(path, options)?))
+    }
+
+    /// The model.
+    pub fn model(&self) -> &TADFormer {
+        &self.model
+    }
+
+    /// Every task's map of a photo in a PNG or JPEG file.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is no image.
+    pub fn predict_file(&self, path: impl AsRef<Path>) -> Result<Vec<Prediction>> {
+        self.predict(&read_image(path.as_ref())?)
+    }
+
+    /// Every task's map of a photo, in the tasks' order.
+    pub fn predict(&self, photo: &DynamicImage) -> Result<Vec<Prediction>> {
+        let (width, height) = (photo.width(), photo.height());
+        let swin = &self.model.config().swin;
+        let (w, h) = working_size((width, height), swin.image_size as u32, swin.patch_size as u32);
+        let small = photo.resize_exact(w, h, FilterType::CatmullRom).to_rgb8();
+        let outputs = self.model.forward(&self.input(small)?, Mode::Eval)?;
+        let size = (height as usize, width as usize);
+        let read = |(task, map): (&Task, &Tensor)| {
+            Ok(Prediction { task: task.clone(), map: decode(task, &map.squeeze(0)?, size)? })
+        };
+        outputs.iter().map(read).collect()
+    }
+
+    /// `[1, 3, h, w]`, normalised, in the model's float type and place.
+    fn input(&self, image: RgbImage) -> Result<Tensor> {
+        let (w, h) = image.dimensions();
+        let ledger = self.model.ledger();
+        let pixels = Tensor::from_vec(image.into_raw(), (h as usize, w as usize, 3), ledger.device())?;
+        let scaled = (pixels.permute((2, 0, 1))?.unsqueeze(0)?.to_dtype(DType::F32)? * (1.0 / 255.0))?;
+        Ok(normalise(&scaled.to_dtype(ledger.dtype())?)?)
+    }
+}
+
+impl Prediction {
+    /// The task.
+    pub fn task(&self) -> &Task {
+        &self.task
+    }
+
+    /// The map in label form, `[c, H, W]` f32: class indices, unit normals, probabilities or depths.
+    pub fn map(&self) -> &Tensor {
+        &self.map
+    }
+
+    /// The map as an array of its natural type: `[H, W]` u8 for classes, `[3, H, W]` f32 for normals, `[H, W]` f32 otherwise.
+    pub fn array(&self) -> Result<Tensor> {
+        let array = if self.map.dim(0)? == 1 { self.map.squeeze(0)? } else { self.map.clone() };
+        Ok(if self.task.kind.is_classes() { array.to_dtype(DType::U8)? } else { array })
+    }
+
+    /// The map as a picture.
+    pub fn picture(&self) -> Result<RgbImage> {
+        picture(self.task.kind, &self.map, None)
+    }
+
+    /// Writes the picture as a PNG file.
+    ///
+    /// # Errors
+    /// A folder or disk that cannot be written to.
+    pub fn save_picture(&self, path: impl AsRef<Path>) -> Result<()> {
+        save_png(&self.picture()?, path.as_ref())
+    }
+}
+
+/// Reads a PNG or JPEG file, recognised by its content.
+///
+/// # Errors
+/// A file that cannot be read or is no image.
+pub fn read_image(path: &Path) -> Result<DynamicImage> {
+    let reader = image::ImageReader::open(path).map_err(Error::io(path, "read"))?;
+    let reader = reader.with_guessed_format().map_err(Error::io(path, "read"))?;
+    reader.decode().map_err(|e| Error::file(path, format!("no image: {e}"), "give a PNG or JPEG file"))
+}
+
+/// Writes a PNG file as a whole or not at all.
+pub fn save_png(picture: &RgbImage, path: &Path) -> Result<()> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    let encoded = picture.write_to(&mut bytes, ImageFormat::Png);
+    encoded.map_err(|e| Error::file(path, e, "the picture is empty or too large for a PNG"))?;
+    write_atomically(path, |file| file.write_all(bytes.get_ref()))
+}
+
+/// A photo's size brought to about `side` x `side` pixels, its shape kept, in whole patches.
+fn working_size((width, height): (u32, u32), side: u32, patch: u32) -> (u32, u32) {
+    let scale = f64::from(side) / (f64::from(width) * f64::from(height)).sqrt();
+    let whole = |pixels: u32| ((f64::from(pixels) * scale / f64::from(patch)).round() as u32).max(1) * patch;
+    (whole(width), whole(height))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn working_sizes_keep_the_shape_in_whole_patches() {
+        assert_eq!(working_size((448, 448), 448, 4), (448, 448));
+        assert_eq!(working_size((4000, 3000), 448, 4), (516, 388));
+        assert_eq!(working_size((1, 5000), 64, 4), (4, 4524));
+    }
+}

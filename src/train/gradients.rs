@@ -1,0 +1,86 @@
+//! The gradients of one step: collected by the ledger, checked, clipped.
+
+use crate::params::{Entry, Ledger};
+use crate::{Error, Result};
+use candle_core::{DType, Tensor, backprop::GradStore};
+
+/// The gradient of each trained weight that has one, in the ledger's order.
+pub struct Gradients {
+    grads: Vec<Option<Tensor>>,
+    names: Vec<String>,
+}
+
+impl Gradients {
+    /// Takes the trained weights' gradients out of a backward pass.
+    pub fn of(ledger: &Ledger, store: &GradStore) -> Self {
+        let trained = ledger.trained();
+        let grad = |entry: &Entry| store.get(entry.tensor()).cloned();
+        Self { grads: trained.iter().map(grad).collect(), names: trained.into_iter().map(|entry| entry.name).collect() }
+    }
+
+    /// One for each trained weight; `None` for a weight that the loss does not depend on.
+    pub fn iter(&self) -> impl Iterator<Item = Option<&Tensor>> {
+        self.grads.iter().map(Option::as_ref)
+    }
+
+    /// Scales all of them so that their joint Euclidean norm is at most `limit`, and gives the norm they had.
+    ///
+    /// # Errors
+    /// A gradient that is infinite or no number, by the weight's name.
+    pub fn clip(&mut self, limit: f64, step: usize) -> Result<f64> {
+        let mut sum = 0.0;
+        for (grad, name) in self.grads.iter().zip(&self.names) {
+            let Some(grad) = grad else { continue };
+            let square = grad.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>()?;
+            if !square.is_finite() {
+                let what = format!("the gradient of `{name}`");
+                return Err(Error::NonFinite { what, step, cure: "lower the learning rate".into() });
+            }
+            sum += square;
+        }
+        let norm = sum.sqrt();
+        if norm > limit {
+            for grad in self.grads.iter_mut().flatten() {
+                *grad = (&*grad * (limit / norm))?;
+            }
+        }
+        Ok(norm)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::params::Group;
+    use candle_core::Device;
+
+    fn ledger_and_loss(values: &[f32]) -> Result<(Ledger, GradStore)> {
+        let ledger = Ledger::seeded(0, DType::F32, &Device::Cpu);
+        let vb = ledger.builder(Group::Heads);
+        let (w, _unused) = (vb.get(values.len(), "w")?, vb.get(1, "unused")?);
+        let store = (w * Tensor::new(values, &Device::Cpu)?)?.sum_all()?.backward()?;
+        Ok((ledger, store))
+    }
+
+    #[test]
+    fn clipping_scales_to_the_limit_and_leaves_small_gradients() -> Result<()> {
+        let (ledger, store) = ledger_and_loss(&[3.0, 4.0])?;
+        for (limit, want) in [(1.0, [0.6, 0.8]), (10.0, [3.0, 4.0])] {
+            let mut grads = Gradients::of(&ledger, &store);
+            assert_eq!(grads.clip(limit, 1)?, 5.0);
+            let all: Vec<_> = grads.iter().collect();
+            assert!(all[1].is_none());
+            let got = all[0].unwrap().to_vec1::<f32>()?;
+            assert!(got.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-6), "{got:?}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_gradient_that_is_no_number_stops_by_name_and_step() -> Result<()> {
+        let (ledger, store) = ledger_and_loss(&[1.0, f32::NAN])?;
+        let message = Gradients::of(&ledger, &store).clip(1.0, 7).unwrap_err().to_string();
+        assert!(message.contains("`w`") && message.contains("step 7"), "{message}");
+        Ok(())
+    }
+}

@@ -1,0 +1,17 @@
+//! Floor 5: the loop, its optimizer and schedule; it never knows how samples are read.
+
+mod adamw;
+mod evaluate;
+mod gradients;
+mod history;
+mod progress;
+mod schedule;
+mod trainer;
+
+pub use adamw::{AdamW, AdamWConfig};
+pub use evaluate::{Evaluation, evaluate};
+pub use gradients::Gradients;
+pub use history::{History, StepRecord};
+pub use progress::{Observer, ProgressBar, Silent};
+pub use schedule::Schedule;
+pub use trainer::{Ending, TrainConfig, TrainReport, Trainer};
