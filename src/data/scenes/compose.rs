@@ -148,13 +148,11 @@ fn add(rng: &mut impl Rng, scene: &Scene, size: (usize, usize), palette: Palette
     let class = if rng.random_bool(people) { FIGURE } else { rng.random_range(1..FIGURE) };
     let bodies = if class == FIGURE { person(rng, palette) } else { vec![solid(rng, class, palette)] };
     let (low, high) = extent(&bodies);
-    let girth = footprint(&bodies);
     let longest = (high.y - low.y).max((high.x - low.x).max(high.z - low.z) * 0.8);
     for _ in 0..30 {
         let at = spot(rng, &scene.camera, size, longest, hero);
-        if let Some(thing) =
-            fit(scene, size, Thing::standing_at(class, palette == Palette::Vivid, bodies.clone(), at), at, girth)
-        {
+        let thing = Thing::standing_at(class, palette == Palette::Vivid, bodies.clone(), at);
+        if fits(scene, size, &thing) {
             return Some(thing);
         }
     }
@@ -174,34 +172,16 @@ fn spot(rng: &mut impl Rng, camera: &Camera, size: (usize, usize), longest: f32,
     vec3(at.x, 0.0, at.z)
 }
 
-/// The thing, unless it leaves the room, touches another or lies mostly outside the picture.
-fn fit(scene: &Scene, size: (usize, usize), thing: Thing, at: Vec3, girth: f32) -> Option<Thing> {
+/// Whether a thing stays inside the room, apart from the others, and mostly in the picture.
+fn fits(scene: &Scene, size: (usize, usize), thing: &Thing) -> bool {
     let (low, high) = (scene.room.low, scene.room.high);
+    let Thing { at, girth, .. } = *thing;
     let inside = at.x - girth > low.x && at.x + girth < high.x && at.z + girth < high.z;
-    let apart = |other: &Thing| {
-        let (centre, reach) = (other.centre(), footprint_around(other));
-        (at.x - centre.x).hypot(at.z - centre.z) > girth + reach + 0.04
-    };
-    let (x, y) = scene.camera.project(thing.centre(), size)?;
+    let apart = |other: &Thing| (at.x - other.at.x).hypot(at.z - other.at.z) > girth + other.girth + 0.04;
+    let Some((x, y)) = scene.camera.project(thing.centre(), size) else { return false };
     let (u, v) = (x / size.1 as f32, y / size.0 as f32);
     let seen = (0.06..0.94).contains(&u) && (0.15..0.85).contains(&v);
-    (inside && seen && scene.things.iter().all(apart)).then_some(thing)
-}
-
-/// The radius of an upright cylinder around the origin that holds all bodies.
-fn footprint(bodies: &[Body]) -> f32 {
-    let directions = (0..16).map(|i| (i as f32 * TAU / 16.0).sin_cos()).map(|(s, c)| vec3(s, 0.0, c));
-    let most = |direction: Vec3| bodies.iter().map(|body| body.reach(direction)).fold(0.0, f32::max);
-    directions.map(most).fold(0.0, f32::max) * 1.02
-}
-
-fn footprint_around(thing: &Thing) -> f32 {
-    let shifted: Vec<Body> = thing
-        .bodies
-        .iter()
-        .map(|body| Body { pose: Pose { at: body.pose.at - thing.centre(), ..body.pose }, ..*body })
-        .collect();
-    footprint(&shifted)
+    inside && seen && scene.things.iter().all(apart)
 }
 
 /// One of the five plain shapes, resting as such a solid would.
@@ -226,7 +206,7 @@ fn solid(rng: &mut impl Rng, class: u8, palette: Palette) -> Body {
     };
     let pose = Pose::about_y(between(0.0, TAU)).then(&rest);
     let gloss = if rng.random_bool(0.5) { rng.random_range(0.1..0.5) } else { 0.0 };
-    Body { shape, pose, texture: palette.texture(rng), gloss, part: 0 }
+    Body::new(shape, pose, palette.texture(rng), gloss, 0)
 }
 
 fn person(rng: &mut impl Rng, palette: Palette) -> Vec<Body> {

@@ -124,7 +124,7 @@ struct Builder<'a> {
 impl Builder<'_> {
     fn push(&mut self, frame: &Pose, at: Vec3, shape: Shape, part: u8, texture: Texture) {
         let pose = frame.then(&Pose::shift(at * self.unit));
-        self.bodies.push(Body { shape, pose, texture, gloss: 0.05, part });
+        self.bodies.push(Body::new(shape, pose, texture, 0.05, part));
     }
 
     fn capsule(&self, radius: f32, length: f32) -> Shape {

@@ -161,13 +161,9 @@ mod tests {
     #[test]
     fn a_tube_is_outlined_where_it_passes_before_itself() {
         let mut scene = one_ball();
-        let ring = Body {
-            shape: Shape::Torus { major: 0.6, minor: 0.15 },
-            pose: Pose::about_z(1.5).then(&Pose::about_x(0.4)),
-            texture: Texture::plain(Vec3::splat(0.5)),
-            gloss: 0.0,
-            part: 0,
-        };
+        let pose = Pose::about_z(1.5).then(&Pose::about_x(0.4));
+        let shape = Shape::Torus { major: 0.6, minor: 0.15 };
+        let ring = Body::new(shape, pose, Texture::plain(Vec3::splat(0.5)), 0.0, 0);
         scene.things = vec![Thing::standing_at(5, false, vec![ring], vec3(0.0, 0.0, 2.5))];
         let map = hits(&scene, SIZE);
         let inner = (0..map.hits.len() - 1)

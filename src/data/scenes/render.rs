@@ -11,7 +11,7 @@ use candle_core::{Device, Tensor};
 /// Shadow rays start this far off the surface, in metres.
 const LIFT: f32 = 2e-3;
 /// Neighbours whose colours differ by more are looked at again with four rays in place of one.
-const CONTRAST: f32 = 0.06;
+const CONTRAST: f32 = 0.1;
 /// Where those four rays pass through a pixel: a turned square, so that no two share a row or column.
 const QUARTERS: [(f32, f32); 4] = [(0.375, 0.125), (0.875, 0.375), (0.125, 0.625), (0.625, 0.875)];
 
@@ -89,9 +89,9 @@ fn shade(scene: &Scene, hit: &Hit) -> Vec3 {
     (hit.colour.times(light) + shine).mix(haze, 1.0 - (-thickness * away).exp())
 }
 
-/// Linear light as a screen shows it.
+/// Linear light as a screen shows it: about, for the curve of real screens is a little steeper than a square root.
 fn display(light: Vec3) -> Vec3 {
-    let gamma = |value: f32| value.clamp(0.0, 1.0).powf(1.0 / 2.2);
+    let gamma = |value: f32| value.clamp(0.0, 1.0).sqrt();
     vec3(gamma(light.x), gamma(light.y), gamma(light.z))
 }
 

@@ -3,6 +3,7 @@
 use super::shape::{Ray, Shape, box_face_normal};
 use super::texture::Texture;
 use super::vector::{Pose, Vec3, vec3};
+use std::f32::consts::TAU;
 
 /// One solid of a thing, in the world's frame.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +15,8 @@ pub(crate) struct Body {
     pub gloss: f32,
     /// The part of a person it shows, 1 to 6; 0 for anything else.
     pub part: u8,
+    /// The radius of a ball around it.
+    bound: f32,
 }
 
 /// One object or person: bodies that are labelled together.
@@ -25,20 +28,24 @@ pub(crate) struct Thing {
     pub bodies: Vec<Body>,
     centre: Vec3,
     radius: f32,
+    /// The radius of an upright cylinder around the place it was set down at.
+    pub girth: f32,
+    pub at: Vec3,
 }
 
 impl Thing {
     /// Bodies given around the origin, set down at `at` so that the lowest of them touches the floor.
     pub fn standing_at(class: u8, salient: bool, mut bodies: Vec<Body>, at: Vec3) -> Self {
+        let girth = girth(&bodies);
         let lowest = bodies.iter().map(|body| -body.reach(-Vec3::UP)).fold(f32::INFINITY, f32::min);
         for body in &mut bodies {
             body.pose.at = body.pose.at + at + Vec3::UP * (-lowest);
         }
         let (low, high) = extent(&bodies);
         let centre = (low + high) * 0.5;
-        let reach = |body: &Body| (body.pose.at - centre).length() + body.shape.bound();
+        let reach = |body: &Body| (body.pose.at - centre).length() + body.bound;
         let radius = bodies.iter().map(reach).fold(0.0, f32::max);
-        Self { class, salient, bodies, centre, radius }
+        Self { class, salient, bodies, centre, radius, girth, at }
     }
 
     pub fn centre(&self) -> Vec3 {
@@ -47,6 +54,10 @@ impl Thing {
 }
 
 impl Body {
+    pub fn new(shape: Shape, pose: Pose, texture: Texture, gloss: f32, part: u8) -> Self {
+        Self { shape, pose, texture, gloss, part, bound: shape.bound() }
+    }
+
     /// The greatest `p · direction` over its points, in the world's frame.
     pub fn reach(&self, direction: Vec3) -> f32 {
         self.pose.at.dot(direction) + self.shape.reach(self.pose.turn_back(direction))
@@ -54,7 +65,7 @@ impl Body {
 
     /// Where a ray enters, if that is before `before`.
     fn enter(&self, ray: &Ray, before: f32) -> Option<(f32, u8)> {
-        let start = (enter_ball(ray, self.pose.at, self.shape.bound())? - 0.02).max(0.0);
+        let start = (enter_ball(ray, self.pose.at, self.bound)? - 0.02).max(0.0);
         if start >= before {
             return None;
         }
@@ -73,7 +84,15 @@ pub(crate) fn extent(bodies: &[Body]) -> (Vec3, Vec3) {
     (-vec3(most(-x), most(-Vec3::UP), most(-z)), vec3(most(x), most(Vec3::UP), most(z)))
 }
 
+/// The radius of an upright cylinder around the origin that holds all bodies, from how far they reach in 16 directions.
+fn girth(bodies: &[Body]) -> f32 {
+    let directions = (0..16).map(|i| (i as f32 * TAU / 16.0).sin_cos()).map(|(s, c)| vec3(s, 0.0, c));
+    let most = |direction: Vec3| bodies.iter().map(|body| body.reach(direction)).fold(0.0, f32::max);
+    directions.map(most).fold(0.0, f32::max) * 1.02
+}
+
 /// Where a ray enters a ball, negative if it starts inside; none if it misses or has left it behind.
+#[inline]
 fn enter_ball(ray: &Ray, centre: Vec3, radius: f32) -> Option<f32> {
     let from = ray.from - centre;
     let b = from.dot(ray.to);
@@ -274,13 +293,8 @@ pub(super) mod tests {
 
     /// A red ball of radius 0.5 whose centre is 3 m straight ahead of a level camera at its height.
     pub(crate) fn one_ball() -> Scene {
-        let ball = Body {
-            shape: Shape::Sphere { radius: 0.5 },
-            pose: Pose::IDENTITY,
-            texture: Texture::plain(vec3(1.0, 0.0, 0.0)),
-            gloss: 0.0,
-            part: 0,
-        };
+        let ball =
+            Body::new(Shape::Sphere { radius: 0.5 }, Pose::IDENTITY, Texture::plain(vec3(1.0, 0.0, 0.0)), 0.0, 0);
         let grey = Texture::plain(Vec3::splat(0.5));
         let (low, high) = (vec3(-3.0, 0.0, -1.0), vec3(3.0, 3.0, 5.0));
         Scene {

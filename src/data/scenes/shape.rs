@@ -10,6 +10,7 @@ pub(crate) struct Ray {
 }
 
 impl Ray {
+    #[inline]
     pub fn at(&self, t: f32) -> Vec3 {
         self.from + self.to * t
     }
@@ -103,24 +104,24 @@ impl Shape {
 
     /// The signed distance to the surface, negative inside.
     pub fn distance(&self, p: Vec3) -> f32 {
-        let around = p.x.hypot(p.z);
+        let around = hypotenuse(p.x, p.z);
         match *self {
             Self::Sphere { radius } => p.length() - radius,
             Self::Box { half } => box_distance(p, half),
             Self::Rounded { half, radius } => box_distance(p, half - Vec3::splat(radius)) - radius,
             Self::Cylinder { radius, half } => {
                 let (out, over) = (around - radius, p.y.abs() - half);
-                out.max(over).min(0.0) + out.max(0.0).hypot(over.max(0.0))
+                out.max(over).min(0.0) + hypotenuse(out.max(0.0), over.max(0.0))
             }
             Self::Cone { radius, half } => cone_distance(around, p.y, radius, half),
-            Self::Torus { major, minor } => (around - major).hypot(p.y) - minor,
+            Self::Torus { major, minor } => hypotenuse(around - major, p.y) - minor,
             Self::Capsule { radius, half } => (p - Vec3::UP * p.y.clamp(-half, half)).length() - radius,
         }
     }
 
     /// How far the shape reaches in a unit direction: the greatest `p · direction` over its points.
     pub fn reach(&self, direction: Vec3) -> f32 {
-        let (along, around) = (direction.y, direction.x.hypot(direction.z));
+        let (along, around) = (direction.y, hypotenuse(direction.x, direction.z));
         match *self {
             Self::Sphere { radius } => radius,
             Self::Box { half } => half.dot(direction.abs()),
@@ -137,7 +138,7 @@ impl Shape {
         match *self {
             Self::Sphere { radius } => radius,
             Self::Box { half } | Self::Rounded { half, .. } => half.length(),
-            Self::Cylinder { radius, half } | Self::Cone { radius, half } => radius.hypot(half),
+            Self::Cylinder { radius, half } | Self::Cone { radius, half } => hypotenuse(radius, half),
             Self::Torus { major, minor } => major + minor,
             Self::Capsule { radius, half } => radius + half,
         }
@@ -181,6 +182,13 @@ impl Shape {
     }
 }
 
+/// Faster than `hypot`, whose care for very large and small numbers no scene needs.
+#[inline]
+fn hypotenuse(a: f32, b: f32) -> f32 {
+    (a * a + b * b).sqrt()
+}
+
+#[inline]
 fn clamp(p: Vec3, limit: Vec3) -> Vec3 {
     let limit = vec3(limit.x.max(0.0), limit.y.max(0.0), limit.z.max(0.0));
     vec3(p.x.clamp(-limit.x, limit.x), p.y.clamp(-limit.y, limit.y), p.z.clamp(-limit.z, limit.z))
@@ -193,11 +201,11 @@ fn box_distance(p: Vec3, half: Vec3) -> f32 {
 
 /// In the half-plane of (distance from the axis, height): to the slanted side and to the base.
 fn cone_distance(around: f32, y: f32, radius: f32, half: f32) -> f32 {
-    let slant = radius.hypot(2.0 * half);
+    let slant = hypotenuse(radius, 2.0 * half);
     let along = ((radius - around) * radius + (y + half) * 2.0 * half) / (slant * slant);
     let s = along.clamp(0.0, 1.0);
-    let side = (around - radius * (1.0 - s)).hypot(y - (2.0 * half * s - half));
-    let base = (around - around.min(radius)).hypot(y + half);
+    let side = hypotenuse(around - radius * (1.0 - s), y - (2.0 * half * s - half));
+    let base = hypotenuse(around - around.min(radius), y + half);
     let inside = y > -half && around * 2.0 * half < radius * (half - y);
     let distance = side.min(base);
     if inside { -distance } else { distance }

@@ -80,7 +80,7 @@ pub(crate) fn hsv(hue: f32, saturation: f32, value: f32) -> Vec3 {
     let channel = |shift: f32| {
         let k = (shift + hue.rem_euclid(1.0) * 6.0) % 6.0;
         let shade = value - value * saturation * k.min(4.0 - k).clamp(0.0, 1.0);
-        shade.powf(2.2)
+        shade * shade
     };
     Vec3 { x: channel(5.0), y: channel(3.0), z: channel(1.0) }
 }

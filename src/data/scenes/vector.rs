@@ -11,6 +11,7 @@ pub(crate) struct Vec3 {
 }
 
 /// A vector from its three numbers.
+#[inline]
 pub(crate) const fn vec3(x: f32, y: f32, z: f32) -> Vec3 {
     Vec3 { x, y, z }
 }
@@ -19,14 +20,17 @@ impl Vec3 {
     pub const ZERO: Self = vec3(0.0, 0.0, 0.0);
     pub const UP: Self = vec3(0.0, 1.0, 0.0);
 
+    #[inline]
     pub fn splat(value: f32) -> Self {
         vec3(value, value, value)
     }
 
+    #[inline]
     pub fn dot(self, other: Self) -> f32 {
         self.x * other.x + self.y * other.y + self.z * other.z
     }
 
+    #[inline]
     pub fn cross(self, other: Self) -> Self {
         vec3(
             self.y * other.z - self.z * other.y,
@@ -35,30 +39,36 @@ impl Vec3 {
         )
     }
 
+    #[inline]
     pub fn length(self) -> f32 {
         self.dot(self).sqrt()
     }
 
     /// The vector at length one; zero stays zero.
+    #[inline]
     pub fn unit(self) -> Self {
         let length = self.length();
         if length > 0.0 { self * (1.0 / length) } else { self }
     }
 
+    #[inline]
     pub fn abs(self) -> Self {
         vec3(self.x.abs(), self.y.abs(), self.z.abs())
     }
 
     /// Product of each pair of numbers, as when light meets colour.
+    #[inline]
     pub fn times(self, other: Self) -> Self {
         vec3(self.x * other.x, self.y * other.y, self.z * other.z)
     }
 
     /// From `self` at 0 to `other` at 1.
+    #[inline]
     pub fn mix(self, other: Self, share: f32) -> Self {
         self * (1.0 - share) + other * share
     }
 
+    #[inline]
     pub fn array(self) -> [f32; 3] {
         [self.x, self.y, self.z]
     }
@@ -66,6 +76,7 @@ impl Vec3 {
 
 impl Add for Vec3 {
     type Output = Self;
+    #[inline]
     fn add(self, other: Self) -> Self {
         vec3(self.x + other.x, self.y + other.y, self.z + other.z)
     }
@@ -73,6 +84,7 @@ impl Add for Vec3 {
 
 impl Sub for Vec3 {
     type Output = Self;
+    #[inline]
     fn sub(self, other: Self) -> Self {
         vec3(self.x - other.x, self.y - other.y, self.z - other.z)
     }
@@ -80,6 +92,7 @@ impl Sub for Vec3 {
 
 impl Mul<f32> for Vec3 {
     type Output = Self;
+    #[inline]
     fn mul(self, factor: f32) -> Self {
         vec3(self.x * factor, self.y * factor, self.z * factor)
     }
@@ -87,6 +100,7 @@ impl Mul<f32> for Vec3 {
 
 impl Neg for Vec3 {
     type Output = Self;
+    #[inline]
     fn neg(self) -> Self {
         self * -1.0
     }
@@ -106,49 +120,58 @@ impl Pose {
         Self { at: Vec3::ZERO, x: vec3(1.0, 0.0, 0.0), y: vec3(0.0, 1.0, 0.0), z: vec3(0.0, 0.0, 1.0) };
 
     /// No rotation, only a shift.
+    #[inline]
     pub fn shift(at: Vec3) -> Self {
         Self { at, ..Self::IDENTITY }
     }
 
     /// Turns y towards z.
+    #[inline]
     pub fn about_x(angle: f32) -> Self {
         let (s, c) = angle.sin_cos();
         Self { y: vec3(0.0, c, s), z: vec3(0.0, -s, c), ..Self::IDENTITY }
     }
 
     /// Turns z towards x.
+    #[inline]
     pub fn about_y(angle: f32) -> Self {
         let (s, c) = angle.sin_cos();
         Self { x: vec3(c, 0.0, -s), z: vec3(s, 0.0, c), ..Self::IDENTITY }
     }
 
     /// Turns x towards y.
+    #[inline]
     pub fn about_z(angle: f32) -> Self {
         let (s, c) = angle.sin_cos();
         Self { x: vec3(c, s, 0.0), y: vec3(-s, c, 0.0), ..Self::IDENTITY }
     }
 
     /// A direction of the body's own frame, in the world's.
+    #[inline]
     pub fn turn(&self, v: Vec3) -> Vec3 {
         self.x * v.x + self.y * v.y + self.z * v.z
     }
 
     /// A direction of the world's frame, in the body's own.
+    #[inline]
     pub fn turn_back(&self, v: Vec3) -> Vec3 {
         vec3(self.x.dot(v), self.y.dot(v), self.z.dot(v))
     }
 
     /// A point of the body's own frame, in the world's.
+    #[inline]
     pub fn place(&self, p: Vec3) -> Vec3 {
         self.turn(p) + self.at
     }
 
     /// A point of the world, in the body's own frame.
+    #[inline]
     pub fn place_back(&self, p: Vec3) -> Vec3 {
         self.turn_back(p - self.at)
     }
 
     /// First `inner`, then `self`: the pose of a child whose parent has this one.
+    #[inline]
     pub fn then(&self, inner: &Self) -> Self {
         Self { at: self.place(inner.at), x: self.turn(inner.x), y: self.turn(inner.y), z: self.turn(inner.z) }
     }
