@@ -13,7 +13,7 @@
 //! | `edge=1` | 1 on a pixel one of whose four neighbours belongs to another thing, part of a person, wall, or smooth face of a shape (or lies over 0.1 m, and over two pixels' width, off the tangent plane), and is as far away or farther; so a line runs inside the outline of what is in front |
 //! | `depth=1` | metres along the camera's axis |
 //!
-//! Labels are those of the ray through the pixel's centre; colours are smoothed over four rays where they change abruptly.
+//! Labels are those of the ray through the pixel's centre; colours are the mean of three rays where they change abruptly.
 
 mod compose;
 mod figure;

@@ -65,7 +65,8 @@ const BOTTOM: u8 = 2;
 
 /// Nearer than this, a marched ray has arrived.
 const ARRIVED: f32 = 1e-4;
-const MARCH_STEPS: usize = 80;
+/// Enough for rays that graze one side of a torus before they meet the other.
+const MARCH_STEPS: usize = 400;
 
 impl Shape {
     /// Where a ray that starts outside enters the shape, beyond `t = 0`.
@@ -385,6 +386,20 @@ mod tests {
                 assert!(most <= reach + 1e-3 && most > reach - 0.06, "{shape:?}: {most} against {reach}");
             }
             assert!(points.iter().all(|p| p.length() <= shape.bound() + 1e-3));
+        }
+    }
+
+    #[test]
+    fn a_ring_seen_at_a_low_angle_has_no_holes() {
+        let ring = Shape::Torus { major: 0.4, minor: 0.12 };
+        let from = vec3(0.0, 0.75, -3.0);
+        for i in 0..10_000 {
+            let (x, y) = ((i % 100) as f32 / 50.0 - 1.0, (i / 100) as f32 / 100.0 - 0.5);
+            let ray = Ray { from, to: (vec3(0.6 * x, 0.5 * y, 0.0) - from).unit() };
+            let deepest = (0..300).map(|k| ring.distance(ray.at(2.3 + k as f32 * 0.005))).fold(f32::MAX, f32::min);
+            if deepest.abs() > 2e-3 {
+                assert_eq!(ring.enter(&ray).is_some(), deepest < 0.0, "at {x} {y}, {deepest} from the surface");
+            }
         }
     }
 
