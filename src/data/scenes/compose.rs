@@ -144,7 +144,7 @@ fn lighting(rng: &mut impl Rng, room: &Room) -> (Vec<Light>, Vec3) {
 
 /// A thing of random kind, set where it shows and touches nothing; none if thirty tries find no such place.
 fn add(rng: &mut impl Rng, scene: &Scene, size: (usize, usize), palette: Palette, hero: bool) -> Option<Thing> {
-    let people = if hero { 0.45 } else { 0.25 };
+    let people = if hero { 0.45 } else { 0.22 };
     let class = if rng.random_bool(people) { FIGURE } else { rng.random_range(1..FIGURE) };
     let bodies = if class == FIGURE { person(rng, palette) } else { vec![solid(rng, class, palette)] };
     let (low, high) = extent(&bodies);
@@ -162,7 +162,7 @@ fn add(rng: &mut impl Rng, scene: &Scene, size: (usize, usize), palette: Palette
 /// A place on the floor from which a thing of this size fills a random share of the image's shorter side.
 fn spot(rng: &mut impl Rng, camera: &Camera, size: (usize, usize), longest: f32, hero: bool) -> Vec3 {
     let (short, long) = (size.0.min(size.1) as f32, size.0.max(size.1) as f32);
-    let share = if hero { rng.random_range(0.4..0.85) } else { rng.random_range(0.2..0.6) };
+    let share = if hero { rng.random_range(0.5..0.95) } else { rng.random_range(0.28..0.7) };
     let away = (longest * camera.focal * long / (short * share)).clamp(1.7, 5.5);
     let spread = if hero { 0.6 } else { 0.9 };
     let aside = rng.random_range(-spread..spread) * 0.5 * size.1 as f32 / (long * camera.focal);
