@@ -72,6 +72,9 @@ pub enum Error {
         /// What to do about it.
         cure: String,
     },
+    /// A background thread could not start, or what it ran panicked.
+    #[error("background work failed: {0}")]
+    Worker(String),
     /// Candle refused an operation.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

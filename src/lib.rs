@@ -2,6 +2,8 @@
 
 pub use candle_core;
 
+#[cfg(feature = "data")]
+pub mod data;
 mod error;
 pub mod sample;
 mod task;
