@@ -20,5 +20,7 @@ pub mod tad;
 
 pub use tad::{DynamicTaskFilter, TADBlock, TaskPrompt};
 pub mod files;
+pub mod loss;
+pub mod metrics;
 #[cfg(feature = "data")]
 pub mod picture;

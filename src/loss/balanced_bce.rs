@@ -1,0 +1,73 @@
+//! Balanced binary cross entropy, for saliency and edges.
+
+use super::{masked, mean_over, wide};
+use candle_core::{Result, Tensor};
+
+/// How much a positive pixel weighs; a negative one weighs the rest to 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum PositiveWeight {
+    /// The share of negatives among the batch's valid pixels.
+    ShareOfNegatives,
+    /// Always this.
+    Fixed(f64),
+}
+
+/// `Σ w softplus(-x) y + (1 - w) softplus(x) (1 - y)`, over the number of valid pixels.
+///
+/// # Shapes
+/// `outputs` and `label` `[B, 1, H, W]`, labels 0, 1 or 255.
+///
+/// The released losses know no ignore; here ignored pixels leave the sum, the share and the count.
+pub fn balanced_bce(outputs: &Tensor, label: &Tensor, weight: PositiveWeight) -> Result<Tensor> {
+    let x = wide(outputs)?;
+    let (label, mask) = masked(label, x.dtype())?;
+    let positive = label.ge(0.5)?.to_dtype(x.dtype())?;
+    let negative = (&mask - &positive)?;
+    let count = mask.sum_all()?;
+    let weight = match weight {
+        PositiveWeight::ShareOfNegatives => mean_over(&negative.sum_all()?, &count)?,
+        PositiveWeight::Fixed(weight) => (count.ones_like()? * weight)?,
+    };
+    let positives = (softplus(&x.neg()?)? * positive)?.sum_all()?;
+    let negatives = (softplus(&x)? * negative)?.sum_all()?;
+    let sum = ((positives * &weight)? + (negatives * weight.affine(-1.0, 1.0)?)?)?;
+    mean_over(&sum, &count)
+}
+
+/// `log(1 + exp(x))`, stable for large values of either sign: `max(x, 0) + log(1 + exp(-|x|))`.
+fn softplus(x: &Tensor) -> Result<Tensor> {
+    x.relu()? + (x.abs()?.neg()?.exp()? + 1.0)?.log()?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::finite_difference::{check, normal};
+    use candle_core::Device;
+
+    fn map(values: &[f32]) -> Result<Tensor> {
+        Tensor::new(values, &Device::Cpu)?.reshape((1, 1, 1, values.len()))
+    }
+
+    #[test]
+    fn gradient_with_either_weight_and_ignored_pixels() -> Result<()> {
+        let label = map(&[1., 0., 255., 0.])?;
+        for weight in [PositiveWeight::ShareOfNegatives, PositiveWeight::Fixed(0.95)] {
+            check(&[&normal(1, &[1, 1, 1, 4])?], |v| balanced_bce(&v[0], &label, weight))?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn values_by_hand() -> Result<()> {
+        let loss = |x: &[f32], y: &[f32], weight| balanced_bce(&map(x)?, &map(y)?, weight)?.to_scalar::<f32>();
+        let ln2 = 2f32.ln();
+        let shared = loss(&[0., 0., 0., 7.], &[1., 0., 0., 255.], PositiveWeight::ShareOfNegatives)?;
+        assert!((shared - (2. / 3. * ln2 + 2. * ln2 / 3.) / 3.).abs() < 1e-6, "{shared}");
+        assert!((loss(&[0., 0.], &[1., 0.], PositiveWeight::Fixed(0.95))? - ln2 / 2.).abs() < 1e-6);
+        assert_eq!(loss(&[3.], &[255.], PositiveWeight::Fixed(0.95))?, 0.0);
+        let large = loss(&[-200., 200.], &[1., 1.], PositiveWeight::Fixed(0.5))?;
+        assert!((large - 50.).abs() < 1e-3, "{large}");
+        Ok(())
+    }
+}

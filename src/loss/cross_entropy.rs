@@ -1,0 +1,68 @@
+//! Cross entropy over classes, for segmentation and human parts.
+
+use super::{masked, mean_over, wide};
+use candle_core::{DType, Result, Tensor};
+
+/// `-log softmax(outputs)[label]`, mean over valid pixels.
+///
+/// # Shapes
+/// `outputs` `[B, n, H, W]`, `label` `[B, 1, H, W]` with values 0 to n-1 or 255.
+///
+/// # Errors
+/// A label that is neither a class nor 255.
+pub fn cross_entropy(outputs: &Tensor, label: &Tensor) -> Result<Tensor> {
+    let outputs = wide(outputs)?;
+    let classes = outputs.dim(1)?;
+    let (label, mask) = masked(label, outputs.dtype())?;
+    check_classes(&label, classes)?;
+    let shifted = outputs.broadcast_sub(&outputs.detach().max_keepdim(1)?)?;
+    let log_sum = shifted.exp()?.sum_keepdim(1)?.log()?;
+    let chosen = shifted.gather(&label.to_dtype(DType::U32)?, 1)?;
+    mean_over(&((log_sum - chosen)? * &mask)?.sum_all()?, &mask.sum_all()?)
+}
+
+fn check_classes(label: &Tensor, classes: usize) -> Result<()> {
+    let extreme = |t: Tensor| t.to_dtype(DType::F64)?.to_scalar::<f64>();
+    let (low, high) = (extreme(label.min_all()?)?, extreme(label.max_all()?)?);
+    if low >= 0.0 && high < classes as f64 {
+        return Ok(());
+    }
+    let value = if low < 0.0 { low } else { high };
+    candle_core::bail!(
+        "label: expected classes 0 to {} or 255, got {value} (raise the task's number of outputs, or mark such pixels 255)",
+        classes - 1
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::finite_difference::{check, normal};
+    use candle_core::Device;
+
+    #[test]
+    fn gradient_with_ignored_pixels() -> Result<()> {
+        let label = Tensor::new(&[0f32, 2., 255., 1.], &Device::Cpu)?.reshape((1, 1, 2, 2))?;
+        check(&[&normal(1, &[1, 3, 2, 2])?], |v| cross_entropy(&v[0], &label))
+    }
+
+    #[test]
+    fn ignored_pixels_leave_sum_and_count() -> Result<()> {
+        let outputs = Tensor::new(&[0f32, 9., 0., -9.], &Device::Cpu)?.reshape((1, 2, 1, 2))?;
+        let label = Tensor::new(&[1f32, 255.], &Device::Cpu)?.reshape((1, 1, 1, 2))?;
+        assert!((cross_entropy(&outputs, &label)?.to_scalar::<f32>()? - 2f32.ln()).abs() < 1e-6);
+        assert_eq!(cross_entropy(&outputs, &label.ones_like()?.affine(255., 0.)?)?.to_scalar::<f32>()?, 0.0);
+        Ok(())
+    }
+
+    #[test]
+    fn a_label_that_is_no_class_is_named() -> Result<()> {
+        let outputs = Tensor::zeros((1, 2, 1, 1), DType::F32, &Device::Cpu)?;
+        for (value, text) in [(2f32, "got 2"), (-1.0, "got -1")] {
+            let label = Tensor::new(&[[[[value]]]], &Device::Cpu)?;
+            let message = cross_entropy(&outputs, &label).unwrap_err().to_string();
+            assert!(message.contains(text) && message.contains("0 to 1 or 255"), "{message}");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,35 @@
+//! Floor 5: the six tasks' losses, and their weighted sum.
+//!
+//! Outputs are `[B, n, H, W]` scores at the labels' size; labels `[B, c, H, W]` f32, [`IGNORE`](crate::sample::IGNORE)
+//! where nothing is known. Ignored pixels leave sums, weights and counts; a batch without a valid pixel has loss 0 and no
+//! gradient. Half precision is computed in f32.
+
+mod balanced_bce;
+mod cross_entropy;
+mod l1;
+mod multi_task;
+
+pub use balanced_bce::{PositiveWeight, balanced_bce};
+pub use cross_entropy::cross_entropy;
+pub use l1::{depth_l1, normals_l1};
+pub use multi_task::{LossReport, MultiTaskLoss, default_weight, task_loss};
+
+use crate::sample::IGNORE;
+use candle_core::{DType, Result, Tensor};
+
+/// Scores in a float type that losses are computed in.
+fn wide(outputs: &Tensor) -> Result<Tensor> {
+    if outputs.dtype() == DType::F64 { Ok(outputs.clone()) } else { outputs.to_dtype(DType::F32) }
+}
+
+/// A label beside its mask: 0 where ignored and 1 elsewhere, and the values with 0 in the ignored places.
+fn masked(label: &Tensor, dtype: DType) -> Result<(Tensor, Tensor)> {
+    let mask = label.ne(f64::from(IGNORE))?;
+    let values = mask.where_cond(label, &label.zeros_like()?)?;
+    Ok((values.to_dtype(dtype)?, mask.to_dtype(dtype)?))
+}
+
+/// `sum / count`, or 0 where there is nothing to count; the count carries no gradient.
+fn mean_over(sum: &Tensor, count: &Tensor) -> Result<Tensor> {
+    sum / count.maximum(1.0)?
+}

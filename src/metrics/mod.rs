@@ -1,0 +1,169 @@
+//! Floor 5: streaming metrics of the six tasks, delta_m, and the constant prediction to compare with.
+
+mod constant;
+mod delta;
+mod depth;
+mod edge;
+mod normals;
+mod saliency;
+mod segmentation;
+
+pub use constant::ConstantPrediction;
+pub use delta::{NYUD_SINGLE_TASK, PASCAL_SINGLE_TASK, delta_m};
+
+use crate::sample::IGNORE;
+use crate::task::{Task, TaskKind};
+use crate::{Error, Result};
+use candle_core::{DType, Tensor};
+use depth::DepthMeter;
+use edge::EdgeMeter;
+use normals::NormalsMeter;
+use saliency::SaliencyMeter;
+use segmentation::SegmentationMeter;
+
+/// One figure.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Score {
+    /// Its name, such as `miou`.
+    pub name: String,
+    /// Its value; `None` before a valid pixel was seen.
+    pub value: Option<f64>,
+    /// Whether more is better.
+    pub higher_is_better: bool,
+}
+
+/// A task's figures.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scores {
+    /// The one that papers report.
+    pub primary: Score,
+    /// The others.
+    pub others: Vec<Score>,
+}
+
+impl Score {
+    fn higher(name: &str, value: Option<f64>) -> Self {
+        Self { name: name.to_owned(), value, higher_is_better: true }
+    }
+
+    fn lower(name: &str, value: Option<f64>) -> Self {
+        Self { name: name.to_owned(), value, higher_is_better: false }
+    }
+}
+
+/// Takes outputs and labels batch by batch, and gives the figures over all of them.
+///
+/// | kind | primary | definition |
+/// | --- | --- | --- |
+/// | semseg, human parts | `miou` | mean over all classes of the intersection over the union; an absent class counts 0 |
+/// | sal | `max_iou` | best over thresholds 0.20, 0.25 .. 0.90 of the mean over images |
+/// | normals | `mean_degrees` | mean angle between unit normals |
+/// | depth | `rmse` | over all valid pixels together |
+/// | edge | `max_f` | best over thresholds 0.01 .. 0.99 of F over all pixels together |
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use tadformer::metrics::Meter;
+/// let mut meter = Meter::new(&"depth=1".parse()?);
+/// let (outputs, label) = (Tensor::new(&[[[[1f32, 5.]]]], &Device::Cpu)?, Tensor::new(&[[[[4f32, 255.]]]], &Device::Cpu)?);
+/// meter.update(&outputs, &label)?;
+/// assert_eq!(meter.scores().primary.value, Some(3.0));
+/// # Ok::<(), tadformer::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Meter {
+    task: Task,
+    kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Segmentation(SegmentationMeter),
+    Saliency(SaliencyMeter),
+    Normals(NormalsMeter),
+    Depth(DepthMeter),
+    Edge(EdgeMeter),
+}
+
+/// One image's outputs and label: `[n, H*W]` scores beside `[c, H*W]` values.
+struct Image<'a> {
+    outputs: &'a [f32],
+    label: &'a [f32],
+    pixels: usize,
+}
+
+impl Image<'_> {
+    /// Pixels that are not ignored, of a label with one channel.
+    fn valid(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.pixels).filter(|i| self.label[*i] != IGNORE)
+    }
+}
+
+impl Meter {
+    /// An empty meter for a task.
+    pub fn new(task: &Task) -> Self {
+        let kind = match task.kind {
+            TaskKind::Semseg | TaskKind::HumanParts => Kind::Segmentation(SegmentationMeter::new(task.outputs)),
+            TaskKind::Sal => Kind::Saliency(SaliencyMeter::default()),
+            TaskKind::Normals => Kind::Normals(NormalsMeter::default()),
+            TaskKind::Depth => Kind::Depth(DepthMeter::default()),
+            TaskKind::Edge => Kind::Edge(EdgeMeter::default()),
+        };
+        Self { task: task.clone(), kind }
+    }
+
+    /// Adds a batch: outputs `[B, n, H, W]` before softmax or sigmoid, label `[B, c, H, W]`.
+    ///
+    /// # Errors
+    /// Outputs or labels of another shape.
+    pub fn update(&mut self, outputs: &Tensor, label: &Tensor) -> Result<()> {
+        let (b, _, h, w) = outputs.dims4()?;
+        let (n, c) = (self.task.outputs, self.task.kind.label_channels());
+        for (what, tensor, channels) in [("outputs", outputs, n), ("label", label, c)] {
+            if tensor.dims() != [b, channels, h, w] {
+                let what = format!("{what} of {}", self.task.name);
+                let expected = format!("{:?}", [b, channels, h, w]);
+                return Err(Error::Shape { what, expected, got: tensor.dims().into() });
+            }
+        }
+        let values = |t: &Tensor| t.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>();
+        let (outputs, labels, pixels) = (values(outputs)?, values(label)?, h * w);
+        for (outputs, label) in outputs.chunks_exact(n * pixels).zip(labels.chunks_exact(c * pixels)) {
+            self.add(&Image { outputs, label, pixels });
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, image: &Image) {
+        match &mut self.kind {
+            Kind::Segmentation(meter) => meter.add(image),
+            Kind::Saliency(meter) => meter.add(image),
+            Kind::Normals(meter) => meter.add(image),
+            Kind::Depth(meter) => meter.add(image),
+            Kind::Edge(meter) => meter.add(image),
+        }
+    }
+
+    /// The figures so far.
+    pub fn scores(&self) -> Scores {
+        match &self.kind {
+            Kind::Segmentation(meter) => meter.scores(),
+            Kind::Saliency(meter) => meter.scores(),
+            Kind::Normals(meter) => meter.scores(),
+            Kind::Depth(meter) => meter.scores(),
+            Kind::Edge(meter) => meter.scores(),
+        }
+    }
+}
+
+/// `a / b`, or nothing where b is 0.
+fn ratio(a: f64, b: f64) -> Option<f64> {
+    (b > 0.0).then(|| a / b)
+}
+
+fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,252 @@
+//! The training loop.
+
+use super::evaluate::label;
+use super::{AdamW, AdamWConfig, Evaluation, Gradients, History, Observer, Schedule, StepRecord, evaluate};
+use crate::layers::{DropRng, Mode};
+use crate::loss::MultiTaskLoss;
+use crate::metrics::delta_m;
+use crate::model::TADFormer;
+use crate::{Batch, Error, Result};
+use candle_core::DType;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What settles a run beside the model and the data.
+#[derive(Clone, Debug)]
+pub struct TrainConfig {
+    /// The learning rate over the steps.
+    pub schedule: Schedule,
+    /// The optimizer's constants.
+    pub adamw: AdamWConfig,
+    /// Joint norm to which gradients are clipped.
+    pub clip_norm: f64,
+    /// Validate after this many steps, and after the last; 0 for the last alone.
+    pub validate_every: usize,
+    /// The seed of dropout and drop-path.
+    pub seed: u64,
+    /// Where the best adapter is kept.
+    pub adapter: PathBuf,
+}
+
+impl TrainConfig {
+    /// The recipe's settings for so many steps at this rate: validation ten times, gradients clipped to 5.
+    pub fn new(rate: f64, steps: usize, adapter: impl Into<PathBuf>) -> Self {
+        Self {
+            schedule: Schedule::new(rate, steps),
+            adamw: AdamWConfig::default(),
+            clip_norm: 5.0,
+            validate_every: (steps / 10).max(1),
+            seed: 0,
+            adapter: adapter.into(),
+        }
+    }
+
+    fn check(&self, model: &TADFormer) -> Result<()> {
+        self.schedule.check()?;
+        if !(self.clip_norm.is_finite() && self.clip_norm > 0.0) {
+            return Err(Error::config("clip_norm", "a positive number", self.clip_norm, "the recipe clips to 5"));
+        }
+        if !matches!(model.ledger().dtype(), DType::F32 | DType::F64) {
+            let got = model.ledger().dtype().as_str();
+            return Err(Error::config("dtype", "f32 or f64 to train in", got, "small updates vanish in half precision"));
+        }
+        Ok(())
+    }
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// All steps were made.
+    Completed,
+    /// It was asked to stop after this many steps.
+    Stopped {
+        /// Steps made.
+        after: usize,
+    },
+}
+
+/// What a run gives; the model holds the best weights then, and so does the adapter file.
+#[derive(Debug)]
+pub struct TrainReport {
+    /// Every step's figures.
+    pub history: History,
+    /// The validation whose weights were kept.
+    pub best: Evaluation,
+    /// After how many steps it was made.
+    pub best_step: usize,
+    /// How the run ended.
+    pub ending: Ending,
+}
+
+/// Trains a model's adapters and heads.
+///
+/// ```no_run
+/// use std::sync::Arc;
+/// use tadformer::data::{BatchOptions, Batches, Scenes};
+/// use tadformer::train::{ProgressBar, TrainConfig, Trainer};
+/// # fn run(model: tadformer::TADFormer) -> tadformer::Result<()> {
+/// let options = BatchOptions::new(8);
+/// let scenes = Arc::new(Scenes::new(0, 10_000, (96, 96))?);
+/// let held_out = Arc::new(Scenes::new(1, 64, (96, 96))?);
+/// let mut trainer = Trainer::new(&model, TrainConfig::new(1e-3, 1000, "adapter.safetensors"))?;
+/// let validation = || Batches::once(held_out.clone(), &options);
+/// trainer.run(Batches::shuffled(scenes, 0, &options)?, validation, &mut ProgressBar::new(1000))?;
+/// # Ok(()) }
+/// ```
+///
+/// The same seed, machine and thread count give the same run. Frozen tensors stay as they are, bit for bit.
+#[derive(Debug)]
+pub struct Trainer<'a> {
+    model: &'a TADFormer,
+    config: TrainConfig,
+    loss: MultiTaskLoss,
+    optimizer: AdamW,
+    reference: BTreeMap<String, f64>,
+    stop: Arc<AtomicBool>,
+}
+
+impl<'a> Trainer<'a> {
+    /// Checks the settings and makes the optimizer.
+    ///
+    /// # Errors
+    /// A setting that cannot work, or a model in half precision.
+    pub fn new(model: &'a TADFormer, config: TrainConfig) -> Result<Self> {
+        config.check(model)?;
+        Ok(Self {
+            optimizer: AdamW::new(model.ledger(), config.adamw)?,
+            loss: MultiTaskLoss::new(&model.config().tasks),
+            reference: BTreeMap::new(),
+            stop: Arc::default(),
+            model,
+            config,
+        })
+    }
+
+    /// Weighs the tasks' losses otherwise than the recipe does.
+    pub fn with_loss(self, loss: MultiTaskLoss) -> Self {
+        Self { loss, ..self }
+    }
+
+    /// The primary metrics that validations are compared with, by task: the best is the one with the highest delta_m over them.
+    /// Where none are given, the first validation's stand in.
+    pub fn with_reference(self, reference: BTreeMap<String, f64>) -> Self {
+        Self { reference, ..self }
+    }
+
+    /// Set it to true, from a Ctrl-C handler for instance, and the run ends after the step at hand, keeping what was learnt.
+    pub fn stop_flag(&self) -> Arc<AtomicBool> {
+        self.stop.clone()
+    }
+
+    /// The optimizer, to save its state or take one up.
+    pub fn optimizer(&mut self) -> &mut AdamW {
+        &mut self.optimizer
+    }
+
+    /// Trains on `batches`, validates on what `validation` gives each time, and keeps the best adapter.
+    ///
+    /// # Errors
+    /// A loss or gradient that is not finite, by task and step; a batch that could not be made; a file that could not be written.
+    /// The best adapter so far stays in its file.
+    pub fn run<V: IntoIterator<Item = Result<Batch>>>(
+        &mut self,
+        batches: impl IntoIterator<Item = Result<Batch>>,
+        mut validation: impl FnMut() -> Result<V>,
+        observer: &mut dyn Observer,
+    ) -> Result<TrainReport> {
+        let names: Vec<String> = self.model.config().tasks.iter().map(|task| task.name.clone()).collect();
+        let mut history = History::new(names.clone());
+        let mut best: Option<(f64, usize, Evaluation)> = None;
+        let mut ending = Ending::Completed;
+        let (first, steps) = (self.optimizer.steps() + 1, self.config.schedule.steps);
+        let mut batches = batches.into_iter();
+        for step in first..=steps {
+            let Some(batch) = batches.next() else { return Err(ran_out(step - 1, steps)) };
+            let batch = batch?;
+            let record = self.step(&batch, step)?;
+            observer.step(&names, &record, batch.len());
+            history.push(record);
+            let stopped = self.stop.load(Ordering::Relaxed);
+            if stopped {
+                ending = Ending::Stopped { after: step };
+            }
+            if stopped || step == steps || step.is_multiple_of(self.config.validate_every.max(1)) {
+                let evaluation = evaluate(self.model, validation()?)?;
+                self.keep_best(&mut best, step, evaluation, observer)?;
+            }
+            if stopped {
+                break;
+            }
+        }
+        observer.finished(&history);
+        let (_, best_step, best) = best.ok_or_else(|| ran_out(first - 1, steps))?;
+        self.model.load_adapter(&self.config.adapter)?;
+        Ok(TrainReport { history, best, best_step, ending })
+    }
+
+    /// One step: forward, losses, backward, clip, move.
+    fn step(&mut self, batch: &Batch, step: usize) -> Result<StepRecord> {
+        let rng = DropRng::seeded(self.config.seed.wrapping_add((step as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+        let outputs = self.model.forward(&batch.images, Mode::Train(&rng))?;
+        let mut labelled = Vec::new();
+        for (task, output) in outputs.iter() {
+            labelled.push((task, output, label(&batch.labels, task)?));
+        }
+        let report = self.loss.forward(labelled)?;
+        let losses = report.values()?;
+        for ((task, _), loss) in outputs.iter().zip(&losses) {
+            if !loss.is_finite() {
+                let what = format!("the loss of task `{}`", task.name);
+                let cure = "lower the learning rate, and look for labels or images that are no numbers";
+                return Err(Error::NonFinite { what, step, cure: cure.into() });
+            }
+        }
+        let mut gradients = Gradients::of(self.model.ledger(), &report.total.backward()?);
+        let gradient_norm = gradients.clip(self.config.clip_norm, step)?;
+        let rate = self.config.schedule.rate(step - 1);
+        self.optimizer.step(&gradients, rate)?;
+        let total = report.total.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+        Ok(StepRecord { step, rate, gradient_norm, total, losses })
+    }
+
+    fn keep_best(
+        &mut self,
+        best: &mut Option<(f64, usize, Evaluation)>,
+        step: usize,
+        evaluation: Evaluation,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        if self.reference.is_empty() {
+            self.reference = primary_values(&evaluation);
+        }
+        let gain = self.gain(&evaluation);
+        let is_best = best.as_ref().is_none_or(|(so_far, ..)| gain > *so_far);
+        observer.validated(step, &evaluation, is_best);
+        if is_best {
+            self.model.save_adapter(&self.config.adapter)?;
+            *best = Some((gain, step, evaluation));
+        }
+        Ok(())
+    }
+
+    /// Delta_m over the reference.
+    fn gain(&self, evaluation: &Evaluation) -> f64 {
+        let pairs = evaluation.iter().filter_map(|(task, scores)| {
+            let reference = *self.reference.get(&task.name)?;
+            Some((scores.primary.value?, reference, scores.primary.higher_is_better))
+        });
+        delta_m(pairs).unwrap_or(0.0)
+    }
+}
+
+/// Each task's primary metric, where it has one.
+fn primary_values(evaluation: &Evaluation) -> BTreeMap<String, f64> {
+    evaluation.iter().filter_map(|(task, scores)| Some((task.name.clone(), scores.primary.value?))).collect()
+}
+
+fn ran_out(after: usize, steps: usize) -> Error {
+    Error::config("batches", format!("at least {steps}"), after, "give an endless iterator, or fewer steps")
+}
