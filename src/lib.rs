@@ -5,22 +5,30 @@ pub use candle_core;
 #[cfg(feature = "data")]
 pub mod data;
 mod error;
-pub mod sample;
-mod task;
-
-pub use error::{Error, Result};
-pub use sample::{Batch, Sample};
-pub use task::{Task, TaskKind, TaskSet};
+pub mod files;
 pub mod heads;
 pub mod layers;
-pub mod ops;
-pub mod params;
-pub mod swin;
-pub mod tad;
-
-pub use tad::{DynamicTaskFilter, TADBlock, TaskPrompt};
-pub mod files;
 pub mod loss;
 pub mod metrics;
+pub mod model;
+pub mod ops;
+pub mod params;
 #[cfg(feature = "data")]
 pub mod picture;
+#[cfg(feature = "data")]
+pub mod predict;
+pub mod sample;
+pub mod swin;
+pub mod tad;
+mod task;
+#[cfg(feature = "train")]
+pub mod train;
+
+pub use error::{Error, Result};
+pub use model::{Outputs, TADFormer, TADFormerBuilder, TADFormerConfig, Tuning};
+#[cfg(feature = "data")]
+pub use predict::Predictor;
+pub use sample::{Batch, Sample};
+pub use swin::SwinConfig;
+pub use tad::{DynamicTaskFilter, TADBlock, TaskPrompt};
+pub use task::{Task, TaskKind, TaskSet};

@@ -94,7 +94,8 @@ impl LoadReport {
         let path = self.path.display();
         let more = |n: usize| if n > 1 { format!(" (and {} more)", n - 1) } else { String::new() };
         if let Some((name, nearest)) = self.missing.first() {
-            let hint = nearest.as_ref().map_or(String::new(), |near| format!("; the nearest name in the file is `{near}`"));
+            let hint =
+                nearest.as_ref().map_or(String::new(), |near| format!("; the nearest name in the file is `{near}`"));
             let more = more(self.missing.len());
             let cure = "choose the preset that the checkpoint was made with";
             return Err(Error::Checkpoint(format!("{path}: tensor `{name}` is missing{more}{hint} ({cure})")));

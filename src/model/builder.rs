@@ -1,12 +1,12 @@
 //! Building a model step by step: what is not said has the paper's value.
 
 use super::{BaseModel, LoadReport, Origin, TADFormer, TADFormerConfig, Tuning};
+use crate::Result;
 use crate::heads::HrNetConfig;
 use crate::params::{Checkpoint, Ledger, Release, SourceDigest, Weights, checkpoint_source, random_source};
 use crate::swin::{SwinConfig, names};
 use crate::tad::TadConfig;
 use crate::task::TaskSet;
-use crate::Result;
 use candle_core::{DType, Device};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -124,14 +124,11 @@ impl TADFormerBuilder {
         self.config.check()?;
         match &self.backbone {
             Backbone::Random => self.build_random(),
-            Backbone::Path(path) => {
-                let checkpoint = Checkpoint::open(path)?;
-                self.build_from(checkpoint, path.display().to_string())
-            }
+            Backbone::Path(path) => self.build_from(Checkpoint::open(path)?, path.display().to_string()),
         }
     }
 
-    fn build_random(self) -> Result<TADFormer> {
+    fn build_random(&self) -> Result<TADFormer> {
         let digest = SourceDigest::default();
         let source = digest.watch(random_source(self.seed, self.dtype, &self.device));
         let model = self.assemble(source)?;
@@ -139,7 +136,7 @@ impl TADFormerBuilder {
         Ok(model.with_base(base, None))
     }
 
-    fn build_from(self, checkpoint: Checkpoint, path: String) -> Result<TADFormer> {
+    fn build_from(&self, checkpoint: Checkpoint, path: String) -> Result<TADFormer> {
         let (family, checkpoint, unused) = names::canonical(checkpoint)?;
         let (checkpoint, digest) = (Arc::new(checkpoint), SourceDigest::default());
         let source = digest.watch(checkpoint_source(checkpoint.clone(), self.dtype, &self.device));

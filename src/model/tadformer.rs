@@ -67,11 +67,7 @@ impl TADFormer {
         Ok((encoder, heads.collect::<Result<_>>()?))
     }
 
-    pub(super) fn assemble(
-        config: TADFormerConfig,
-        weights: &Weights,
-        ledger: Ledger,
-    ) -> Result<Self> {
+    pub(super) fn assemble(config: TADFormerConfig, weights: &Weights, ledger: Ledger) -> Result<Self> {
         let (encoder, heads) = Self::parts(&config, weights)?;
         Ok(Self { config, encoder, heads, ledger, base: BaseModel::default(), report: None })
     }

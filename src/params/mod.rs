@@ -1,17 +1,24 @@
 //! Floor 1: who owns each weight, what trains, and what a load found.
 
+mod checkpoint;
 mod digest;
 mod group;
 mod initial;
 mod ledger;
+mod nearest;
+mod pickle;
+mod pth;
 mod source;
 mod table;
 mod weights;
 
+pub(crate) use checkpoint::Made;
+pub use checkpoint::{Checkpoint, checkpoint_source};
 pub use digest::SourceDigest;
 pub use group::{Group, Pretrained, Release};
 pub(crate) use initial::uniform_by_fan_in;
 pub use ledger::{Entry, Ledger, Role};
+pub use nearest::nearest;
 pub use source::{random_source, shape_source};
 pub use table::{GroupCount, ParameterTable};
 pub use weights::Weights;

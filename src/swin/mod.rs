@@ -5,6 +5,7 @@ mod backbone;
 mod block;
 mod config;
 mod merging;
+pub mod names;
 mod patch_embed;
 mod stage;
 

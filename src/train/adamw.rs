@@ -118,7 +118,8 @@ impl AdamW {
         for (slot, (first, second)) in self.slots.iter_mut().zip(moments) {
             (slot.first, slot.second) = (first, second);
         }
-        self.steps = usize::try_from(steps).map_err(|_| Error::file(path, "a negative step count", "take another copy"))?;
+        self.steps =
+            usize::try_from(steps).map_err(|_| Error::file(path, "a negative step count", "take another copy"))?;
         Ok(())
     }
 }
@@ -135,7 +136,8 @@ mod tests {
     fn quadratic() -> Result<(Ledger, Tensor, Tensor)> {
         let ledger = Ledger::seeded(0, DType::F64, &Device::Cpu);
         let vb = ledger.builder(Group::Heads);
-        let (w, b) = (vb.get_with_hints((1, 2), "w", candle_nn::init::ONE)?, vb.get_with_hints(1, "b", candle_nn::init::ONE)?);
+        let (w, b) =
+            (vb.get_with_hints((1, 2), "w", candle_nn::init::ONE)?, vb.get_with_hints(1, "b", candle_nn::init::ONE)?);
         Ok((ledger, w, b))
     }
 
@@ -171,7 +173,8 @@ mod tests {
         train(&ledger, &w, &b, &mut optimizer, 5)?;
         let path = tempfile::tempdir().unwrap().keep().join("state.safetensors");
         optimizer.save(&path)?;
-        let weights: Vec<Tensor> = ledger.trained().iter().map(|e| e.tensor().copy()).collect::<candle_core::Result<_>>()?;
+        let weights: Vec<Tensor> =
+            ledger.trained().iter().map(|e| e.tensor().copy()).collect::<candle_core::Result<_>>()?;
         train(&ledger, &w, &b, &mut optimizer, 3)?;
         let want = w.to_vec2::<f64>()?;
         for (entry, value) in ledger.trained().iter().zip(&weights) {

@@ -2,7 +2,6 @@
 
 use crate::Result;
 use crate::files::write_atomically;
-use std::io::Write;
 use std::path::Path;
 
 /// The figures of one training step.

@@ -57,7 +57,8 @@ impl Observer for ProgressBar {
         for (mean, loss) in self.means.iter_mut().zip(&record.losses) {
             *mean = if mean.is_nan() { *loss } else { 0.95 * *mean + 0.05 * loss };
         }
-        let losses: Vec<String> = tasks.iter().zip(&self.means).map(|(task, mean)| format!("{task} {mean:.3}")).collect();
+        let losses: Vec<String> =
+            tasks.iter().zip(&self.means).map(|(task, mean)| format!("{task} {mean:.3}")).collect();
         let speed = self.images as f64 / self.bar.elapsed().as_secs_f64().max(1e-9);
         self.bar.set_message(format!("{speed:.1} images/s | {}", losses.join(" ")));
         self.bar.set_position(record.step as u64);

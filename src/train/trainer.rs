@@ -50,7 +50,12 @@ impl TrainConfig {
         }
         if !matches!(model.ledger().dtype(), DType::F32 | DType::F64) {
             let got = model.ledger().dtype().as_str();
-            return Err(Error::config("dtype", "f32 or f64 to train in", got, "small updates vanish in half precision"));
+            return Err(Error::config(
+                "dtype",
+                "f32 or f64 to train in",
+                got,
+                "small updates vanish in half precision",
+            ));
         }
         Ok(())
     }

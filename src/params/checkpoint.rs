@@ -1,0 +1,281 @@
+//! A file of tensors, whatever its format, and the names it is read under.
+
+use super::pth::PthFile;
+use crate::{Error, Result};
+use candle_core::safetensors::MmapedSafetensors;
+use candle_core::{DType, Device, Tensor};
+use candle_nn::var_builder::SimpleBackend;
+use candle_nn::{Init, VarBuilder};
+use std::collections::{BTreeMap, HashMap};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The tensors of a file, found but not yet read.
+///
+/// Safetensors are mapped into memory; files of `torch.save` are read without executing anything.
+pub struct Checkpoint {
+    path: PathBuf,
+    tensors: Tensors,
+    names: BTreeMap<String, Made>,
+}
+
+enum Tensors {
+    Safetensors(MmapedSafetensors),
+    Pth(PthFile),
+    Memory(HashMap<String, Tensor>),
+}
+
+/// How a tensor is made of those in the file: one, or several one after the other, in this shape.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Made {
+    /// Names in the file.
+    pub(crate) parts: Vec<String>,
+    /// The shape it is given.
+    pub(crate) shape: Vec<usize>,
+}
+
+impl std::fmt::Debug for Checkpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Checkpoint({}, {} tensors)", self.path.display(), self.names.len())
+    }
+}
+
+impl Checkpoint {
+    /// Opens a file, its format recognised by its content, or a folder: `model.safetensors`, else `pytorch_model.bin`, else the only
+    /// `.safetensors`, `.pth`, `.pt` or `.bin` in it.
+    ///
+    /// # Errors
+    /// A path that does not exist, a folder without a checkpoint or with several, a file that is damaged or of another format.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        if path.is_dir() {
+            return Self::open(in_folder(path)?);
+        }
+        let tensors = match format(path)? {
+            Format::Zip => Tensors::Pth(PthFile::open(path)?),
+            Format::LegacyPickle => {
+                let cure = "load it once with PyTorch and save it again: torch.save(torch.load(PATH), PATH)";
+                return Err(Error::file(path, "a pickle from before PyTorch 1.6", cure));
+            }
+            Format::Safetensors => Tensors::Safetensors(map(path)?),
+        };
+        Ok(Self::of(path.to_owned(), tensors))
+    }
+
+    /// Tensors in memory.
+    pub fn from_tensors(tensors: HashMap<String, Tensor>) -> Self {
+        Self::of(PathBuf::from("memory"), Tensors::Memory(tensors))
+    }
+
+    fn of(path: PathBuf, tensors: Tensors) -> Self {
+        let shapes: Vec<(String, Vec<usize>)> = match &tensors {
+            Tensors::Safetensors(file) => {
+                file.tensors().into_iter().map(|(name, view)| (name, view.shape().to_vec())).collect()
+            }
+            Tensors::Pth(file) => {
+                file.tensors().iter().map(|(name, tensor)| (name.clone(), tensor.shape.clone())).collect()
+            }
+            Tensors::Memory(tensors) => tensors.iter().map(|(name, t)| (name.clone(), t.dims().to_vec())).collect(),
+        };
+        let names = shapes.into_iter().map(|(name, shape)| (name.clone(), Made { parts: vec![name], shape })).collect();
+        Self { path, tensors, names }
+    }
+
+    /// The same tensors under other names.
+    pub(crate) fn renamed(self, names: BTreeMap<String, Made>) -> Self {
+        Self { names, ..self }
+    }
+
+    /// The file, or `memory`.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Every name, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.keys().map(String::as_str)
+    }
+
+    /// The shape of the tensor of this name.
+    pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        self.names.get(name).map(|made| made.shape.clone())
+    }
+
+    /// Reads a tensor.
+    ///
+    /// # Errors
+    /// A name that the file does not hold; a file that can no longer be read.
+    pub fn load(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
+        let made = self.names.get(name).ok_or_else(|| {
+            Error::file(&self.path, format!("no tensor `{name}`"), "the file is damaged or of another model")
+        })?;
+        let parts = made.parts.iter().map(|part| self.load_part(part)).collect::<Result<Vec<_>>>()?;
+        let whole = if parts.len() == 1 { parts[0].clone() } else { Tensor::cat(&parts, 0)? };
+        Ok(whole.reshape(made.shape.clone())?.to_device(device)?.to_dtype(dtype)?)
+    }
+
+    fn load_part(&self, name: &str) -> Result<Tensor> {
+        let missing = || Error::file(&self.path, format!("no tensor `{name}`"), "take another copy");
+        match &self.tensors {
+            Tensors::Safetensors(file) => Ok(file.load(name, &Device::Cpu)?),
+            Tensors::Pth(file) => file.load(file.tensors().get(name).ok_or_else(missing)?),
+            Tensors::Memory(tensors) => tensors.get(name).cloned().ok_or_else(missing),
+        }
+    }
+}
+
+/// A source of frozen weights that reads a checkpoint.
+///
+/// What is missing or misshapen comes as zeros: the load report, made after the whole model has asked, names all of it at once.
+pub fn checkpoint_source(checkpoint: Arc<Checkpoint>, dtype: DType, device: &Device) -> VarBuilder<'static> {
+    VarBuilder::from_backend(Box::new(CheckpointSource(checkpoint)), dtype, device.clone())
+}
+
+struct CheckpointSource(Arc<Checkpoint>);
+
+impl SimpleBackend for CheckpointSource {
+    fn get(
+        &self,
+        shape: candle_core::Shape,
+        name: &str,
+        _: Init,
+        dtype: DType,
+        device: &Device,
+    ) -> candle_core::Result<Tensor> {
+        if self.0.shape(name).as_deref() == Some(shape.dims()) {
+            self.0.load(name, dtype, device).map_err(candle_core::Error::wrap)
+        } else {
+            Tensor::zeros(shape, dtype, device)
+        }
+    }
+
+    fn get_unchecked(&self, name: &str, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
+        self.0.load(name, dtype, device).map_err(candle_core::Error::wrap)
+    }
+
+    fn contains_tensor(&self, name: &str) -> bool {
+        self.0.shape(name).is_some()
+    }
+}
+
+enum Format {
+    Zip,
+    LegacyPickle,
+    Safetensors,
+}
+
+fn format(path: &Path) -> Result<Format> {
+    let mut start = Vec::new();
+    let file = std::fs::File::open(path).map_err(Error::io(path, "read"))?;
+    file.take(4).read_to_end(&mut start).map_err(Error::io(path, "read"))?;
+    Ok(match start.as_slice() {
+        [b'P', b'K', 3, 4] => Format::Zip,
+        [0x80, 0..=5, ..] if !start.ends_with(&[0, 0]) => Format::LegacyPickle,
+        _ => Format::Safetensors,
+    })
+}
+
+/// The one checkpoint of a folder.
+fn in_folder(folder: &Path) -> Result<PathBuf> {
+    for name in ["model.safetensors", "pytorch_model.bin"] {
+        if folder.join(name).is_file() {
+            return Ok(folder.join(name));
+        }
+    }
+    let entries = std::fs::read_dir(folder).map_err(Error::io(folder, "read"))?;
+    let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<Vec<_>>>();
+    let is_checkpoint = |path: &PathBuf| {
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        ["safetensors", "pth", "pt", "bin"].contains(&ending)
+    };
+    let mut found: Vec<PathBuf> = paths.map_err(Error::io(folder, "read"))?.into_iter().filter(is_checkpoint).collect();
+    found.sort();
+    let cure = "name the file";
+    match found.len() {
+        0 => Err(Error::file(
+            folder,
+            "a folder without model.safetensors, pytorch_model.bin or another checkpoint",
+            cure,
+        )),
+        1 => Ok(found.remove(0)),
+        _ => {
+            let names: Vec<String> =
+                found.iter().filter_map(|p| Some(p.file_name()?.to_string_lossy().into())).collect();
+            Err(Error::file(folder, format!("a folder with several checkpoints: {}", names.join(", ")), cure))
+        }
+    }
+}
+
+// Mapping is unsafe since another process could cut the file short under us. Weights are then read once, and never copied twice.
+#[allow(unsafe_code)]
+fn map(path: &Path) -> Result<MmapedSafetensors> {
+    let cure = "give a safetensors file or one of torch.save, whole and undamaged";
+    unsafe { MmapedSafetensors::new(path) }.map_err(|e| Error::file(path, format!("no safetensors: {e}"), cure))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(bytes: &[u8]) -> PathBuf {
+        let path = tempfile::tempdir().unwrap().keep().join("model.safetensors");
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    fn with_header(header: &str, data: usize) -> Vec<u8> {
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.as_bytes());
+        bytes.resize(bytes.len() + data, 0);
+        bytes
+    }
+
+    #[test]
+    fn hostile_safetensors_are_refused() {
+        let mut huge = (8u64 << 30).to_le_bytes().to_vec();
+        huge.extend(b"{}");
+        let tensor = |shape: &str, from: usize, to: usize| {
+            format!(r#"{{"dtype":"F32","shape":{shape},"data_offsets":[{from},{to}]}}"#)
+        };
+        let overlapping = format!(r#"{{"a":{},"b":{}}}"#, tensor("[2]", 0, 8), tensor("[2]", 4, 12));
+        let overflow = format!(r#"{{"a":{}}}"#, tensor("[4611686018427387904,4611686018427387904]", 0, 8));
+        let short = format!(r#"{{"a":{}}}"#, tensor("[2]", 0, 8));
+        let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+        for bytes in [
+            vec![],
+            vec![1, 2, 3],
+            huge,
+            with_header(&overlapping, 12),
+            with_header(&overflow, 8),
+            with_header(&short, 4),
+            with_header(&deep, 0),
+            b"\x89PNG\r\n\x1a\n and so on".to_vec(),
+        ] {
+            let path = file(&bytes);
+            let message = Checkpoint::open(&path).unwrap_err().to_string();
+            assert!(message.contains("model.safetensors") && message.contains("undamaged"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_legacy_pickle_is_told_how_to_be_saved_again() {
+        let message = Checkpoint::open(file(b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.")).unwrap_err().to_string();
+        assert!(message.contains("before PyTorch 1.6") && message.contains("torch.save"), "{message}");
+    }
+
+    #[test]
+    fn a_folder_gives_its_one_checkpoint() {
+        let folder = tempfile::tempdir().unwrap();
+        let message = || Checkpoint::open(folder.path()).unwrap_err().to_string();
+        assert!(message().contains("without model.safetensors"));
+        let bytes = with_header(r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#, 4);
+        std::fs::write(folder.path().join("x.safetensors"), &bytes).unwrap();
+        assert_eq!(Checkpoint::open(folder.path()).unwrap().shape("a"), Some(vec![1]));
+        std::fs::write(folder.path().join("y.safetensors"), &bytes).unwrap();
+        assert!(message().contains("x.safetensors, y.safetensors"));
+        std::fs::write(folder.path().join("model.safetensors"), &bytes).unwrap();
+        assert!(Checkpoint::open(folder.path()).is_ok());
+        assert!(Checkpoint::open(folder.path().join("missing")).unwrap_err().to_string().contains("cannot read"));
+    }
+}

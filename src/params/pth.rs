@@ -1,0 +1,327 @@
+//! Files of `torch.save`: a zip of one pickle and the tensors' storages.
+
+use super::pickle::{Id, Pickle, Value};
+use crate::{Error, Result};
+use candle_core::{DType, Device, Tensor};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use zip::{CompressionMethod, ZipArchive};
+
+/// The tensors of a `.pth`, found but not yet read.
+#[derive(Debug)]
+pub(super) struct PthFile {
+    path: PathBuf,
+    tensors: BTreeMap<String, StoredTensor>,
+}
+
+/// A tensor in a file: a view of a storage, checked to lie within it.
+#[derive(Clone, Debug)]
+pub(super) struct StoredTensor {
+    pub(super) dtype: DType,
+    pub(super) shape: Vec<usize>,
+    strides: Vec<usize>,
+    /// The first value's place in the file.
+    start: u64,
+    /// Values from the first to the last, both counted.
+    span: usize,
+}
+
+/// A storage's place and length in the file.
+#[derive(Clone, Copy)]
+struct Storage {
+    start: u64,
+    bytes: u64,
+}
+
+const CURE: &str = "take another copy, or save it again with a current PyTorch";
+
+impl PthFile {
+    /// Reads the pickle and finds the tensors under `model`, `state_dict` or `module`, or at the top.
+    ///
+    /// # Errors
+    /// A file that is no zip of `torch.save`, is damaged, compressed or of a big-endian machine; a tensor beyond its storage.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let bad = |problem: String| Error::file(path, problem, CURE);
+        let file = File::open(path).map_err(Error::io(path, "read"))?;
+        let length = file.metadata().map_err(Error::io(path, "read"))?.len();
+        let mut zip = ZipArchive::new(file).map_err(|e| bad(format!("damaged zip: {e}")))?;
+        let pickle_name =
+            zip.file_names().flatten().find(|name| name.ends_with("data.pkl")).map(|name| name.into_owned());
+        let pickle_name = pickle_name.ok_or_else(|| bad("a zip without data.pkl".into()))?;
+        let prefix = pickle_name.trim_end_matches("data.pkl").to_owned();
+        if let Ok(mut entry) = zip.by_name(&format!("{prefix}byteorder")) {
+            let mut order = String::new();
+            entry.by_ref().take(16).read_to_string(&mut order).map_err(Error::io(path, "read"))?;
+            if order != "little" {
+                return Err(bad(format!("values in `{order}` byte order, expected `little`")));
+            }
+        }
+        let pickle = read_pickle(&mut zip, &pickle_name).map_err(bad)?;
+        let storages = storages(&mut zip, &format!("{prefix}data/"), length).map_err(bad)?;
+        let mut tensors = BTreeMap::new();
+        for (name, value) in state_dict(&pickle) {
+            if let Some(tensor) =
+                stored_tensor(&pickle, value, &storages).map_err(|e| bad(format!("tensor `{name}`: {e}")))?
+            {
+                tensors.insert(name, tensor);
+            }
+        }
+        Ok(Self { path: path.to_owned(), tensors })
+    }
+
+    pub(super) fn tensors(&self) -> &BTreeMap<String, StoredTensor> {
+        &self.tensors
+    }
+
+    /// Reads one tensor, in row-major order whatever its strides.
+    pub(super) fn load(&self, tensor: &StoredTensor) -> Result<Tensor> {
+        let width = tensor.dtype.size_in_bytes();
+        let mut bytes = vec![0; tensor.span * width];
+        let read = |bytes: &mut [u8]| {
+            let mut file = File::open(&self.path)?;
+            file.seek(SeekFrom::Start(tensor.start))?;
+            file.read_exact(bytes)
+        };
+        read(&mut bytes).map_err(Error::io(&self.path, "read"))?;
+        if !tensor.is_row_major() {
+            bytes = gather(&bytes, tensor, width);
+        }
+        Ok(Tensor::from_raw_buffer(&bytes, tensor.dtype, &tensor.shape, &Device::Cpu)?)
+    }
+}
+
+impl StoredTensor {
+    fn is_row_major(&self) -> bool {
+        let mut expected = 1;
+        self.shape.iter().zip(&self.strides).rev().all(|(dim, stride)| {
+            let fits = *dim == 1 || *stride == expected;
+            expected *= dim;
+            fits
+        })
+    }
+}
+
+fn gather(bytes: &[u8], tensor: &StoredTensor, width: usize) -> Vec<u8> {
+    let count = tensor.shape.iter().product::<usize>();
+    let mut out = Vec::with_capacity(count * width);
+    for i in 0..count {
+        let (mut rest, mut at) = (i, 0);
+        for (dim, stride) in tensor.shape.iter().zip(&tensor.strides).rev() {
+            at += rest % dim * stride;
+            rest /= dim;
+        }
+        out.extend_from_slice(&bytes[at * width..(at + 1) * width]);
+    }
+    out
+}
+
+fn read_pickle(zip: &mut ZipArchive<File>, name: &str) -> std::result::Result<Pickle, String> {
+    let entry = zip.by_name(name).map_err(|e| e.to_string())?;
+    if entry.compression() != CompressionMethod::Stored {
+        return Err("a compressed entry, which torch.save does not write".into());
+    }
+    if entry.size() > Pickle::MAX_BYTES {
+        return Err(format!("a pickle of {} bytes, expected at most {}", entry.size(), Pickle::MAX_BYTES));
+    }
+    let mut bytes = Vec::new();
+    entry.take(Pickle::MAX_BYTES).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+    Pickle::read(&bytes)
+}
+
+/// Every storage by its key, checked to lie within the file.
+fn storages(
+    zip: &mut ZipArchive<File>,
+    prefix: &str,
+    length: u64,
+) -> std::result::Result<BTreeMap<String, Storage>, String> {
+    let mut storages = BTreeMap::new();
+    for i in 0..zip.len() {
+        let entry = zip.by_index_raw(i).map_err(|e| e.to_string())?;
+        let name = entry.name().map_err(|e| e.to_string())?.into_owned();
+        let Some(key) = name.strip_prefix(prefix) else { continue };
+        if entry.compression() != CompressionMethod::Stored || entry.size() != entry.compressed_size() {
+            return Err(format!("storage {key} is compressed, which torch.save does not write"));
+        }
+        let start = entry.data_start().ok_or_else(|| format!("storage {key} has no place in the file"))?;
+        storages.insert(key.to_owned(), Storage { start, bytes: entry.size() });
+    }
+    let beyond = storages.iter().find(|(_, s)| s.start.checked_add(s.bytes).is_none_or(|end| end > length));
+    match beyond {
+        Some((key, _)) => Err(format!("storage {key} reaches beyond the end of the file")),
+        None => Ok(storages),
+    }
+}
+
+/// Names and values of the dictionary that holds the weights.
+fn state_dict(pickle: &Pickle) -> Vec<(String, Id)> {
+    let entries = |id: Id| -> Vec<(String, Id)> {
+        let Value::Dict(pairs) = pickle.get(id) else { return vec![] };
+        let named = |(key, value): &(Id, Id)| match pickle.get(*key) {
+            Value::Text(name) => Some((name.clone(), *value)),
+            _ => None,
+        };
+        pairs.iter().filter_map(named).collect()
+    };
+    let top = entries(pickle.root());
+    let nested = ["model", "state_dict", "module"].iter().find_map(|key| {
+        let (_, value) = top.iter().find(|(name, _)| name == key)?;
+        matches!(pickle.get(*value), Value::Dict(_)).then(|| entries(*value))
+    });
+    nested.unwrap_or(top)
+}
+
+/// The tensor that a value would have become; `None` for what is no tensor or has a type without floats or bytes.
+fn stored_tensor(
+    pickle: &Pickle,
+    value: Id,
+    storages: &BTreeMap<String, Storage>,
+) -> std::result::Result<Option<StoredTensor>, String> {
+    let Value::Call { callable, args } = pickle.get(value) else { return Ok(None) };
+    let (Value::Global(module, name), Value::Tuple(args)) = (pickle.get(*callable), pickle.get(*args)) else {
+        return Ok(None);
+    };
+    match (module.as_str(), name.as_str(), args.as_slice()) {
+        ("torch._utils", "_rebuild_parameter", [data, ..]) if *data < value => stored_tensor(pickle, *data, storages),
+        ("torch._utils", "_rebuild_tensor_v2", [storage, offset, shape, strides, ..]) => {
+            let Some((key, dtype)) = storage_of(pickle, *storage) else { return Ok(None) };
+            let storage = storages.get(&key).ok_or_else(|| format!("storage {key} is not in the file"))?;
+            let offset = size(pickle, *offset).ok_or("an offset that is no size")?;
+            let sizes = |id: Id| -> Option<Vec<usize>> {
+                let Value::Tuple(items) = pickle.get(id) else { return None };
+                items.iter().map(|id| size(pickle, *id)).collect()
+            };
+            let shape = sizes(*shape).ok_or("a shape that is no tuple of sizes")?;
+            let strides =
+                sizes(*strides).filter(|s| s.len() == shape.len()).ok_or("strides that do not fit its shape")?;
+            view(*storage, dtype, offset, shape, strides).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// A view that has been checked to lie within its storage.
+fn view(
+    storage: Storage,
+    dtype: DType,
+    offset: usize,
+    shape: Vec<usize>,
+    strides: Vec<usize>,
+) -> std::result::Result<StoredTensor, String> {
+    let width = dtype.size_in_bytes() as u64;
+    let held = storage.bytes / width;
+    let count = shape.iter().try_fold(1usize, |count, dim| count.checked_mul(*dim)).ok_or("a shape that overflows")?;
+    let last = shape
+        .iter()
+        .zip(&strides)
+        .try_fold(0usize, |last, (dim, stride)| last.checked_add(dim.saturating_sub(1).checked_mul(*stride)?));
+    let span = if count == 0 { 0 } else { last.and_then(|last| last.checked_add(1)).ok_or("strides that overflow")? };
+    let fits = offset.checked_add(span).is_some_and(|end| end as u64 <= held) && count as u64 <= held;
+    if !fits {
+        return Err(format!("shape {shape:?} at {offset} needs more than the {held} values of its storage"));
+    }
+    Ok(StoredTensor { dtype, shape, strides, start: storage.start + offset as u64 * width, span })
+}
+
+/// The key and type of a `('storage', class, key, place, length)` reference.
+fn storage_of(pickle: &Pickle, id: Id) -> Option<(String, DType)> {
+    let Value::Persistent(id) = pickle.get(id) else { return None };
+    let Value::Tuple(items) = pickle.get(*id) else { return None };
+    let [_, class, key, ..] = items.as_slice() else { return None };
+    let (Value::Global(_, class), Value::Text(key)) = (pickle.get(*class), pickle.get(*key)) else { return None };
+    let dtype = match class.as_str() {
+        "FloatStorage" => DType::F32,
+        "DoubleStorage" => DType::F64,
+        "HalfStorage" => DType::F16,
+        "BFloat16Storage" => DType::BF16,
+        "LongStorage" => DType::I64,
+        "ByteStorage" => DType::U8,
+        _ => return None,
+    };
+    Some((key.clone(), dtype))
+}
+
+fn size(pickle: &Pickle, id: Id) -> Option<usize> {
+    if let Value::Int(value) = pickle.get(id) { usize::try_from(*value).ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use zip::write::{SimpleFileOptions, ZipWriter};
+
+    /// A `.pth` of the given entries.
+    fn archive(entries: &[(&str, &[u8])], method: CompressionMethod) -> PathBuf {
+        let path = tempfile::tempdir().unwrap().keep().join("file.pth");
+        let mut zip = ZipWriter::new(File::create(&path).unwrap());
+        for (name, bytes) in entries {
+            zip.start_file(*name, SimpleFileOptions::default().compression_method(method)).unwrap();
+            zip.write_all(bytes).unwrap();
+        }
+        zip.finish().unwrap();
+        path
+    }
+
+    /// `{'w': tensor}` of float32 with this offset, shape and strides, in protocol 0.
+    fn pickle(offset: i64, shape: &str, strides: &str) -> Vec<u8> {
+        let storage = "(S'storage'\nctorch\nFloatStorage\nS'0'\nS'cpu'\nI4\ntQ";
+        format!("(S'w'\nctorch._utils\n_rebuild_tensor_v2\n({storage}I{offset}\n({shape}t({strides}tI00\nNtRd.")
+            .into_bytes()
+    }
+
+    fn open(pickle: &[u8], storage: &[u8]) -> Result<PthFile> {
+        PthFile::open(&archive(&[("a/data.pkl", pickle), ("a/data/0", storage)], CompressionMethod::Stored))
+    }
+
+    fn floats(values: &[f32]) -> Vec<u8> {
+        values.iter().flat_map(|v| v.to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn a_transposed_view_is_read_row_by_row() {
+        let file = open(&pickle(1, "I2\nI2\n", "I1\nI2\n"), &floats(&[9., 1., 2., 3., 4.])).unwrap();
+        let tensor = file.load(&file.tensors()["w"]).unwrap();
+        assert_eq!(tensor.to_vec2::<f32>().unwrap(), [[1., 3.], [2., 4.]]);
+    }
+
+    #[test]
+    fn each_damaged_file_is_refused() {
+        let four = floats(&[0.; 4]);
+        let message = |result: Result<PthFile>| result.unwrap_err().to_string();
+        for (shape, strides, offset, words) in [
+            ("I5\n", "I1\n", 0, "needs more than the 4 values"),
+            ("I4\n", "I1\n", 1, "needs more than the 4 values"),
+            ("I2\nI2\n", "I9\nI1\n", 0, "needs more than the 4 values"),
+            ("I1000000\nI1000000\n", "I0\nI0\n", 0, "needs more than the 4 values"),
+            ("I4611686018427387904\nI4611686018427387904\n", "I1\nI1\n", 0, "overflows"),
+            ("I2\nI2\n", "I1\n", 0, "strides that do not fit"),
+            ("I-2\n", "I1\n", 0, "no tuple of sizes"),
+            ("I2\n", "I1\n", -1, "no size"),
+        ] {
+            let message = message(open(&pickle(offset, shape, strides), &four));
+            assert!(message.contains("`w`") && message.contains(words), "{message}");
+        }
+        let good = pickle(0, "I4\n", "I1\n");
+        assert!(open(&good, &four).is_ok());
+        let with = |entries: &[(&str, &[u8])]| message(PthFile::open(&archive(entries, CompressionMethod::Stored)));
+        assert!(with(&[("a/data/0", &four)]).contains("without data.pkl"));
+        assert!(with(&[("a/data.pkl", &good)]).contains("storage 0 is not in the file"));
+        assert!(with(&[("a/data.pkl", &good), ("a/byteorder", b"big"), ("a/data/0", &four)]).contains("`big`"));
+        assert!(with(&[("a/data.pkl", b"h\x01.")]).contains("memo 1"));
+    }
+
+    #[test]
+    fn a_file_cut_anywhere_is_refused() {
+        let whole = archive(
+            &[("a/data.pkl", &pickle(0, "I4\n", "I1\n")), ("a/data/0", &floats(&[0.; 4]))],
+            CompressionMethod::Stored,
+        );
+        let bytes = std::fs::read(&whole).unwrap();
+        for end in 0..bytes.len() {
+            std::fs::write(&whole, &bytes[..end]).unwrap();
+            assert!(PthFile::open(&whole).is_err(), "cut at {end}");
+        }
+    }
+}
