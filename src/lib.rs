@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod model;
 pub mod ops;
 pub mod params;
+pub mod parity;
 #[cfg(feature = "data")]
 pub mod picture;
 #[cfg(feature = "data")]

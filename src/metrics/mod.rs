@@ -41,6 +41,13 @@ pub struct Scores {
     pub others: Vec<Score>,
 }
 
+impl Scores {
+    /// The value of the figure of this name, where there is one.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        std::iter::once(&self.primary).chain(&self.others).find(|score| score.name == name)?.value
+    }
+}
+
 impl Score {
     fn higher(name: &str, value: Option<f64>) -> Self {
         Self { name: name.to_owned(), value, higher_is_better: true }

@@ -66,7 +66,7 @@ pub struct LoadReport {
 
 impl LoadReport {
     /// Compares what the ledger's pretrained weights needed with what the checkpoint holds.
-    pub(super) fn compare(family: Family, checkpoint: &Checkpoint, unused: Vec<String>, ledger: &Ledger) -> Self {
+    pub(crate) fn compare(family: Family, checkpoint: &Checkpoint, unused: Vec<String>, ledger: &Ledger) -> Self {
         let path = checkpoint.path().to_owned();
         let none = Vec::new;
         let mut report =
@@ -90,7 +90,7 @@ impl LoadReport {
     }
 
     /// Refuses a report with missing or misshapen tensors.
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let path = self.path.display();
         let more = |n: usize| if n > 1 { format!(" (and {} more)", n - 1) } else { String::new() };
         if let Some((name, nearest)) = self.missing.first() {

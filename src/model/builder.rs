@@ -124,7 +124,7 @@ impl TADFormerBuilder {
         self.config.check()?;
         match &self.backbone {
             Backbone::Random => self.build_random(),
-            Backbone::Path(path) => self.build_from(Checkpoint::open(path)?, path.display().to_string()),
+            Backbone::Path(path) => self.build_on(Checkpoint::open(path)?),
         }
     }
 
@@ -136,7 +136,13 @@ impl TADFormerBuilder {
         Ok(model.with_base(base, None))
     }
 
-    fn build_from(&self, checkpoint: Checkpoint, path: String) -> Result<TADFormer> {
+    /// [`TADFormerBuilder::build`] with the backbone's weights from a checkpoint that is already open.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn build_on(&self, checkpoint: Checkpoint) -> Result<TADFormer> {
+        self.config.check()?;
+        let path = checkpoint.path().display().to_string();
         let (family, checkpoint, unused) = names::canonical(checkpoint)?;
         let (checkpoint, digest) = (Arc::new(checkpoint), SourceDigest::default());
         let source = digest.watch(checkpoint_source(checkpoint.clone(), self.dtype, &self.device));

@@ -14,16 +14,19 @@ use std::sync::Arc;
 /// The tensors of a file, found but not yet read.
 ///
 /// Safetensors are mapped into memory; files of `torch.save` are read without executing anything.
+#[derive(Clone)]
 pub struct Checkpoint {
     path: PathBuf,
     tensors: Tensors,
     names: BTreeMap<String, Made>,
 }
 
+/// A clone shares the file.
+#[derive(Clone)]
 enum Tensors {
-    Safetensors(MmapedSafetensors),
-    Pth(PthFile),
-    Memory(HashMap<String, Tensor>),
+    Safetensors(Arc<MmapedSafetensors>),
+    Pth(Arc<PthFile>),
+    Memory(Arc<HashMap<String, Tensor>>),
 }
 
 /// How a tensor is made of those in the file: one, or several one after the other, in this shape.
@@ -53,19 +56,19 @@ impl Checkpoint {
             return Self::open(in_folder(path)?);
         }
         let tensors = match format(path)? {
-            Format::Zip => Tensors::Pth(PthFile::open(path)?),
+            Format::Zip => Tensors::Pth(Arc::new(PthFile::open(path)?)),
             Format::LegacyPickle => {
                 let cure = "load it once with PyTorch and save it again: torch.save(torch.load(PATH), PATH)";
                 return Err(Error::file(path, "a pickle from before PyTorch 1.6", cure));
             }
-            Format::Safetensors => Tensors::Safetensors(map(path)?),
+            Format::Safetensors => Tensors::Safetensors(Arc::new(map(path)?)),
         };
         Ok(Self::of(path.to_owned(), tensors))
     }
 
     /// Tensors in memory.
     pub fn from_tensors(tensors: HashMap<String, Tensor>) -> Self {
-        Self::of(PathBuf::from("memory"), Tensors::Memory(tensors))
+        Self::of(PathBuf::from("memory"), Tensors::Memory(Arc::new(tensors)))
     }
 
     fn of(path: PathBuf, tensors: Tensors) -> Self {
@@ -82,9 +85,27 @@ impl Checkpoint {
         Self { path, tensors, names }
     }
 
-    /// The same tensors under other names.
+    /// The same tensors under other names, each made of tensors that this checkpoint names.
     pub(crate) fn renamed(self, names: BTreeMap<String, Made>) -> Self {
+        let in_file = |part: &String| self.names.get(part).map_or(vec![], |made| made.parts.clone());
+        let trace = |made: Made| Made { parts: made.parts.iter().flat_map(in_file).collect(), ..made };
+        let names = names.into_iter().map(|(name, made)| (name, trace(made))).collect();
         Self { names, ..self }
+    }
+
+    /// Only the tensors whose names start with `prefix`, under the rest of their names.
+    pub fn under(&self, prefix: &str) -> Self {
+        let rest = |(name, made): (&String, &Made)| Some((name.strip_prefix(prefix)?.to_owned(), made.clone()));
+        Self {
+            path: self.path.clone(),
+            tensors: self.tensors.clone(),
+            names: self.names.iter().filter_map(rest).collect(),
+        }
+    }
+
+    /// The name in the file of a tensor that is made of one.
+    pub(crate) fn source(&self, name: &str) -> Option<&str> {
+        self.names.get(name)?.parts.first().map(String::as_str)
     }
 
     /// The file, or `memory`.

@@ -33,7 +33,7 @@ pub struct BlockConfig {
     pub drop_path: f64,
     /// Low-rank paths of its linears.
     pub low_rank: BlockLowRank,
-    /// Whether prompts are carried on; those of an encoder's very last block nobody reads.
+    /// What becomes of its prompts; those of an encoder's very last block nobody reads.
     pub prompts: PromptUpdate,
 }
 
@@ -42,8 +42,8 @@ pub struct BlockConfig {
 pub enum PromptUpdate {
     /// `prompts + MLP(norm2(attended prompts))`: the residual adds the incoming prompts, not the attended ones.
     Residual,
-    /// Nothing: they leave as they came.
-    Skip,
+    /// The attended prompts, averaged over the windows, and no more.
+    Attended,
 }
 
 /// `y = x + attention(norm1(x))`, `y + MLP(norm2(y))`, with prompts attending in every window.
@@ -128,11 +128,11 @@ impl SwinBlock {
 
     /// `prompts` `[B, P, C]` as they came, `attended` `[B*nW, P, C]` from every window.
     fn update_prompts(&self, prompts: &Tensor, attended: &Tensor, mode: Mode) -> Result<Tensor> {
-        if self.config.prompts == PromptUpdate::Skip {
-            return Ok(prompts.clone());
-        }
         let (b, p, c) = prompts.dims3()?;
         let mean = attended.reshape((b, (), p, c))?.mean(1)?;
+        if self.config.prompts == PromptUpdate::Attended {
+            return Ok(mean);
+        }
         let update = self.mlp.forward(&self.norm2.forward(&mean)?, mode)?;
         self.residual(prompts, &update, mode)
     }

@@ -4,6 +4,7 @@ mod attention;
 mod backbone;
 mod block;
 mod config;
+mod infer;
 mod merging;
 pub mod names;
 mod patch_embed;

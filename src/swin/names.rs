@@ -72,7 +72,7 @@ fn recognise(checkpoint: &Checkpoint, names: &[String]) -> Result<Family> {
         return Err(Error::file(checkpoint.path(), "a SwinV2", cure));
     }
     let merges = |stage: usize| any(&|name| name.starts_with(&format!("layers.{stage}.downsample.")));
-    if any(&|name| name.starts_with("backbone.layers.") && name.contains(".attn.qkv.linear.")) {
+    if any(&|name| name.starts_with("backbone.layers.") && name.contains(".blocks.")) {
         Ok(Family::Released)
     } else if any(&|name| name.contains("encoder.layers.") && name.contains(".layernorm_before.")) {
         Ok(Family::Transformers)

@@ -36,7 +36,7 @@ impl<'a> StagePlan<'a> {
             shifted: j % 2 == 1,
             drop_path: config.block_drop_path(i, j),
             low_rank: self.low_rank,
-            prompts: if last_of_all { PromptUpdate::Skip } else { PromptUpdate::Residual },
+            prompts: if last_of_all { PromptUpdate::Attended } else { PromptUpdate::Residual },
         }
     }
 }

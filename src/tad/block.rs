@@ -1,6 +1,6 @@
 //! The task-adapting block: the last of every stage.
 
-use super::{TadConfig, TaskAwareLinear};
+use super::{TadConfig, TaskAwareLinear, TpcReading};
 use crate::layers::{LayerNorm, Mode};
 use crate::ops;
 use crate::params::Weights;
@@ -30,6 +30,7 @@ pub struct TADBlock {
     fc1: TaskAwareLinear,
     fc2: TaskAwareLinear,
     tasks: usize,
+    tpc_reading: TpcReading,
 }
 
 /// What a task-adapting block gives besides its shared tokens.
@@ -60,6 +61,7 @@ impl TADBlock {
             fc2: aware(&block.mlp.fc2, "mlp", "fc2")?,
             prompt_norm,
             tasks: tasks.len(),
+            tpc_reading: config.tpc_reading,
             block,
         })
     }
@@ -75,7 +77,7 @@ impl TADBlock {
         let x_t = self.block.residual(&shared, &grid.reverse(&projected)?, mode)?;
         let update = self.mlp(&parts, &x_t, x.size)?;
         let tokens = self.block.residual(&x_t, &update, mode)?;
-        let tpc = tpc.map(|tpc| grid.reverse(&tpc)).transpose()?;
+        let tpc = tpc.map(|tpc| grid.reverse(&self.read(tpc)?)).transpose()?;
         Ok((parts.tokens, TaskTokens { tpc, tokens }))
     }
 
@@ -89,6 +91,14 @@ impl TADBlock {
                 Ok((Some(tpc.flatten_to(1)?), z.flatten_to(1)?))
             }
             _ => Ok((None, self.for_each_task(attended)?)),
+        }
+    }
+
+    /// The TPC feature as the stage's gate reads it, window by window.
+    fn read(&self, tpc: Tensor) -> Result<Tensor> {
+        match self.tpc_reading {
+            TpcReading::Positions => Ok(tpc),
+            TpcReading::Swapped => tpc.transpose(1, 2)?.contiguous()?.reshape(tpc.shape()),
         }
     }
 

@@ -66,7 +66,7 @@ pub enum Gate {
 pub enum TpcReading {
     /// As the paper describes: position by position.
     Positions,
-    /// As the released code does: the values of `[B, C, N]` re-read as `[B, N, C]`. For files trained that way.
+    /// As the released code does: in each window, the values of `[C, M*M]` re-read as `[M*M, C]`. For files trained that way.
     Swapped,
 }
 

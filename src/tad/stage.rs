@@ -1,6 +1,6 @@
 //! A stage of the encoder: Swin blocks, the task-adapting block, the gate, patch merging.
 
-use super::{Gate, TADBlock, TadConfig, TaskPaths, TaskTokens, TpcReading};
+use super::{Gate, TADBlock, TadConfig, TaskPaths, TaskTokens};
 use crate::layers::{LayerNorm, Mode};
 use crate::params::{Group, Weights};
 use crate::swin::{StagePlan, SwinConfig, SwinStage, Tokens};
@@ -14,7 +14,6 @@ pub struct TADStage {
     body: SwinStage,
     end: Option<TADBlock>,
     mix: Mix,
-    reading: TpcReading,
 }
 
 /// How the TPC feature enters a task's tokens.
@@ -46,7 +45,7 @@ impl TADStage {
             Gate::Average => Mix::Average,
             Gate::None => Mix::None,
         };
-        Ok(Self { body, end, mix, reading: tad.tpc_reading })
+        Ok(Self { body, end, mix })
     }
 
     /// Shared tokens on to the next stage, and each task's `[T*B, N, C]`, merged alike; `None` where tasks share them.
@@ -66,10 +65,6 @@ impl TADStage {
 
     fn mix(&self, TaskTokens { tpc, tokens }: TaskTokens) -> Result<Tensor> {
         let Some(tpc) = tpc else { return Ok(tokens) };
-        let tpc = match self.reading {
-            TpcReading::Positions => tpc,
-            TpcReading::Swapped => tpc.transpose(1, 2)?.contiguous()?.reshape(tpc.shape())?,
-        };
         match &self.mix {
             Mix::None => Ok(tokens),
             Mix::Average => (tpc + tokens)? * 0.5,

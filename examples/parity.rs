@@ -1,0 +1,53 @@
+//! The crate's results beside PyTorch's: golden files of a TADFormer, folders with one Swin in three formats, losses and metrics.
+//!
+//!     cargo run --release --example parity -- tests/golden/*.safetensors tests/golden/swin_w4_128
+//!
+//! Exits with 1 where an error is above its limit.
+
+use candle_core::DType;
+use clap::Parser;
+use std::path::PathBuf;
+use tadformer::parity::{self, Row};
+
+#[derive(Parser)]
+#[command(about = "Compares the crate with golden files that PyTorch wrote")]
+struct Options {
+    /// Golden files, or folders with expected.safetensors and one Swin in three formats
+    #[arg(required = true)]
+    paths: Vec<PathBuf>,
+    /// f32, or f64 to tell rounding from mistakes
+    #[arg(long, default_value = "f32")]
+    dtype: DType,
+    /// Print only what is above its limit, and the worst of each file
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    let mut above = 0;
+    for path in &options.paths {
+        let rows = parity::compare(path, options.dtype)?;
+        println!(
+            "{}: {} tensors and figures\n{:<72} {:>9} {:>9} {:>9}",
+            path.display(),
+            rows.len(),
+            "",
+            "error",
+            "torch f32",
+            "limit"
+        );
+        rows.iter().filter(|row| !options.quiet || !row.passes()).for_each(|row| println!("{row}"));
+        if let Some(worst) = rows.iter().max_by(|a, b| share(a).total_cmp(&share(b))) {
+            println!("worst: {worst}\n");
+        }
+        above += rows.iter().filter(|row| !row.passes()).count();
+    }
+    anyhow::ensure!(above == 0, "{above} errors are above their limits");
+    Ok(())
+}
+
+/// How much of its limit an error uses up.
+fn share(row: &Row) -> f64 {
+    row.error / row.limit
+}

@@ -1,0 +1,136 @@
+//! Parity with PyTorch: the crate's results beside tensors that a peer computed.
+//!
+//! Three kinds of golden files: a TADFormer with its outputs and gradients, a folder with one Swin in three formats and its
+//! features, and losses and metrics. Each row is a root-mean-square error relative to the tensor's own root mean square.
+
+mod figures;
+mod swin;
+mod tadformer;
+
+use crate::params::Checkpoint;
+use crate::{Error, Result};
+use candle_core::{DType, Device, Tensor};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::collections::HashMap;
+use std::fmt;
+use std::io::Read;
+use std::path::Path;
+
+/// One tensor or figure compared.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// What was compared.
+    pub name: String,
+    /// Relative root-mean-square error.
+    pub error: f64,
+    /// PyTorch's own, in float32, where the file tells.
+    pub torch: Option<f64>,
+    /// What is allowed.
+    pub limit: f64,
+}
+
+impl Row {
+    /// Whether the error is within the limit; one that is no number is not.
+    pub fn passes(&self) -> bool {
+        self.error <= self.limit
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let torch = self.torch.map_or("-".to_owned(), |torch| format!("{torch:.1e}"));
+        let verdict = if self.passes() { "ok" } else { "ABOVE" };
+        write!(f, "{:<72} {:>9.1e} {torch:>9} {:>9.1e} {verdict}", self.name, self.error, self.limit)
+    }
+}
+
+/// Outputs and features may differ by this much.
+const OUTPUT_LIMIT: f64 = 1e-4;
+/// Gradients may differ by this much, or by three times PyTorch's own float32 error.
+const GRADIENT_LIMIT: f64 = 1e-3;
+/// Metrics and losses may differ by this much.
+const FIGURE_LIMIT: f64 = 1e-5;
+
+/// Compares the crate with a golden file or folder, computing in `dtype` on the CPU.
+///
+/// # Errors
+/// A path that cannot be read or is no golden file.
+pub fn compare(path: impl AsRef<Path>, dtype: DType) -> Result<Vec<Row>> {
+    let path = path.as_ref();
+    if path.is_dir() {
+        return swin::compare(path, dtype);
+    }
+    let golden = Golden::open(path)?;
+    match golden.metadata.get("kind").map(String::as_str) {
+        Some("tadformer") => tadformer::compare(&golden, dtype),
+        Some("metrics") => figures::compare(&golden),
+        _ => Err(golden.foreign("metadata without a known `kind`")),
+    }
+}
+
+/// A golden file with its metadata.
+struct Golden {
+    tensors: Checkpoint,
+    metadata: HashMap<String, String>,
+}
+
+impl Golden {
+    fn open(path: &Path) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Header {
+            #[serde(default, rename = "__metadata__")]
+            metadata: HashMap<String, String>,
+        }
+        let tensors = Checkpoint::open(path)?;
+        let header = || -> std::io::Result<Vec<u8>> {
+            let mut file = std::fs::File::open(path)?;
+            let mut length = [0; 8];
+            file.read_exact(&mut length)?;
+            let mut header = Vec::new();
+            file.take(u64::from_le_bytes(length)).read_to_end(&mut header)?;
+            Ok(header)
+        };
+        let header = serde_json::from_slice(&header().map_err(Error::io(path, "read"))?);
+        let Header { metadata } = header.unwrap_or(Header { metadata: HashMap::new() });
+        Ok(Self { tensors, metadata })
+    }
+
+    fn foreign(&self, problem: &str) -> Error {
+        let cure = "give a file of make_golden.py, or a folder with expected.safetensors";
+        Error::file(self.tensors.path(), problem, cure)
+    }
+
+    fn json<T: DeserializeOwned>(&self, key: &str) -> Result<T> {
+        let text = self.metadata.get(key).ok_or_else(|| self.foreign(&format!("no metadata `{key}`")))?;
+        serde_json::from_str(text).map_err(|e| self.foreign(&format!("metadata `{key}`: {e}")))
+    }
+
+    fn get(&self, name: &str) -> Result<Tensor> {
+        self.tensors.load(name, DType::F32, &Device::Cpu)
+    }
+
+    /// Names that start with `prefix`, without it.
+    fn under<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+        self.tensors.names().filter_map(move |name| name.strip_prefix(prefix))
+    }
+}
+
+/// Root mean square of all values, in f64.
+fn rms(tensor: &Tensor) -> candle_core::Result<f64> {
+    Ok(tensor.to_dtype(DType::F64)?.sqr()?.mean_all()?.to_scalar::<f64>()?.sqrt())
+}
+
+/// `rms(got - want) / max(rms(want), floor)`; infinite for another shape.
+fn relative_error(got: &Tensor, want: &Tensor, floor: f64) -> candle_core::Result<f64> {
+    if got.dims() != want.dims() {
+        return Ok(f64::INFINITY);
+    }
+    let difference = (got.to_dtype(DType::F64)? - want.to_dtype(DType::F64)?)?;
+    Ok(rms(&difference)? / rms(want)?.max(floor).max(1e-30))
+}
+
+/// A row of an output or a feature.
+fn output_row(name: String, got: &Tensor, want: &Tensor, torch: Option<f64>) -> Result<Row> {
+    Ok(Row { name, error: relative_error(got, want, 0.0)?, torch, limit: OUTPUT_LIMIT })
+}

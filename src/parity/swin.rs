@@ -1,0 +1,45 @@
+//! One Swin in three formats beside the features that transformers and timm computed.
+
+use super::{Golden, Row, output_row};
+use crate::model::LoadReport;
+use crate::params::{Checkpoint, Ledger, Release, Weights, checkpoint_source};
+use crate::swin::{Swin, SwinConfig, names};
+use crate::{Error, Result};
+use candle_core::{DType, Device, Tensor};
+use std::path::Path;
+use std::sync::Arc;
+
+pub(super) fn compare(folder: &Path, dtype: DType) -> Result<Vec<Row>> {
+    let expected = folder.join("expected.safetensors");
+    if !expected.is_file() {
+        return Err(Error::file(folder, "a folder without expected.safetensors", "give a folder of make_golden.py"));
+    }
+    let golden = Golden::open(&expected)?;
+    let mut rows = Vec::new();
+    for format in ["transformers", "timm", "original.pth"] {
+        let swin = load(&folder.join(format), dtype)?;
+        for name in golden.tensors.names().filter(|name| name.contains("stage.")) {
+            let (run, stage) = name.split_once("stage.").unwrap_or_default();
+            let features = swin.forward(&golden.get(&format!("{run}input"))?.to_dtype(dtype)?)?;
+            let (index, what) = stage.split_once('.').unwrap_or_default();
+            let feature = index.parse().ok().and_then(|i: usize| features.get(i));
+            let feature = feature.ok_or_else(|| golden.foreign(&format!("`{name}` is of no stage")))?;
+            let got: Tensor = match what {
+                "merged" => feature.merged.tokens.clone(),
+                _ => feature.before_merging.to_nchw()?,
+            };
+            rows.push(output_row(format!("{format}: {name}"), &got, &golden.get(name)?, None)?);
+        }
+    }
+    Ok(rows)
+}
+
+fn load(path: &Path, dtype: DType) -> Result<Swin> {
+    let config = SwinConfig::of_checkpoint(path)?;
+    let (family, checkpoint, unused) = names::canonical(Checkpoint::open(path)?)?;
+    let (checkpoint, ledger) = (Arc::new(checkpoint), Ledger::seeded(0, dtype, &Device::Cpu));
+    let source = checkpoint_source(checkpoint.clone(), dtype, &Device::Cpu);
+    let swin = Swin::new(&config, &Weights::new(source, ledger.clone(), Release::none()))?;
+    LoadReport::compare(family, &checkpoint, unused, &ledger).check()?;
+    Ok(swin)
+}
