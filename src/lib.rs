@@ -4,6 +4,7 @@ pub use candle_core;
 
 #[cfg(feature = "data")]
 pub mod data;
+mod device;
 mod error;
 pub mod files;
 pub mod heads;
@@ -25,6 +26,7 @@ mod task;
 #[cfg(feature = "train")]
 pub mod train;
 
+pub use device::parse_device;
 pub use error::{Error, Result};
 pub use model::{Outputs, TADFormer, TADFormerBuilder, TADFormerConfig, Tuning};
 #[cfg(feature = "data")]

@@ -13,9 +13,11 @@
 //! ```
 
 mod batches;
+mod photos;
 pub mod scenes;
 
 pub use batches::{BatchOptions, Batches};
+pub use photos::{photos, read_photo};
 pub use scenes::Scenes;
 
 use crate::{Result, Sample, TaskSet};

@@ -57,6 +57,17 @@ pub fn picture(kind: TaskKind, map: &Tensor, depths: Option<DepthRange>) -> Resu
     Ok(RgbImage::from_fn(w as u32, h as u32, pixel))
 }
 
+/// An image `[3, H, W]` from 0 to 1 as a picture.
+pub fn photo_picture(image: &Tensor) -> Result<RgbImage> {
+    let (_, h, w) = image.dims3()?;
+    let values = image.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+    let pixel = |x: u32, y: u32| {
+        let at = y as usize * w + x as usize;
+        Rgb(std::array::from_fn(|c| unit_to_byte(values[at + c * h * w])))
+    };
+    Ok(RgbImage::from_fn(w as u32, h as u32, pixel))
+}
+
 fn unit_to_byte(v: f32) -> u8 {
     (v.clamp(0.0, 1.0) * 255.0).round() as u8
 }

@@ -3,7 +3,9 @@
 mod colour;
 mod map;
 mod panel;
+mod png;
 
 pub use colour::{class_colour, depth_colour};
-pub use map::{DepthRange, picture};
+pub use map::{DepthRange, photo_picture, picture};
 pub use panel::Panel;
+pub use png::save_png;

@@ -1,16 +1,17 @@
 //! Photos in, maps out.
 
 use super::decode;
+use crate::data::read_photo;
 use crate::files::write_atomically;
 use crate::layers::Mode;
 use crate::model::{OpenOptions, TADFormer};
-use crate::picture::picture;
+use crate::picture::{picture, save_png};
 use crate::sample::normalise;
 use crate::task::Task;
 use crate::{Error, Result};
 use candle_core::{DType, Tensor};
 use image::imageops::FilterType;
-use image::{DynamicImage, ImageFormat, RgbImage};
+use image::{DynamicImage, RgbImage};
 use std::path::Path;
 
 /// A model that takes photos of any size.
@@ -61,7 +62,7 @@ impl Predictor {
     /// # Errors
     /// A file that cannot be read or is no image.
     pub fn predict_file(&self, path: impl AsRef<Path>) -> Result<Vec<Prediction>> {
-        self.predict(&read_image(path.as_ref())?)
+        self.predict(&read_photo(path.as_ref())?)
     }
 
     /// Every task's map of a photo, in the tasks' order.
@@ -117,24 +118,19 @@ impl Prediction {
     pub fn save_picture(&self, path: impl AsRef<Path>) -> Result<()> {
         save_png(&self.picture()?, path.as_ref())
     }
-}
 
-/// Reads a PNG or JPEG file, recognised by its content.
-///
-/// # Errors
-/// A file that cannot be read or is no image.
-pub fn read_image(path: &Path) -> Result<DynamicImage> {
-    let reader = image::ImageReader::open(path).map_err(Error::io(path, "read"))?;
-    let reader = reader.with_guessed_format().map_err(Error::io(path, "read"))?;
-    reader.decode().map_err(|e| Error::file(path, format!("no image: {e}"), "give a PNG or JPEG file"))
-}
-
-/// Writes a PNG file as a whole or not at all.
-pub fn save_png(picture: &RgbImage, path: &Path) -> Result<()> {
-    let mut bytes = std::io::Cursor::new(Vec::new());
-    let encoded = picture.write_to(&mut bytes, ImageFormat::Png);
-    encoded.map_err(|e| Error::file(path, e, "the picture is empty or too large for a PNG"))?;
-    write_atomically(path, |file| file.write_all(bytes.get_ref()))
+    /// Writes the array in NumPy's format.
+    ///
+    /// # Errors
+    /// A folder or disk that cannot be written to.
+    pub fn save_npy(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let folder = tempfile::tempdir().map_err(Error::io(path, "make a temporary folder for"))?;
+        let whole = folder.path().join("array.npy");
+        self.array()?.write_npy(&whole)?;
+        let bytes = std::fs::read(&whole).map_err(Error::io(&whole, "read"))?;
+        write_atomically(path, |file| file.write_all(&bytes))
+    }
 }
 
 /// A photo's size brought to about `side` x `side` pixels, its shape kept, in whole patches.

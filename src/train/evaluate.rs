@@ -1,9 +1,9 @@
 //! A model's metrics on a set of batches.
 
 use crate::layers::Mode;
-use crate::metrics::{Meter, Scores};
+use crate::metrics::{ConstantPrediction, Meter, Scores};
 use crate::model::TADFormer;
-use crate::{Batch, Error, Result, Task};
+use crate::{Batch, Error, Result, Task, TaskSet};
 use candle_core::Tensor;
 use std::collections::BTreeMap;
 
@@ -17,6 +17,11 @@ impl Evaluation {
     /// Each task with its scores.
     pub fn iter(&self) -> impl Iterator<Item = (&Task, &Scores)> {
         self.scores.iter().map(|(task, scores)| (task, scores))
+    }
+
+    /// Each task's primary figure, where it has one.
+    pub fn primary(&self) -> BTreeMap<String, f64> {
+        self.iter().filter_map(|(task, scores)| Some((task.name.clone(), scores.primary.value?))).collect()
     }
 
     /// The scores of the task of this name.
@@ -40,6 +45,32 @@ pub fn evaluate(model: &TADFormer, batches: impl IntoIterator<Item = Result<Batc
         }
     }
     Ok(Evaluation { scores: meters.into_iter().map(|(task, meter)| (task, meter.scores())).collect() })
+}
+
+/// What predictions that ignore the image score: learnt from `seen`, measured on `batches`. A model has to beat them.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn evaluate_constant(
+    tasks: &TaskSet,
+    seen: impl IntoIterator<Item = Result<Batch>>,
+    batches: impl IntoIterator<Item = Result<Batch>>,
+) -> Result<Evaluation> {
+    let mut constants: Vec<(Task, ConstantPrediction)> =
+        tasks.iter().map(|task| (task.clone(), ConstantPrediction::new(task))).collect();
+    for batch in seen {
+        let batch = batch?;
+        for (task, constant) in &mut constants {
+            constant.observe(label(&batch.labels, task)?)?;
+        }
+    }
+    let batches = batches.into_iter().collect::<Result<Vec<_>>>()?;
+    let score = |(task, constant): (Task, ConstantPrediction)| {
+        let labels = batches.iter().map(|batch| label(&batch.labels, &task)).collect::<Result<Vec<_>>>()?;
+        let scores = constant.scores(labels)?;
+        Ok((task, scores))
+    };
+    Ok(Evaluation { scores: constants.into_iter().map(score).collect::<Result<_>>()? })
 }
 
 /// A task's label in a batch.

@@ -9,7 +9,7 @@ mod schedule;
 mod trainer;
 
 pub use adamw::{AdamW, AdamWConfig};
-pub use evaluate::{Evaluation, evaluate};
+pub use evaluate::{Evaluation, evaluate, evaluate_constant};
 pub use gradients::Gradients;
 pub use history::{History, StepRecord};
 pub use progress::{Observer, ProgressBar, Silent};

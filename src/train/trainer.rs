@@ -225,7 +225,7 @@ impl<'a> Trainer<'a> {
         observer: &mut dyn Observer,
     ) -> Result<()> {
         if self.reference.is_empty() {
-            self.reference = primary_values(&evaluation);
+            self.reference = evaluation.primary();
         }
         let gain = self.gain(&evaluation);
         let is_best = best.as_ref().is_none_or(|(so_far, ..)| gain > *so_far);
@@ -245,11 +245,6 @@ impl<'a> Trainer<'a> {
         });
         delta_m(pairs).unwrap_or(0.0)
     }
-}
-
-/// Each task's primary metric, where it has one.
-fn primary_values(evaluation: &Evaluation) -> BTreeMap<String, f64> {
-    evaluation.iter().filter_map(|(task, scores)| Some((task.name.clone(), scores.primary.value?))).collect()
 }
 
 fn ran_out(after: usize, steps: usize) -> Error {

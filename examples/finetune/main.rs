@@ -1,0 +1,144 @@
+//! The main job: fine-tune one frozen Swin for several dense tasks, validate, save the adapter, draw what it learnt.
+//!
+//!     cargo run --release --example finetune
+//!
+//! With no arguments it renders its own scenes, builds a small model and trains for a few minutes on two cores.
+
+mod report;
+
+use candle_core::DType;
+use clap::Parser;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+use tadformer::data::{BatchOptions, Batches, Scenes};
+use tadformer::files::create_folder;
+use tadformer::swin::SwinConfig;
+use tadformer::train::{Ending, ProgressBar, TrainConfig, Trainer, evaluate, evaluate_constant};
+use tadformer::{TADFormer, TaskSet, Tuning};
+
+#[derive(Parser)]
+#[command(about = "Fine-tunes one frozen Swin for several dense tasks on rendered scenes")]
+struct Options {
+    /// `small`, a preset such as swin-tiny (both drawn at random), or a checkpoint of transformers, timm or the original code
+    #[arg(long, default_value = "small")]
+    backbone: String,
+    /// Tasks of the scenes and their outputs
+    #[arg(long, default_value = "semseg=7,human_parts=7,sal=1,normals=3,edge=1,depth=1")]
+    tasks: TaskSet,
+    /// decoders-only, low-rank-only, tadformer or everything
+    #[arg(long, default_value = "tadformer")]
+    tuning: Tuning,
+    /// Rank of the low-rank paths
+    #[arg(long, default_value_t = 16)]
+    rank: usize,
+    /// Training steps
+    #[arg(long, default_value_t = 400)]
+    steps: usize,
+    /// Images of a step
+    #[arg(long, default_value_t = 8)]
+    batch: usize,
+    /// Side of the images
+    #[arg(long, default_value_t = 96)]
+    image: usize,
+    /// Scenes to validate on
+    #[arg(long, default_value_t = 64)]
+    validation: usize,
+    /// Highest learning rate
+    #[arg(long, default_value_t = 2e-3)]
+    rate: f64,
+    /// Seed of weights, scenes and dropout
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Threads; 0 for all cores
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+    /// cpu, cuda, cuda:N or metal
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// f32 or f64
+    #[arg(long, default_value = "f32")]
+    dtype: DType,
+    /// The run's folder: adapter, losses, plots, panel
+    #[arg(long, default_value = "runs/finetune")]
+    out: PathBuf,
+    /// Print a last line of figures as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> anyhow::Result<()> {
+    let (options, start) = (Options::parse(), Instant::now());
+    rayon::ThreadPoolBuilder::new().num_threads(options.threads).build_global()?;
+    create_folder(&options.out)?;
+    let device = tadformer::parse_device(&options.device)?;
+    let model = build(&options, &device)?;
+    println!("{}\n", model.parameters());
+
+    let size = (options.image, options.image);
+    let scenes = Arc::new(Scenes::new(options.seed.wrapping_mul(2), 20_000, size)?);
+    let held_out = Arc::new(Scenes::new(options.seed.wrapping_mul(2) + 1, options.validation, size)?);
+    let batches = BatchOptions { dtype: options.dtype, device, ..BatchOptions::new(options.batch) };
+    let validation = || Batches::once(held_out.clone(), &batches);
+
+    let seen = Batches::once(scenes.clone(), &batches)?.take(200 / options.batch + 1);
+    let constant = evaluate_constant(&options.tasks, seen, validation()?)?;
+    let before = evaluate(&model, validation()?)?;
+    let config = TrainConfig {
+        seed: options.seed,
+        ..TrainConfig::new(options.rate, options.steps, options.out.join("adapter.safetensors"))
+    };
+    let mut trainer = Trainer::new(&model, config)?.with_reference(constant.primary());
+    let stop = trainer.stop_flag();
+    ctrlc::set_handler(move || stop.store(true, Ordering::Relaxed))?;
+    let training = Instant::now();
+    let stream = Batches::shuffled(scenes, options.seed, &batches)?;
+    let run = trainer.run(stream, validation, &mut ProgressBar::new(options.steps))?;
+    let images_per_second = (run.history.steps().len() * options.batch) as f64 / training.elapsed().as_secs_f64();
+
+    if let Ending::Stopped { after } = run.ending {
+        println!("stopped after {after} steps, as asked");
+    }
+    let rows = report::rows(&constant, &before, &run.best);
+    println!("\n{}", report::table(&rows));
+    run.history.write_csv(&options.out.join("losses.csv"))?;
+    report::plot(&run.history, &options.out.join("losses.svg"))?;
+    report::panel(&model, held_out.as_ref(), 6, &options.out.join("panel.png"))?;
+    let adapter_bytes = std::fs::metadata(options.out.join("adapter.safetensors"))?.len();
+    println!(
+        "best after {} steps; adapter of {:.1} MB, losses and panel in {}",
+        run.best_step,
+        adapter_bytes as f64 / 1e6,
+        options.out.display()
+    );
+    if options.json {
+        println!("{}", report::json(&rows, &model, images_per_second, start.elapsed(), adapter_bytes));
+    }
+    Ok(())
+}
+
+/// A small model by default, else a preset or a checkpoint.
+fn build(options: &Options, device: &candle_core::Device) -> anyhow::Result<TADFormer> {
+    let checkpoint = std::path::Path::new(&options.backbone);
+    let sizes = match options.backbone.as_str() {
+        "small" => SwinConfig {
+            embed_dim: 48,
+            depths: vec![2, 2, 2, 2],
+            num_heads: vec![2, 4, 8, 16],
+            window: 6,
+            drop_path: 0.0,
+            ..SwinConfig::tiny()
+        },
+        _ if checkpoint.exists() => SwinConfig::of_checkpoint(checkpoint)?,
+        preset => preset.parse()?,
+    };
+    let builder = TADFormer::builder(SwinConfig { image_size: options.image, ..sizes })
+        .tasks(options.tasks.clone())
+        .tuning(options.tuning, options.rank)
+        .seed(options.seed)
+        .dtype(options.dtype)
+        .device(device);
+    let builder = if checkpoint.exists() { builder.pretrained(checkpoint) } else { builder };
+    Ok(builder.build()?)
+}

@@ -1,0 +1,56 @@
+//! Each task's map of any photos.
+//!
+//!     cargo run --release --example predict -- runs/finetune/adapter.safetensors photo.jpg photos/ --out maps
+//!
+use clap::Parser;
+use std::path::{Path, PathBuf};
+use tadformer::Predictor;
+use tadformer::files::create_folder;
+use tadformer::model::OpenOptions;
+
+#[derive(Parser)]
+#[command(about = "Predicts every task's map of photos, and draws it")]
+struct Options {
+    /// An adapter or a full export
+    adapter: PathBuf,
+    /// PNG or JPEG files of any size, or folders of them
+    #[arg(required = true)]
+    photos: Vec<PathBuf>,
+    /// The backbone's checkpoint, where it lies neither beside the adapter nor where it was taken from
+    #[arg(long)]
+    backbone: Option<PathBuf>,
+    /// Where the pictures go
+    #[arg(long, default_value = "maps")]
+    out: PathBuf,
+    /// Write raw arrays as well: u8 classes, f32 normals, probabilities and depths
+    #[arg(long)]
+    npy: bool,
+    /// cpu, cuda, cuda:N or metal
+    #[arg(long, default_value = "cpu")]
+    device: String,
+}
+
+fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    let device = tadformer::parse_device(&options.device)?;
+    let open = OpenOptions { backbone: options.backbone, device, ..Default::default() };
+    let predictor = Predictor::open(&options.adapter, &open)?;
+    create_folder(&options.out)?;
+    for photo in tadformer::data::photos(&options.photos)? {
+        let name = photo.file_stem().map_or("photo".into(), |stem| stem.to_string_lossy().into_owned());
+        for prediction in predictor.predict_file(&photo)? {
+            let path = options.out.join(format!("{name}-{}", prediction.task().name));
+            prediction.save_picture(with_ending(&path, "png"))?;
+            if options.npy {
+                prediction.save_npy(with_ending(&path, "npy"))?;
+            }
+        }
+        println!("{} -> {}", photo.display(), options.out.join(format!("{name}-*")).display());
+    }
+    Ok(())
+}
+
+/// Adds an ending, whatever dots the photo's name has.
+fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    PathBuf::from(format!("{}.{ending}", path.display()))
+}
