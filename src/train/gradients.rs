@@ -14,7 +14,8 @@ impl Gradients {
     /// Takes the trained weights' gradients out of a backward pass.
     pub fn of(ledger: &Ledger, store: &GradStore) -> Self {
         let trained = ledger.trained();
-        let grad = |entry: &Entry| store.get(entry.tensor()).cloned();
+        // Candle's gradients remember how they were made, and with it every activation of the step.
+        let grad = |entry: &Entry| store.get(entry.tensor()).map(Tensor::detach);
         Self { grads: trained.iter().map(grad).collect(), names: trained.into_iter().map(|entry| entry.name).collect() }
     }
 
