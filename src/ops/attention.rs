@@ -1,6 +1,7 @@
 //! Attention inside windows, with prompts before the tokens.
 
-use candle_core::{D, DType, Result, Tensor};
+use super::softmax::attention_softmax;
+use candle_core::{Result, Tensor};
 
 /// What window attention gives.
 pub struct Attention {
@@ -24,37 +25,17 @@ pub fn window_attention(qkv: &Tensor, bias: &Tensor, mask: Option<&Tensor>) -> R
     let part = |i: usize| qkv.get(i)?.contiguous();
     let (q, k, v) = (part(0)?, part(1)?, part(2)?);
     let scores = q.matmul(&k.transpose(2, 3)?)?; // [B*nW, nH, P+N, P+N]
-    let logits = (&scores * (head_dim as f64).powf(-0.5))?.broadcast_add(&after_prompts(bias, p)?)?;
-    let logits = match mask {
-        None => logits,
-        Some(mask) => {
-            let (nw, _, _) = mask.dims3()?;
-            let mask = after_prompts(&mask.to_dtype(qkv.dtype())?, p)?.unsqueeze(1)?; // [nW, 1, P+N, P+N]
-            logits.reshape((bw / nw, nw, heads, length, length))?.broadcast_add(&mask)?.reshape(scores.shape())?
-        }
-    };
-    let tokens = softmax(&logits)?.matmul(&v)?.transpose(1, 2)?.reshape((bw, length, heads * head_dim))?;
+    let weights = attention_softmax(&scores, bias, mask, (head_dim as f64).powf(-0.5))?;
+    let tokens = weights.matmul(&v)?.transpose(1, 2)?.reshape((bw, length, heads * head_dim))?;
     let prompt_scores = if p == 0 { None } else { Some(scores.narrow(2, 0, p)?.narrow(3, p, n)?) };
     Ok(Attention { tokens, prompt_scores })
-}
-
-/// `[.., N, N]` to `[.., P+N, P+N]`, zero for the prompts.
-fn after_prompts(x: &Tensor, p: usize) -> Result<Tensor> {
-    if p == 0 { Ok(x.clone()) } else { x.pad_with_zeros(D::Minus1, p, 0)?.pad_with_zeros(D::Minus2, p, 0) }
-}
-
-/// Over the last dimension, half precision in f32. The shift by the maximum cancels, so it carries no gradient.
-fn softmax(x: &Tensor) -> Result<Tensor> {
-    let inner = if x.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
-    let wide = x.to_dtype(inner)?;
-    let e = wide.broadcast_sub(&wide.detach().max_keepdim(D::Minus1)?)?.exp()?;
-    e.broadcast_div(&e.sum_keepdim(D::Minus1)?)?.to_dtype(x.dtype())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ops::finite_difference::{check, close, normal};
+    use candle_core::DType;
 
     #[test]
     fn gradients_with_and_without_prompts_and_mask() -> Result<()> {

@@ -1,13 +1,62 @@
 //! The exact Gaussian error linear unit.
 
-use candle_core::{Result, Tensor};
+use super::cpu::{Real, by_float, for_rows, is_fused, slice, values};
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 /// `gelu(x) = x Φ(x) = x (1 + erf(x / √2)) / 2`, for each value.
 ///
 /// Candle's own `gelu_erf` has a backward whose constant is rounded to six digits; this one's is exact.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
+    if is_fused(x) { x.contiguous()?.apply_op1(Gelu) } else { composed(x) }
+}
+
+fn composed(x: &Tensor) -> Result<Tensor> {
     let phi = ((x * std::f64::consts::FRAC_1_SQRT_2)?.erf()? * 0.5)? + 0.5;
     x * phi?
+}
+
+struct Gelu;
+
+impl CustomOp1 for Gelu {
+    fn name(&self) -> &'static str {
+        "gelu"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        fn kernel<T: Real>(x: &CpuStorage, layout: &Layout) -> Result<CpuStorage> {
+            let x = slice::<T>(x, layout)?;
+            let mut y = vec![T::zero(); x.len()];
+            for_rows(&mut y, 1, |first, y| {
+                y.iter_mut().zip(&x[first..]).for_each(|(y, x)| *y = *x * phi(*x));
+            });
+            Ok(T::to_cpu_storage_owned(y))
+        }
+        Ok((by_float!(x.dtype(), kernel(x, layout))?, layout.shape().clone()))
+    }
+
+    /// `dx = dy (Φ(x) + x φ(x))`.
+    fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        fn kernel<T: Real>(x: &Tensor, dy: &Tensor) -> Result<Tensor> {
+            let (xs, dys) = (values::<T>(x)?, values::<T>(dy)?);
+            let (xs, dys) = (&*xs, &*dys);
+            let mut dx = vec![T::zero(); xs.len()];
+            let density = T::of((2.0 * std::f64::consts::PI).sqrt().recip());
+            for_rows(&mut dx, 1, |first, dx| {
+                for ((dx, x), dy) in dx.iter_mut().zip(&xs[first..]).zip(&dys[first..]) {
+                    *dx = *dy * (phi(*x) + *x * density * (*x * *x * T::of(-0.5)).exp());
+                }
+            });
+            Tensor::from_vec(dx, x.shape(), x.device())
+        }
+        let dy = dy.contiguous()?;
+        by_float!(x.dtype(), kernel(x, &dy)).map(Some)
+    }
+}
+
+/// The standard normal's distribution function.
+fn phi<T: Real>(x: T) -> T {
+    (T::one() + (x * T::of(std::f64::consts::FRAC_1_SQRT_2)).erf()) * T::of(0.5)
 }
 
 #[cfg(test)]
@@ -16,10 +65,18 @@ mod tests {
     use crate::ops::finite_difference::{check, close, normal};
 
     #[test]
-    fn values_and_gradient() -> Result<()> {
+    fn values_and_gradient_of_both_definitions() -> Result<()> {
         let x = Tensor::new(&[-1.0f64, 0.0, 1.0, 3.0], &candle_core::Device::Cpu)?;
         let want = Tensor::new(&[-0.15865525393145707, 0.0, 0.8413447460685429, 2.9959503059110147], x.device())?;
         close(&gelu(&x)?, &want, 1e-11)?;
-        check(&[&normal(1, &[3, 4])?], |v| gelu(&v[0]))
+        close(&composed(&x)?, &want, 1e-11)?;
+        check(&[&normal(1, &[3, 4])?], |v| gelu(&v[0]))?;
+        check(&[&normal(1, &[3, 4])?], |v| composed(&v[0]))
+    }
+
+    #[test]
+    fn single_precision_is_close_to_double() -> Result<()> {
+        let x = (normal(1, &[4000])? * 3.0)?;
+        close(&gelu(&x.to_dtype(candle_core::DType::F32)?)?, &gelu(&x)?, 1e-6)
     }
 }

@@ -6,12 +6,14 @@
 
 mod attention;
 mod batch_norm;
+mod cpu;
 mod filter;
 mod gelu;
 mod layer_norm;
 mod linear;
 mod patches;
 mod resize;
+mod softmax;
 mod tpc;
 mod window;
 
