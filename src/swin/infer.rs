@@ -31,10 +31,10 @@ fn infer(checkpoint: &Checkpoint) -> Option<SwinConfig> {
     let depths: Vec<usize> = (0..).map(depth).take_while(|depth| *depth > 0).collect();
     let tables: Vec<Vec<usize>> =
         (0..depths.len()).map(|i| block(i, 0, "attn.relative_position_bias_table")).collect::<Option<_>>()?;
-    let windows: Vec<usize> = tables.iter().map(|table| (table[0].isqrt() + 1) / 2).collect();
+    let windows: Vec<usize> = tables.iter().map(|table| table[0].isqrt().div_ceil(2)).collect();
     let hidden = *block(0, 0, "mlp.fc1.weight")?.first()?;
     Some(SwinConfig {
-        image_size: windows.iter().enumerate().map(|(i, window)| patch_size * window << i).max()?,
+        image_size: windows.iter().enumerate().map(|(i, window)| (patch_size * window) << i).max()?,
         patch_size,
         embed_dim,
         num_heads: tables.iter().map(|table| table.get(1).copied()).collect::<Option<_>>()?,
