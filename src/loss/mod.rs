@@ -15,7 +15,10 @@ pub use l1::{depth_l1, normals_l1};
 pub use multi_task::{LossReport, MultiTaskLoss, default_weight, task_loss};
 
 use crate::sample::IGNORE;
-use candle_core::{DType, Result, Tensor};
+use candle_core::{D, DType, Result, Tensor};
+
+#[cfg(test)]
+mod tests;
 
 /// Scores in a float type that losses are computed in.
 fn wide(outputs: &Tensor) -> Result<Tensor> {
@@ -27,6 +30,16 @@ fn masked(label: &Tensor, dtype: DType) -> Result<(Tensor, Tensor)> {
     let mask = label.ne(f64::from(IGNORE))?;
     let values = mask.where_cond(label, &label.zeros_like()?)?;
     Ok((values.to_dtype(dtype)?, mask.to_dtype(dtype)?))
+}
+
+/// The sum of all values, row by row first: candle's f32 sum over a whole batch stops counting near 2^24 a lane.
+fn total(values: &Tensor) -> Result<Tensor> {
+    values.sum(D::Minus1)?.sum_all()
+}
+
+/// `|x|` whose gradient at 0 is 0, as PyTorch's; candle's `abs` has 1 there.
+fn absolute(x: &Tensor) -> Result<Tensor> {
+    x * x.detach().sign()?
 }
 
 /// `sum / count`, or 0 where there is nothing to count; the count carries no gradient.
