@@ -32,9 +32,10 @@ fn masked(label: &Tensor, dtype: DType) -> Result<(Tensor, Tensor)> {
     Ok((values.to_dtype(dtype)?, mask.to_dtype(dtype)?))
 }
 
-/// The sum of all values, row by row first: candle's f32 sum over a whole batch stops counting near 2^24 a lane.
+/// The sum of all values, dimension by dimension: in f32 candle's `sum_all` is 0.2 % off over the 6 million pixels of the
+/// recipe's batch (the value, not the gradient).
 fn total(values: &Tensor) -> Result<Tensor> {
-    values.sum(D::Minus1)?.sum_all()
+    (0..values.rank()).try_fold(values.clone(), |sum, _| sum.sum(D::Minus1))
 }
 
 /// `|x|` whose gradient at 0 is 0, as PyTorch's; candle's `abs` has 1 there.

@@ -76,7 +76,7 @@ fn half_precision_is_computed_in_f32() -> Result<()> {
 
 #[test]
 fn a_mean_over_many_pixels_stays_exact_in_f32() -> Result<()> {
-    // 24 million values, more than the 2^24 that f32 counts one by one.
+    // 24 million values; candle's `sum_all` is 0.75 % off here.
     let (x, label) = (Tensor::full(0.3f32, (3, 3, 1632, 1632), &Device::Cpu)?, 0.1f32);
     let label = Tensor::full(label, x.dims(), &Device::Cpu)?;
     let got = depth_l1(&x, &label)?.to_scalar::<f32>()?;

@@ -1,7 +1,7 @@
 //! Values by hand.
 
 use super::*;
-use candle_core::Device;
+use candle_core::{DType, Device};
 
 fn map(values: &[f32], channels: usize) -> Tensor {
     Tensor::new(values, &Device::Cpu).and_then(|t| t.reshape((1, channels, 1, values.len() / channels))).unwrap()
@@ -171,4 +171,27 @@ fn rare_edges_are_still_predicted() {
     let (label, mut constant) = (map(&label, 1), ConstantPrediction::new(&"edge=1".parse().unwrap()));
     constant.observe(&label).unwrap();
     close(constant.scores([&label]).unwrap().primary.value, 2.0 / 201.0);
+}
+
+#[test]
+fn best_f_of_edges_as_counted_threshold_by_threshold() {
+    let task: Task = "edge=1".parse().unwrap();
+    let (outputs, label) = drawn(&task, 4);
+    let values = |t: &Tensor| t.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
+    let (scores, label_values) = (values(&outputs), values(&label));
+    let f = |t: usize| {
+        let (mut hits, mut wrong, mut missed) = (0.0, 0.0, 0.0);
+        for (score, edge) in scores.iter().zip(&label_values).filter(|(_, edge)| **edge != f64::from(IGNORE)) {
+            match (1.0 / (1.0 + (-score).exp()) > t as f64 / 100.0, *edge == 1.0) {
+                (true, true) => hits += 1.0,
+                (true, false) => wrong += 1.0,
+                (false, true) => missed += 1.0,
+                (false, false) => {}
+            }
+        }
+        2.0 * hits / (2.0 * hits + wrong + missed)
+    };
+    let mut meter = Meter::new(&task);
+    meter.update(&outputs, &label).unwrap();
+    close(meter.scores().primary.value, (1..100).map(f).fold(0.0, f64::max));
 }
