@@ -45,13 +45,13 @@ fn fused_moments<T: Real>(x: &Tensor) -> Result<BatchMoments> {
     let xs = &*xs;
     let row = |i: usize| &xs[i * c..(i + 1) * c];
     let mut mean = sum_rows(rows, c, |i, sums: &mut [T]| sums.iter_mut().zip(row(i)).for_each(|(sum, x)| *sum += *x));
-    mean.iter_mut().for_each(|mean| *mean = *mean / n);
+    mean.iter_mut().for_each(|mean| *mean /= n);
     let mut variance = sum_rows(rows, c, |i, sums: &mut [T]| {
         for ((sum, x), mean) in sums.iter_mut().zip(row(i)).zip(&mean) {
             *sum += (*x - *mean) * (*x - *mean);
         }
     });
-    variance.iter_mut().for_each(|variance| *variance = *variance / n);
+    variance.iter_mut().for_each(|variance| *variance /= n);
     Ok(BatchMoments {
         mean: Tensor::from_vec(mean, c, x.device())?,
         variance: Tensor::from_vec(variance, c, x.device())?,
