@@ -1,5 +1,6 @@
 //! Files of `torch.save`: a zip of one pickle and the tensors' storages.
 
+use super::checkpoint::elements;
 use super::pickle::{Id, Pickle, Value};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
@@ -67,6 +68,10 @@ impl PthFile {
             {
                 tensors.insert(name, tensor);
             }
+        }
+        if tensors.is_empty() {
+            let problem = "no tensors under `model`, `state_dict` or `module`, nor at the top";
+            return Err(Error::file(path, problem, "save the model's state_dict() rather than the model itself"));
         }
         Ok(Self { path: path.to_owned(), tensors })
     }
@@ -159,7 +164,7 @@ fn state_dict(pickle: &Pickle) -> Vec<(String, Id)> {
     let entries = |id: Id| -> Vec<(String, Id)> {
         let Value::Dict(pairs) = pickle.get(id) else { return vec![] };
         let named = |(key, value): &(Id, Id)| match pickle.get(*key) {
-            Value::Text(name) => Some((name.clone(), *value)),
+            Value::Text(name) => Some((name.to_string(), *value)),
             _ => None,
         };
         pairs.iter().filter_map(named).collect()
@@ -167,7 +172,8 @@ fn state_dict(pickle: &Pickle) -> Vec<(String, Id)> {
     let top = entries(pickle.root());
     let nested = ["model", "state_dict", "module"].iter().find_map(|key| {
         let (_, value) = top.iter().find(|(name, _)| name == key)?;
-        matches!(pickle.get(*value), Value::Dict(_)).then(|| entries(*value))
+        Some(entries(*value))
+            .filter(|inner| inner.iter().any(|(_, value)| matches!(pickle.get(*value), Value::Call { .. })))
     });
     nested.unwrap_or(top)
 }
@@ -178,13 +184,13 @@ fn stored_tensor(
     value: Id,
     storages: &BTreeMap<String, Storage>,
 ) -> std::result::Result<Option<StoredTensor>, String> {
-    let Value::Call { callable, args } = pickle.get(value) else { return Ok(None) };
-    let (Value::Global(module, name), Value::Tuple(args)) = (pickle.get(*callable), pickle.get(*args)) else {
-        return Ok(None);
+    // A parameter wraps a tensor, once.
+    let data = match torch_call(pickle, value) {
+        Some(("_rebuild_parameter", [data, ..])) => *data,
+        _ => value,
     };
-    match (module.as_str(), name.as_str(), args.as_slice()) {
-        ("torch._utils", "_rebuild_parameter", [data, ..]) if *data < value => stored_tensor(pickle, *data, storages),
-        ("torch._utils", "_rebuild_tensor_v2", [storage, offset, shape, strides, ..]) => {
+    match torch_call(pickle, data) {
+        Some(("_rebuild_tensor_v2", [storage, offset, shape, strides, ..])) => {
             let Some((key, dtype)) = storage_of(pickle, *storage) else { return Ok(None) };
             let storage = storages.get(&key).ok_or_else(|| format!("storage {key} is not in the file"))?;
             let offset = size(pickle, *offset).ok_or("an offset that is no size")?;
@@ -201,6 +207,15 @@ fn stored_tensor(
     }
 }
 
+/// The function of `torch._utils` that a value would have come from, and its arguments.
+fn torch_call(pickle: &Pickle, value: Id) -> Option<(&str, &[Id])> {
+    let Value::Call { callable, args } = pickle.get(value) else { return None };
+    match (pickle.get(*callable), pickle.get(*args)) {
+        (Value::Global(module, name), Value::Tuple(args)) if **module == *"torch._utils" => Some((name, args)),
+        _ => None,
+    }
+}
+
 /// A view that has been checked to lie within its storage.
 fn view(
     storage: Storage,
@@ -211,7 +226,7 @@ fn view(
 ) -> std::result::Result<StoredTensor, String> {
     let width = dtype.size_in_bytes() as u64;
     let held = storage.bytes / width;
-    let count = shape.iter().try_fold(1usize, |count, dim| count.checked_mul(*dim)).ok_or("a shape that overflows")?;
+    let count = elements(&shape).ok_or("a shape that overflows")?;
     let last = shape
         .iter()
         .zip(&strides)
@@ -230,16 +245,18 @@ fn storage_of(pickle: &Pickle, id: Id) -> Option<(String, DType)> {
     let Value::Tuple(items) = pickle.get(*id) else { return None };
     let [_, class, key, ..] = items.as_slice() else { return None };
     let (Value::Global(_, class), Value::Text(key)) = (pickle.get(*class), pickle.get(*key)) else { return None };
-    let dtype = match class.as_str() {
+    let dtype = match &**class {
         "FloatStorage" => DType::F32,
         "DoubleStorage" => DType::F64,
         "HalfStorage" => DType::F16,
         "BFloat16Storage" => DType::BF16,
         "LongStorage" => DType::I64,
-        "ByteStorage" => DType::U8,
+        "IntStorage" => DType::I32,
+        "ShortStorage" => DType::I16,
+        "ByteStorage" | "BoolStorage" => DType::U8,
         _ => return None,
     };
-    Some((key.clone(), dtype))
+    Some((key.to_string(), dtype))
 }
 
 fn size(pickle: &Pickle, id: Id) -> Option<usize> {
@@ -322,6 +339,91 @@ mod tests {
         for end in 0..bytes.len() {
             std::fs::write(&whole, &bytes[..end]).unwrap();
             assert!(PthFile::open(&whole).is_err(), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn parameters_within_parameters_do_not_exhaust_the_stack() {
+        let mut bytes = b"(S'w'\nctorch._utils\n_rebuild_parameter\np0\n".to_vec();
+        let depth = 100_000;
+        bytes.extend(b"h\x00".repeat(depth));
+        bytes.extend(b"N\x85R");
+        bytes.extend(b"\x85R".repeat(depth));
+        bytes.extend(b"d.");
+        assert!(open(&bytes, &[]).unwrap_err().to_string().contains("no tensors"));
+    }
+
+    #[test]
+    fn a_parameter_is_its_tensor() {
+        let tensor = String::from_utf8(pickle(0, "I2\n", "I1\n")).unwrap();
+        let tensor = tensor.trim_start_matches("(S'w'\n").trim_end_matches("d.");
+        let parameter = format!("(S'w'\nctorch._utils\n_rebuild_parameter\n({tensor}I01\nNtRd.");
+        let file = open(parameter.as_bytes(), &floats(&[1., 2., 0., 0.])).unwrap();
+        assert_eq!(file.load(&file.tensors()["w"]).unwrap().to_vec1::<f32>().unwrap(), [1., 2.]);
+    }
+
+    #[test]
+    fn an_empty_tensor_with_an_overflowing_shape_is_refused() {
+        let strides = "I1\nI1099511627776\nI1\n";
+        let message = open(&pickle(0, "I0\nI1099511627776\nI1099511627776\n", strides), &floats(&[0.; 4]))
+            .and_then(|file| file.load(&file.tensors()["w"]))
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains("overflows"), "{message}");
+        let file = open(&pickle(0, "I0\nI3\n", "I3\nI1\n"), &[]).unwrap();
+        assert_eq!(file.load(&file.tensors()["w"]).unwrap().dims(), [0, 3]);
+    }
+
+    #[test]
+    fn every_storage_that_candle_has_a_type_for_is_read() {
+        for (class, dtype) in [
+            ("FloatStorage", DType::F32),
+            ("DoubleStorage", DType::F64),
+            ("HalfStorage", DType::F16),
+            ("BFloat16Storage", DType::BF16),
+            ("LongStorage", DType::I64),
+            ("IntStorage", DType::I32),
+            ("ShortStorage", DType::I16),
+            ("ByteStorage", DType::U8),
+            ("BoolStorage", DType::U8),
+        ] {
+            let bytes =
+                String::from_utf8(pickle(0, "I2\n", "I1\n")).unwrap().replace("\nFloatStorage", &format!("\n{class}"));
+            let file = open(bytes.as_bytes(), &[0; 32]).unwrap();
+            let tensor = file.load(&file.tensors()["w"]).unwrap();
+            assert_eq!((tensor.dtype(), tensor.dims()), (dtype, [2].as_slice()));
+        }
+    }
+
+    #[test]
+    fn a_file_without_tensors_says_what_to_save() {
+        for bytes in [b"}.".as_slice(), b"ctorchvision\nSwinTransformer\n)\x81}b.", b"(S'model'\n}d."] {
+            let message = open(bytes, &[]).unwrap_err().to_string();
+            assert!(message.contains("no tensors") && message.contains("state_dict()"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_model_key_without_tensors_hides_none() {
+        let nested = String::from_utf8(pickle(0, "I4\n", "I1\n")).unwrap().replacen("(S'w'", "(S'model'\n}S'w'", 1);
+        let file = open(nested.as_bytes(), &floats(&[0.; 4])).unwrap();
+        assert_eq!(file.tensors().keys().collect::<Vec<_>>(), ["w"]);
+    }
+
+    #[test]
+    fn no_changed_byte_of_a_file_makes_it_panic() {
+        let entries: [(&str, &[u8]); 3] =
+            [("a/data.pkl", &pickle(0, "I2\nI2\n", "I1\nI2\n")), ("a/byteorder", b"little"), ("a/data/0", &[0; 16])];
+        let path = archive(&entries, CompressionMethod::Stored);
+        let whole = std::fs::read(&path).unwrap();
+        for at in 0..whole.len() {
+            for mask in [0x01, 0x80, 0xff] {
+                let mut bytes = whole.clone();
+                bytes[at] ^= mask;
+                std::fs::write(&path, &bytes).unwrap();
+                let _ = PthFile::open(&path)
+                    .map(|file| file.tensors().values().map(|tensor| file.load(tensor).is_ok()).collect::<Vec<_>>());
+            }
         }
     }
 }
