@@ -266,6 +266,7 @@ fn size(pickle: &Pickle, id: Id) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use std::io::Write;
     use zip::write::{SimpleFileOptions, ZipWriter};
 
@@ -423,6 +424,35 @@ mod tests {
                 std::fs::write(&path, &bytes).unwrap();
                 let _ = PthFile::open(&path)
                     .map(|file| file.tensors().values().map(|tensor| file.load(tensor).is_ok()).collect::<Vec<_>>());
+            }
+        }
+    }
+
+    /// A whole training checkpoint: a pickled configuration, an optimizer's state and a scheduler lie beside the weights.
+    fn released() -> Vec<u8> {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/released_w4_64.pth");
+        std::fs::read(golden).unwrap()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(150))]
+        #[test]
+        fn no_damage_to_a_training_checkpoint_makes_it_panic(
+            changes in prop::collection::vec((0..48_000usize, any::<u8>()), 1..4),
+            end in 0..1600usize,
+        ) {
+            let mut bytes = released();
+            changes.into_iter().for_each(|(at, byte)| bytes[at] = byte);
+            let length = bytes.len();
+            // The zip's directory lies at the end: half of the cases change it too, the others leave it readable.
+            if end < 800 {
+                bytes[length - 1 - end] ^= 0x41;
+            }
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("damaged.pth");
+            std::fs::write(&path, bytes).unwrap();
+            if let Ok(file) = PthFile::open(&path) {
+                file.tensors().values().for_each(|tensor| drop(file.load(tensor)));
             }
         }
     }
