@@ -34,7 +34,7 @@ struct Options {
     #[arg(long, default_value_t = 16)]
     rank: usize,
     /// Training steps
-    #[arg(long, default_value_t = 400)]
+    #[arg(long, default_value_t = 120)]
     steps: usize,
     /// Images of a step
     #[arg(long, default_value_t = 8)]
@@ -43,7 +43,7 @@ struct Options {
     #[arg(long, default_value_t = 96)]
     image: usize,
     /// Scenes to validate on
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 48)]
     validation: usize,
     /// Highest learning rate
     #[arg(long, default_value_t = 2e-3)]

@@ -89,7 +89,7 @@ enum Kind {
     Saliency(SaliencyMeter),
     Normals(NormalsMeter),
     Depth(DepthMeter),
-    Edge(EdgeMeter),
+    Edge(Box<EdgeMeter>),
 }
 
 /// One image's outputs and label: `[n, H*W]` scores beside `[c, H*W]` values.
@@ -114,7 +114,7 @@ impl Meter {
             TaskKind::Sal => Kind::Saliency(SaliencyMeter::default()),
             TaskKind::Normals => Kind::Normals(NormalsMeter::default()),
             TaskKind::Depth => Kind::Depth(DepthMeter::default()),
-            TaskKind::Edge => Kind::Edge(EdgeMeter::default()),
+            TaskKind::Edge => Kind::Edge(Box::default()),
         };
         Self { task: task.clone(), kind }
     }

@@ -88,11 +88,11 @@ impl TADFormer {
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Outputs> {
         let size = self.check_images(images)?;
         let stages = self.encoder.forward(images, mode)?;
-        let decode = |(t, head): (usize, &Box<dyn Head>)| {
+        let decode = |(t, head): (usize, &dyn Head)| {
             let maps = stages.iter().map(|stage| stage.task(t)).collect::<Result<Vec<_>>>()?;
             ops::bilinear(&head.forward(&maps, mode)?, size)
         };
-        let maps = self.heads.iter().enumerate().map(decode).collect::<Result<_>>()?;
+        let maps = self.heads.iter().map(Box::as_ref).enumerate().map(decode).collect::<Result<_>>()?;
         Ok(Outputs::new(&self.config.tasks, maps))
     }
 

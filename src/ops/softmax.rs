@@ -109,7 +109,7 @@ impl CustomOp2 for AttentionSoftmax {
             });
             let dbias = bias.track_op().then(|| bias_gradient(&dlogits, rows));
             let dbias = dbias.map(|dbias| Tensor::from_vec(dbias, bias.shape(), device)).transpose()?;
-            dlogits.par_iter_mut().with_min_len(1 << 14).for_each(|d| *d = *d * T::of(scale));
+            dlogits.par_iter_mut().with_min_len(1 << 14).for_each(|d| *d *= T::of(scale));
             Ok((Tensor::from_vec(dlogits, y.shape(), device)?, dbias))
         }
         let dy = dy.contiguous()?;
@@ -148,7 +148,7 @@ fn normalise<T: Real>(row: &mut [T]) {
         sum += *v;
     }
     let scale = sum.recip();
-    row.iter_mut().for_each(|v| *v = *v * scale);
+    row.iter_mut().for_each(|v| *v *= scale);
 }
 
 /// The patch-patch part of the logits' gradient, summed over windows: `[nH, N, N]`.

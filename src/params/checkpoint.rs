@@ -248,7 +248,18 @@ fn in_folder(folder: &Path) -> Result<PathBuf> {
 #[allow(unsafe_code)]
 fn map(path: &Path) -> Result<MmapedSafetensors> {
     let cure = "give a safetensors file or one of torch.save, whole and undamaged";
-    unsafe { MmapedSafetensors::new(path) }.map_err(|e| Error::file(path, format!("no safetensors: {e}"), cure))
+    unsafe { MmapedSafetensors::new(path) }
+        .map_err(|e| Error::file(path, format!("no safetensors: {}", without_context(&e)), cure))
+}
+
+/// An error without the path that this crate's own names, and without a backtrace.
+fn without_context(error: &candle_core::Error) -> &candle_core::Error {
+    match error {
+        candle_core::Error::WithPath { inner, .. } | candle_core::Error::WithBacktrace { inner, .. } => {
+            without_context(inner)
+        }
+        plain => plain,
+    }
 }
 
 #[cfg(test)]
@@ -292,6 +303,7 @@ mod tests {
             let path = file(&bytes);
             let message = Checkpoint::open(&path).unwrap_err().to_string();
             assert!(message.contains("model.safetensors") && message.contains("undamaged"), "{message}");
+            assert_eq!(message.matches("model.safetensors").count(), 1, "{message}");
         }
     }
 

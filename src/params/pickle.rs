@@ -101,7 +101,7 @@ impl Machine<'_> {
                 Ok(())
             }
             b'0' => self.pop().map(drop),
-            b'1' => self.to_mark().map(drop),
+            b'1' => self.since_mark().map(drop),
             b'2' => {
                 let top = self.top()?;
                 self.stack.push(top);
@@ -138,10 +138,10 @@ impl Machine<'_> {
             }
             0x98 => return Ok(()), // READONLY_BUFFER leaves its argument
             0x90 => {
-                self.to_mark()?; // ADDITEMS leaves its set
+                self.since_mark()?; // ADDITEMS leaves its set
                 return Ok(());
             }
-            0x91 => self.to_mark().map(drop)?, // FROZENSET
+            0x91 => self.since_mark().map(drop)?, // FROZENSET
             _ => {}
         }
         self.push(Value::Opaque)
@@ -187,7 +187,7 @@ impl Machine<'_> {
     fn tuple(&mut self, opcode: u8) -> Step<()> {
         let items = match opcode {
             b')' => vec![],
-            b't' => self.to_mark()?,
+            b't' => self.since_mark()?,
             _ => {
                 let n = usize::from(opcode - 0x84);
                 let open = self.stack.len().saturating_sub(self.floor());
@@ -202,11 +202,11 @@ impl Machine<'_> {
         let items = match opcode {
             b']' => return self.push(Value::List(vec![])),
             b'l' => {
-                let items = self.to_mark()?;
+                let items = self.since_mark()?;
                 return self.push(Value::List(items));
             }
             b'a' => vec![self.pop()?],
-            _ => self.to_mark()?,
+            _ => self.since_mark()?,
         };
         // What is no list is an object that was not made; its items go with it.
         let top = self.top()?;
@@ -223,7 +223,7 @@ impl Machine<'_> {
                 let value = self.pop()?;
                 vec![self.pop()?, value]
             }
-            _ => self.to_mark()?,
+            _ => self.since_mark()?,
         };
         let pairs = items.chunks_exact(2).map(|pair| (pair[0], pair[1]));
         if opcode == b'd' {
@@ -265,7 +265,7 @@ impl Machine<'_> {
                     self.line()?;
                     self.line()?;
                 }
-                self.to_mark()?;
+                self.since_mark()?;
                 Value::Opaque
             }
             b'P' => {
@@ -335,7 +335,7 @@ impl Machine<'_> {
         Ok(top)
     }
 
-    fn to_mark(&mut self) -> Step<Vec<Id>> {
+    fn since_mark(&mut self) -> Step<Vec<Id>> {
         let mark = self.marks.pop().ok_or("no mark")?;
         Ok(self.stack.split_off(mark))
     }

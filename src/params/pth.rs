@@ -330,6 +330,37 @@ mod tests {
         assert!(with(&[("a/data.pkl", b"h\x01.")]).contains("memo 1"));
     }
 
+    /// Changes a field of an entry's two headers: its place after each signature, and the new value.
+    fn with_field(path: &Path, entry: &str, [local, central]: [usize; 2], value: &[u8]) {
+        let mut bytes = std::fs::read(path).unwrap();
+        for (signature, name_at, field) in [(b"PK\x03\x04", 30, local), (b"PK\x01\x02", 46, central)] {
+            let named =
+                |at: &usize| bytes[*at..].starts_with(signature) && bytes[at + name_at..].starts_with(entry.as_bytes());
+            let at = (0..bytes.len() - 50).find(named).unwrap() + field;
+            bytes[at..at + value.len()].copy_from_slice(value);
+        }
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    #[test]
+    fn compressed_entries_and_sizes_that_lie_are_refused() {
+        let good = pickle(0, "I4\n", "I1\n");
+        for (entry, fields, value, words) in [
+            ("a/data.pkl", [8, 10], [8, 0].as_slice(), "ompress"),
+            ("a/data/0", [8, 10], &[8, 0], "compressed"),
+            ("a/data/0", [22, 24], &[0, 1, 0, 0], "storage 0"),
+            ("a/data/0", [18, 20], &[0, 1, 0, 0], "storage 0"),
+        ] {
+            let path = archive(&[("a/data.pkl", &good), ("a/data/0", &[0; 16])], CompressionMethod::Stored);
+            with_field(&path, entry, fields, value);
+            let message = PthFile::open(&path).unwrap_err().to_string();
+            assert!(message.contains(words), "{entry} {fields:?}: {message}");
+        }
+        let path = archive(&[("a/data.pkl", &good), ("a/data/0", &[0; 16])], CompressionMethod::Stored);
+        with_field(&path, "a/data/0", [18, 20], &[0, 0, 1, 0, 0, 0, 1, 0]);
+        assert!(PthFile::open(&path).unwrap_err().to_string().contains("beyond the end"));
+    }
+
     #[test]
     fn a_file_cut_anywhere_is_refused() {
         let whole = archive(

@@ -141,7 +141,7 @@ impl SwinConfig {
 
     /// Window of stage `i`: no larger than its map at the configured image size.
     pub fn stage_window(&self, i: usize) -> usize {
-        self.window.min(self.image_size / self.patch_size >> i)
+        self.window.min((self.image_size / self.patch_size) >> i)
     }
 
     /// Drop-path of block `j` of stage `i`, rising linearly over all blocks.

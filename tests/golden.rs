@@ -1,0 +1,58 @@
+//! Every golden tensor within its limit: outputs, stages, gradients, features of three formats, odd sizes, losses and metrics.
+#![allow(clippy::unwrap_used)]
+
+use candle_core::DType;
+use std::path::Path;
+use tadformer::parity::compare;
+
+fn passes(name: &str, at_least: usize) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    let rows = compare(path, DType::F32).unwrap();
+    assert!(rows.len() >= at_least, "{name}: {} rows", rows.len());
+    let above: Vec<String> = rows.iter().filter(|row| !row.passes()).map(ToString::to_string).collect();
+    assert!(above.is_empty(), "{name}:\n{}", above.join("\n"));
+}
+
+#[test]
+fn stages_outputs_and_gradients() {
+    passes("tadformer_w4_64.safetensors", 250);
+}
+
+#[test]
+fn sizes_that_neither_patch_nor_window_divides() {
+    passes("tadformer_w4_odd.safetensors", 200);
+}
+
+#[test]
+fn window_seven_with_two_prompts_a_task() {
+    passes("tadformer_w7_224.safetensors", 200);
+}
+
+#[test]
+fn the_released_models_variants() {
+    passes("released_w4_64.safetensors", 2);
+}
+
+#[test]
+fn one_swin_in_three_formats_at_even_and_odd_sizes() {
+    passes("swin_w4_128", 36);
+    passes("swin_w7_224", 36);
+}
+
+#[test]
+fn losses_and_metrics() {
+    passes("metrics.safetensors", 50);
+}
+
+#[test]
+fn what_is_no_golden_file_is_refused() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    for (path, words) in [
+        (golden.join("swin_w4_128/timm/model.safetensors"), "without a known `kind`"),
+        (golden.join("swin_w4_128/timm"), "without expected.safetensors"),
+        (golden.join("missing"), "cannot read"),
+    ] {
+        let message = compare(path, DType::F32).unwrap_err().to_string();
+        assert!(message.contains(words), "{message}");
+    }
+}

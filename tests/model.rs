@@ -1,0 +1,238 @@
+//! What holds of the whole model: who gets a gradient, what stays frozen, plain Swin underneath, bad input.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use candle_core::{DType, Device, Result, Tensor};
+use common::{builder, distance, images, randomise_b, swin};
+use tadformer::layers::{DropRng, Mode};
+use tadformer::params::{Group, Ledger, Pretrained, Release, Role, Weights, random_source};
+use tadformer::swin::Swin;
+use tadformer::tad::{AdaptedLinear, Gate, TadConfig, TaskFilterKind, TaskPaths};
+use tadformer::{TADFormer, Tuning};
+
+fn loss(model: &TADFormer, images: &Tensor) -> Result<Tensor> {
+    let outputs = model.forward(images, Mode::Train(&DropRng::seeded(1)))?;
+    let losses = outputs.iter().map(|(_, output)| output.sqr()?.mean_all()).collect::<Result<Vec<_>>>()?;
+    Tensor::stack(&losses, 0)?.sum_all()
+}
+
+/// Names of trained weights without a gradient that is somewhere not zero.
+fn without_gradient(model: &TADFormer) -> Result<Vec<String>> {
+    let store = loss(model, &images(2, 64, 64)?)?.backward()?;
+    let mut names = Vec::new();
+    for entry in model.ledger().trained() {
+        let moves = match store.get(entry.tensor()) {
+            Some(grad) => grad.abs()?.max_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()? > 0.0,
+            None => false,
+        };
+        if !moves {
+            names.push(entry.name);
+        }
+    }
+    Ok(names)
+}
+
+#[test]
+fn every_trained_parameter_gets_a_gradient_but_the_unused_prompt_norms() -> Result<()> {
+    let model = builder().build().unwrap();
+    randomise_b(&model)?;
+    // Stage 1 is the only one with a block before its last.
+    let unused = ["layers.1.blocks.0.attn.prompt_norm.weight", "layers.1.blocks.0.attn.prompt_norm.bias"];
+    assert_eq!(without_gradient(&model)?, unused);
+    let full = builder().release(Release::everything()).build().unwrap();
+    randomise_b(&full)?;
+    assert_eq!(without_gradient(&full)?, unused);
+    Ok(())
+}
+
+#[test]
+fn every_variant_trains_all_it_has() -> Result<()> {
+    let paper = || TadConfig::with_rank(2);
+    let variants = [
+        TadConfig { filter: TaskFilterKind::Static { kernel: 5 }, ..paper() },
+        TadConfig { filter: TaskFilterKind::None, gate: Gate::Average, ..paper() },
+        TadConfig { gate: Gate::None, prompts_per_task: 3, rank: vec![1, 2, 3, 4], ..paper() },
+        TadConfig { prompts_per_task: 0, gate: Gate::None, ..paper() },
+        TadConfig { linears: [AdaptedLinear::Qkv, AdaptedLinear::Proj].into(), ..paper() },
+        TadConfig::low_rank_only(2),
+        TadConfig::none(),
+    ];
+    for tad in variants {
+        let text = format!("{tad:?}");
+        let model = builder().tad(tad).build().unwrap();
+        randomise_b(&model)?;
+        let idle: Vec<String> = without_gradient(&model)?
+            .into_iter()
+            .filter(|name| !name.starts_with("layers.1.blocks.0.attn.prompt_norm"))
+            .collect();
+        assert!(idle.is_empty(), "{text}: {idle:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_frozen_weight_gets_no_gradient() -> Result<()> {
+    let model = builder().build().unwrap();
+    let store = loss(&model, &images(1, 64, 64)?)?.backward()?;
+    let mut frozen = 0;
+    for entry in model.ledger().entries() {
+        if let Role::Frozen(tensor) = &entry.role {
+            assert!(store.get(tensor).is_none(), "{}", entry.name);
+            frozen += 1;
+        }
+    }
+    assert_eq!(frozen, 5 * 8 + 3);
+    Ok(())
+}
+
+#[test]
+fn a_fresh_adapter_leaves_plain_swins_features_unchanged() -> Result<()> {
+    let model = builder().tad(TadConfig::low_rank_only(2)).build().unwrap();
+    let ledger = Ledger::seeded(3, DType::F32, &Device::Cpu);
+    let weights = Weights::new(random_source(3, DType::F32, &Device::Cpu), ledger, Release::none());
+    let plain = Swin::new(&swin(), &weights)?;
+    for (height, width) in [(64, 64), (50, 75)] {
+        let images = images(2, height, width)?;
+        let stages = model.stages(&images, Mode::Eval)?;
+        for (stage, features) in stages.iter().zip(plain.forward(&images)?) {
+            assert_eq!(distance(&stage.shared.tokens, &features.merged.tokens)?, 0.0);
+            assert_eq!(stage.shared.size, features.merged.size);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn outputs_have_the_images_size_whatever_it_is() -> Result<()> {
+    let model = builder().build().unwrap();
+    for (height, width) in [(64, 64), (4, 4), (5, 130), (97, 33)] {
+        let outputs = model.forward(&images(1, height, width)?, Mode::Eval)?;
+        for (task, output) in outputs.iter() {
+            assert_eq!(output.dims(), [1, task.outputs, height, width]);
+            assert!(output.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>()?.is_finite());
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn images_do_not_see_each_other() -> Result<()> {
+    let model = builder().build().unwrap();
+    randomise_b(&model)?;
+    let images = images(3, 40, 56)?;
+    let together = model.forward(&images, Mode::Eval)?;
+    let alone = model.forward(&images.narrow(0, 1, 1)?, Mode::Eval)?;
+    for ((_, a), (_, b)) in together.iter().zip(alone.iter()) {
+        assert!(distance(&a.narrow(0, 1, 1)?, b)? < 1e-5);
+    }
+    Ok(())
+}
+
+#[test]
+fn one_model_serves_many_threads() -> Result<()> {
+    let model = builder().build().unwrap();
+    let images: Vec<Tensor> = (1..5).map(|i| images(1, 40 + 4 * i, 52)).collect::<Result<_>>()?;
+    let forward = |images: &Tensor| model.forward(images, Mode::Eval).unwrap().get("depth").unwrap().clone();
+    let alone: Vec<Tensor> = images.iter().map(forward).collect();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = images.iter().map(|images| scope.spawn(|| forward(images))).collect();
+        for (thread, alone) in threads.into_iter().zip(&alone) {
+            assert_eq!(distance(&thread.join().unwrap(), alone).unwrap(), 0.0);
+        }
+    });
+    Ok(())
+}
+
+#[test]
+fn bad_images_are_refused_with_the_cure() -> Result<()> {
+    let model = builder().build().unwrap();
+    let refuse = |images: Tensor| model.forward(&images, Mode::Eval).unwrap_err().to_string();
+    for images in [images(1, 3, 64)?, images(1, 64, 64)?.narrow(1, 0, 1)?, images(1, 8, 8)?.squeeze(0)?] {
+        let message = refuse(images);
+        assert!(message.contains("one patch (4)") && message.contains("enlarge"), "{message}");
+    }
+    let tiny = model.forward(&images(1, 8, 8)?, Mode::Train(&DropRng::seeded(0))).unwrap_err().to_string();
+    assert!(tiny.contains("BatchNorm") && tiny.contains("larger batch or image"), "{tiny}");
+    Ok(())
+}
+
+#[test]
+fn a_configuration_that_cannot_work_is_refused_by_field() {
+    let message = |b: tadformer::TADFormerBuilder| b.build().unwrap_err().to_string();
+    assert!(message(builder().rank(0)).contains("`rank`") && message(builder().rank(0)).contains("DecodersOnly"));
+    let even = TadConfig { filter: TaskFilterKind::Dynamic { kernel: 2 }, ..TadConfig::with_rank(2) };
+    assert!(message(builder().tad(even)).starts_with("`filter.kernel`"));
+    let heads = tadformer::heads::HrNetConfig { channels: vec![1, 2] };
+    assert!(message(builder().head(heads)).starts_with("`head.channels`"));
+    let shared = TadConfig { task_paths: TaskPaths::Shared, ..TadConfig::with_rank(2) };
+    assert!(message(builder().tad(shared)).starts_with("`prompts_per_task`"));
+}
+
+#[test]
+fn dropout_and_drop_path_draw_from_the_seed() -> Result<()> {
+    let model = builder().build().unwrap();
+    randomise_b(&model)?;
+    let images = images(2, 64, 64)?;
+    let depth = |seed| -> Result<Tensor> {
+        let rng = DropRng::seeded(seed);
+        Ok(model.forward(&images, Mode::Train(&rng))?.get("depth").unwrap().clone())
+    };
+    assert_eq!(distance(&depth(1)?, &depth(1)?)?, 0.0);
+    assert!(distance(&depth(1)?, &depth(2)?)? > 1e-4);
+    Ok(())
+}
+
+#[test]
+fn the_whole_model_has_the_gradient_that_finite_differences_find() -> Result<()> {
+    let mut config = builder().dtype(DType::F64).tasks("semseg=3,depth=1".parse().unwrap());
+    config = config.tad(TadConfig { dropout: 0.0, ..TadConfig::with_rank(2) });
+    let mut whole = config.config().clone();
+    whole.swin.drop_path = 0.0;
+    let model = tadformer::TADFormerBuilder::from_config(whole).dtype(DType::F64).seed(5).build().unwrap();
+    randomise_b(&model)?;
+    let images = images(2, 36, 52)?.to_dtype(DType::F64)?;
+    let store = loss(&model, &images)?.backward()?;
+    let one_of_each_group = |group: Group| {
+        let mut of_group = model.ledger().trained().into_iter().filter(|entry| entry.group == group);
+        of_group.find(|entry| !entry.name.contains("layers.1.blocks.0.attn.prompt_norm")).unwrap()
+    };
+    let pretrained = [Pretrained::Norms, Pretrained::PositionBias, Pretrained::PatchEmbedding].map(Group::Pretrained);
+    let groups = [
+        Group::LowRank,
+        Group::Filters,
+        Group::Prompts,
+        Group::PromptNorms,
+        Group::Gates,
+        Group::Projections,
+        Group::Heads,
+    ];
+    for group in groups.into_iter().chain(pretrained) {
+        let entry = one_of_each_group(group);
+        let var = entry.trained().unwrap();
+        let grad = store.get(entry.tensor()).unwrap().flatten_all()?.to_vec1::<f64>()?;
+        let at = (0..grad.len()).max_by(|a, b| grad[*a].abs().total_cmp(&grad[*b].abs())).unwrap();
+        let base = var.flatten_all()?.to_vec1::<f64>()?;
+        let moved = |delta: f64| -> Result<f64> {
+            let mut values = base.clone();
+            values[at] += delta;
+            var.set(&Tensor::from_vec(values, var.dims(), &Device::Cpu)?)?;
+            loss(&model, &images)?.to_scalar::<f64>()
+        };
+        let numeric = (moved(1e-6)? - moved(-1e-6)?) / 2e-6;
+        moved(0.0)?;
+        let error = (grad[at] - numeric).abs() / numeric.abs();
+        assert!(error < 1e-5, "{}: {} is not {numeric}", entry.name, grad[at]);
+    }
+    Ok(())
+}
+
+#[test]
+fn tunings_build_and_run() -> Result<()> {
+    for tuning in Tuning::ALL {
+        let model = builder().tuning(tuning, 2).build().unwrap();
+        let outputs = model.forward(&images(1, 64, 64)?, Mode::Eval)?;
+        assert_eq!(outputs.iter().count(), 6, "{}", tuning.name());
+    }
+    Ok(())
+}

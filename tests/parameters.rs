@@ -1,0 +1,80 @@
+//! How many parameters train, counted and held against the paper and against closed forms.
+#![allow(clippy::unwrap_used)]
+
+use tadformer::heads::HrNetConfig;
+use tadformer::params::{Group, ParameterTable, Pretrained, Release};
+use tadformer::swin::SwinConfig;
+use tadformer::{TADFormer, TADFormerConfig, TaskSet, Tuning};
+
+fn count(swin: SwinConfig, tuning: Tuning, rank: usize) -> ParameterTable {
+    let (tad, release) = tuning.settings(rank);
+    let config = TADFormerConfig { swin, tad, tasks: TaskSet::pascal(), head: HrNetConfig::default(), release };
+    TADFormer::count(&config).unwrap()
+}
+
+#[test]
+fn swin_t_with_the_four_pascal_tasks_trains_what_the_paper_prints() {
+    for (rank, trained) in [(16, 3_557_502), (32, 4_776_126), (64, 7_379_262)] {
+        let table = count(SwinConfig::tiny(), Tuning::TADFormer, rank);
+        assert_eq!(table.trained(), trained);
+        assert_eq!(table.full_fine_tuning(), 29_464_442);
+        let decoders = table.groups().filter(|(group, _)| matches!(group, Group::Projections | Group::Heads));
+        assert_eq!(decoders.map(|(_, count)| count.trained).sum::<usize>(), 1_946_624);
+    }
+}
+
+#[test]
+fn every_preset_has_the_linears_of_its_sizes() {
+    for swin in [SwinConfig::tiny(), SwinConfig::small(), SwinConfig::base(), SwinConfig::large()] {
+        // qkv, proj, fc1, fc2 of a block: 3C² + C² + 4C² + 4C² weights and 3C + C + 4C + C biases.
+        let block = |c: usize| 12 * c * c + 9 * c;
+        let linears: usize = (0..4).map(|i| swin.depths[i] * block(swin.channels(i))).sum();
+        let reductions: usize = (0..3).map(|i| 8 * swin.channels(i).pow(2)).sum();
+        let table = count(swin.clone(), Tuning::TADFormer, 16);
+        assert_eq!(table.frozen(), linears + reductions, "{swin}");
+        let low_rank: usize = (0..4).map(|i| swin.depths[i] * 16 * (4 + 2 + 5 + 5) * swin.channels(i)).sum();
+        let counted = table.groups().find(|(group, _)| *group == Group::LowRank).unwrap().1;
+        assert_eq!(counted.trained, low_rank, "{swin}");
+    }
+}
+
+#[test]
+fn each_tuning_trains_what_it_says() {
+    let swin = SwinConfig::tiny;
+    let decoders = count(swin(), Tuning::DecodersOnly, 16);
+    assert_eq!(decoders.trained(), 1_946_624);
+    let low_rank = count(swin(), Tuning::LowRankOnly, 16);
+    assert_eq!(low_rank.trained(), 1_946_624 + 1_130_496);
+    let everything = count(swin(), Tuning::Everything, 16);
+    assert_eq!((everything.trained(), everything.frozen()), (29_464_442, 0));
+}
+
+#[test]
+fn each_pretrained_group_is_released_alone() {
+    for (group, trained) in [
+        (Pretrained::Norms, 23_232),
+        (Pretrained::PositionBias, 23_322),
+        (Pretrained::PatchEmbedding, 4_704),
+        (Pretrained::Reductions, 1_548_288),
+        (Pretrained::Linears, 25_918_272),
+    ] {
+        let (tad, release) = Tuning::DecodersOnly.settings(16);
+        let config = TADFormerConfig {
+            swin: SwinConfig::tiny(),
+            tad,
+            tasks: TaskSet::pascal(),
+            head: HrNetConfig::default(),
+            release: release.with(group),
+        };
+        assert_eq!(TADFormer::count(&config).unwrap().trained(), 1_946_624 + trained, "{}", group.name());
+    }
+    assert!(Release::everything().without(Pretrained::Norms).contains(Pretrained::Linears));
+}
+
+#[test]
+fn the_table_prints_totals_and_the_ratio() {
+    let text = count(SwinConfig::tiny(), Tuning::TADFormer, 16).to_string();
+    for words in ["low_rank", "1,130,496", "3,557,502", "27,466,560", "29,464,442: 8.3 times"] {
+        assert!(text.contains(words), "{text}");
+    }
+}

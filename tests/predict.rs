@@ -1,0 +1,92 @@
+//! Photos of any size to maps of the same size.
+#![cfg(feature = "data")]
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use candle_core::{DType, Device, Tensor};
+use common::{builder, distance};
+use image::{DynamicImage, Rgb, RgbImage};
+use tadformer::{Predictor, TADFormer};
+
+fn photo(width: u32, height: u32) -> DynamicImage {
+    RgbImage::from_fn(width, height, |x, y| Rgb([(x * 7 % 256) as u8, (y * 5 % 256) as u8, ((x + y) % 256) as u8]))
+        .into()
+}
+
+fn predictor() -> Predictor {
+    Predictor::new(builder().build().unwrap())
+}
+
+#[test]
+fn every_map_has_the_photos_size_and_its_own_range() {
+    let predictor = predictor();
+    for (width, height) in [(64, 64), (301, 97), (1, 1), (17, 400)] {
+        for prediction in predictor.predict(&photo(width, height)).unwrap() {
+            let (task, map) = (prediction.task(), prediction.map());
+            assert_eq!(map.dims(), [task.kind.label_channels(), height as usize, width as usize]);
+            assert_eq!(prediction.picture().unwrap().dimensions(), (width, height));
+            let values = map.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let fits = |v: &f32| match task.name.as_str() {
+                "semseg" | "human_parts" => v.fract() == 0.0 && (0.0..7.0).contains(v),
+                "normals" => (-1.0..=1.0).contains(v),
+                "depth" => *v >= 0.0,
+                _ => (0.0..=1.0).contains(v),
+            };
+            assert!(values.iter().all(fits), "{task}");
+            if task.name == "normals" {
+                let lengths = map.sqr().unwrap().sum(0).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                assert!(lengths.iter().all(|length| (length - 1.0).abs() < 1e-5));
+            }
+        }
+    }
+}
+
+#[test]
+fn files_are_recognised_by_content_and_bad_ones_named() {
+    let (folder, predictor) = (tempfile::tempdir().unwrap(), predictor());
+    let path = |name: &str| folder.path().join(name);
+    photo(40, 30).save(path("a.png")).unwrap();
+    photo(40, 30).save(path("b.jpg")).unwrap();
+    std::fs::copy(path("b.jpg"), path("jpeg-named.png")).unwrap();
+    for name in ["a.png", "b.jpg", "jpeg-named.png"] {
+        assert_eq!(predictor.predict_file(path(name)).unwrap().len(), 6);
+    }
+    let whole = std::fs::read(path("a.png")).unwrap();
+    std::fs::write(path("cut.png"), &whole[..whole.len() / 2]).unwrap();
+    for (name, words) in [("cut.png", "no image"), ("none.png", "cannot read")] {
+        let message = predictor.predict_file(path(name)).unwrap_err().to_string();
+        assert!(message.contains(name) && message.contains(words), "{message}");
+    }
+}
+
+#[test]
+fn pictures_and_arrays_are_written_whole() {
+    let (folder, predictor) = (tempfile::tempdir().unwrap(), predictor());
+    for prediction in predictor.predict(&photo(40, 30)).unwrap() {
+        let name = prediction.task().name.clone();
+        let (png, npy) = (folder.path().join(format!("{name}.png")), folder.path().join(format!("{name}.npy")));
+        prediction.save_picture(&png).unwrap();
+        prediction.save_npy(&npy).unwrap();
+        assert_eq!(image::open(&png).unwrap().to_rgb8().dimensions(), (40, 30));
+        let array = Tensor::read_npy(&npy).unwrap();
+        let want = prediction.array().unwrap();
+        assert_eq!((array.dtype(), array.dims()), (want.dtype(), want.dims()));
+        assert_eq!(want.dtype() == DType::U8, name == "semseg" || name == "human_parts");
+        assert_eq!(distance(&array, &want).unwrap(), 0.0);
+        assert!(prediction.save_picture(folder.path().join("missing/x.png")).is_err());
+    }
+}
+
+#[test]
+fn an_opened_adapter_predicts_what_was_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let model: TADFormer = builder().build().unwrap();
+    model.save_adapter(folder.path().join("adapter.safetensors")).unwrap();
+    let opened = Predictor::open(folder.path().join("adapter.safetensors"), &Default::default()).unwrap();
+    let (a, b) = (Predictor::new(model).predict(&photo(50, 70)).unwrap(), opened.predict(&photo(50, 70)).unwrap());
+    for (a, b) in a.iter().zip(&b) {
+        assert_eq!(distance(a.map(), b.map()).unwrap(), 0.0);
+    }
+    assert!(opened.model().ledger().device().same_device(&Device::Cpu));
+}

@@ -1,0 +1,193 @@
+//! Training: repeatable, frozen weights untouched, the best kept, stops with the reason.
+#![cfg(all(feature = "data", feature = "train"))]
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use candle_core::{DType, Device, Tensor};
+use common::{builder, distance, images};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tadformer::data::{BatchOptions, Batches, Scenes};
+use tadformer::layers::Mode;
+use tadformer::model::OpenOptions;
+use tadformer::params::Role;
+use tadformer::train::{
+    Ending, Evaluation, History, Observer, Silent, StepRecord, TrainConfig, TrainReport, Trainer, evaluate,
+};
+use tadformer::{Batch, TADFormer};
+
+const SIZE: (usize, usize) = (64, 64);
+
+fn options() -> BatchOptions {
+    BatchOptions::new(2)
+}
+
+fn config(steps: usize, folder: &Path) -> TrainConfig {
+    TrainConfig { validate_every: 2, ..TrainConfig::new(1e-3, steps, folder.join("adapter.safetensors")) }
+}
+
+fn held_out() -> tadformer::Result<Batches> {
+    Batches::once(Arc::new(Scenes::new(9, 3, SIZE)?), &options())
+}
+
+fn train(model: &TADFormer, config: TrainConfig, observer: &mut dyn Observer) -> tadformer::Result<TrainReport> {
+    let batches = Batches::shuffled(Arc::new(Scenes::new(1, 50, SIZE)?), 0, &options())?;
+    Trainer::new(model, config)?.run(batches, held_out, observer)
+}
+
+#[test]
+fn one_seed_gives_one_run_and_frozen_weights_stay_bit_for_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = || {
+        let model = builder().build().unwrap();
+        let frozen = |model: &TADFormer| -> Vec<Vec<f32>> {
+            let entries = model.ledger().entries().into_iter().filter(|entry| matches!(entry.role, Role::Frozen(_)));
+            entries.map(|entry| entry.tensor().flatten_all().unwrap().to_vec1().unwrap()).collect()
+        };
+        let before = frozen(&model);
+        let report = train(&model, config(4, folder.path()), &mut Silent).unwrap();
+        assert_eq!(frozen(&model), before);
+        report.history
+    };
+    let (first, second) = (run(), run());
+    assert_eq!(first, second);
+    assert_eq!(first.steps().len(), 4);
+    let seeded = TrainConfig { seed: 1, ..config(4, folder.path()) };
+    let other = train(&builder().build().unwrap(), seeded, &mut Silent).unwrap();
+    assert_ne!(other.history.steps()[1].total, first.steps()[1].total, "dropout follows the seed");
+}
+
+#[test]
+fn losses_fall_and_the_saved_adapter_predicts_as_the_model_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = builder().build().unwrap();
+    let report = train(&model, config(30, folder.path()), &mut Silent).unwrap();
+    let totals: Vec<f64> = report.history.steps().iter().map(|step| step.total).collect();
+    let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
+    assert!(mean(&totals[20..]) < 0.9 * mean(&totals[..5]), "{totals:?}");
+    let opened = TADFormer::open(folder.path().join("adapter.safetensors"), &OpenOptions::default()).unwrap();
+    let images = images(1, 64, 64).unwrap();
+    let (a, b) = (model.forward(&images, Mode::Eval).unwrap(), opened.forward(&images, Mode::Eval).unwrap());
+    for ((_, a), (_, b)) in a.iter().zip(b.iter()) {
+        assert_eq!(distance(a, b).unwrap(), 0.0);
+    }
+    let scores = evaluate(&opened, held_out().unwrap()).unwrap();
+    assert_eq!(scores.primary(), report.best.primary());
+}
+
+/// Notes validations, and asks to stop after a step.
+struct Watcher {
+    best: Vec<(usize, bool)>,
+    stop_after: usize,
+    flag: Option<Arc<std::sync::atomic::AtomicBool>>,
+    finished: bool,
+}
+
+impl Observer for Watcher {
+    fn step(&mut self, _: &[String], record: &StepRecord, _: usize) {
+        if record.step == self.stop_after
+            && let Some(flag) = &self.flag
+        {
+            flag.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn validated(&mut self, step: usize, _: &Evaluation, best: bool) {
+        self.best.push((step, best));
+    }
+
+    fn finished(&mut self, _: &History) {
+        self.finished = true;
+    }
+}
+
+#[test]
+fn asked_to_stop_it_ends_after_the_step_and_keeps_what_was_learnt() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = builder().build().unwrap();
+    let mut trainer = Trainer::new(&model, config(100, folder.path())).unwrap();
+    let mut watcher = Watcher { best: vec![], stop_after: 3, flag: Some(trainer.stop_flag()), finished: false };
+    let batches = Batches::shuffled(Arc::new(Scenes::new(1, 50, SIZE).unwrap()), 0, &options()).unwrap();
+    let report = trainer.run(batches, held_out, &mut watcher).unwrap();
+    assert_eq!(report.ending, Ending::Stopped { after: 3 });
+    assert_eq!(watcher.best.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [2, 3]);
+    assert!(watcher.best[0].1 && watcher.finished && folder.path().join("adapter.safetensors").exists());
+    let kept = watcher.best.iter().filter(|(_, best)| *best).map(|(step, _)| *step).next_back();
+    assert_eq!(Some(report.best_step), kept);
+}
+
+fn one_batch(change: impl Fn(&mut Batch)) -> Vec<tadformer::Result<Batch>> {
+    let mut batch = held_out().unwrap().next().unwrap().unwrap();
+    change(&mut batch);
+    vec![Ok(batch)]
+}
+
+fn run_on(model: &TADFormer, batches: Vec<tadformer::Result<Batch>>, rate: f64) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let config = TrainConfig { schedule: tadformer::train::Schedule::new(rate, 3), ..config(3, folder.path()) };
+    let message = Trainer::new(model, config).unwrap().run(batches, held_out, &mut Silent).unwrap_err().to_string();
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing half-written");
+    message
+}
+
+#[test]
+fn what_is_no_number_stops_with_task_and_step() {
+    let model = builder().build().unwrap();
+    let message = run_on(
+        &model,
+        one_batch(|batch| {
+            let depth = &batch.labels["depth"];
+            batch.labels.insert("depth".into(), (depth * f64::NAN).unwrap());
+        }),
+        1e-3,
+    );
+    assert!(message.contains("the loss of task `depth`") && message.contains("step 1"), "{message}");
+    let before: Vec<f32> = model.ledger().trained()[0].tensor().flatten_all().unwrap().to_vec1().unwrap();
+    assert!(before.iter().all(|v| v.is_finite()));
+}
+
+#[test]
+fn labels_that_are_missing_or_no_class_are_named() {
+    let model = builder().build().unwrap();
+    let message = run_on(&model, one_batch(|batch| drop(batch.labels.remove("sal"))), 1e-3);
+    assert!(message.contains("`sal`") && message.contains("labels for depth, edge"), "{message}");
+    let message = run_on(
+        &model,
+        one_batch(|batch| {
+            let label = Tensor::full(7f32, batch.labels["semseg"].shape(), &Device::Cpu).unwrap();
+            batch.labels.insert("semseg".into(), label);
+        }),
+        1e-3,
+    );
+    assert!(message.contains("0 to 6 or 255, got 7"), "{message}");
+}
+
+#[test]
+fn batches_that_run_out_are_told() {
+    let model = builder().build().unwrap();
+    let message = run_on(&model, one_batch(|_| ()), 1e-3);
+    assert!(message.contains("`batches`: expected at least 3, got 1"), "{message}");
+}
+
+#[test]
+fn settings_that_cannot_work_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let refuse =
+        |model: &TADFormer, config: TrainConfig| Trainer::new(model, config).map(drop).unwrap_err().to_string();
+    let model = builder().build().unwrap();
+    assert!(refuse(&model, config(0, folder.path())).starts_with("`steps`"));
+    let clip = TrainConfig { clip_norm: 0.0, ..config(2, folder.path()) };
+    assert!(refuse(&model, clip).starts_with("`clip_norm`"));
+    let half = builder().dtype(DType::F16).build().unwrap();
+    assert!(refuse(&half, config(2, folder.path())).contains("half precision"));
+}
+
+#[test]
+fn an_adapter_that_cannot_be_written_stops_the_run_with_its_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = builder().build().unwrap();
+    let message = train(&model, config(2, &folder.path().join("missing")), &mut Silent).unwrap_err().to_string();
+    assert!(message.contains("missing") && message.contains("cannot create"), "{message}");
+}
