@@ -36,6 +36,9 @@ struct Storage {
     bytes: u64,
 }
 
+/// More sides than any weight has: many tensors may share one long tuple, and each would copy it.
+const MAX_SIDES: usize = 8;
+
 const CURE: &str = "take another copy, or save it again with a current PyTorch";
 
 impl PthFile {
@@ -64,9 +67,9 @@ impl PthFile {
         let mut tensors = BTreeMap::new();
         for (name, value) in state_dict(&pickle) {
             if let Some(tensor) =
-                stored_tensor(&pickle, value, &storages).map_err(|e| bad(format!("tensor `{name}`: {e}")))?
+                stored_tensor(&pickle, value, &storages).map_err(|e| bad(format!("tensor `{name:.80}`: {e}")))?
             {
-                tensors.insert(name, tensor);
+                tensors.insert(name.to_owned(), tensor);
             }
         }
         if tensors.is_empty() {
@@ -159,23 +162,25 @@ fn storages(
     }
 }
 
-/// Names and values of the dictionary that holds the weights.
-fn state_dict(pickle: &Pickle) -> Vec<(String, Id)> {
-    let entries = |id: Id| -> Vec<(String, Id)> {
-        let Value::Dict(pairs) = pickle.get(id) else { return vec![] };
-        let named = |(key, value): &(Id, Id)| match pickle.get(*key) {
-            Value::Text(name) => Some((name.to_string(), *value)),
-            _ => None,
-        };
-        pairs.iter().filter_map(named).collect()
-    };
-    let top = entries(pickle.root());
+/// The dictionary that holds the weights; names are borrowed, since one long text may stand for many of them.
+fn state_dict(pickle: &Pickle) -> BTreeMap<&str, Id> {
+    let top = named(pickle, pickle.root());
+    let holds_calls = |dict: &BTreeMap<&str, Id>| dict.values().any(|id| matches!(pickle.get(*id), Value::Call { .. }));
     let nested = ["model", "state_dict", "module"].iter().find_map(|key| {
-        let (_, value) = top.iter().find(|(name, _)| name == key)?;
-        Some(entries(*value))
-            .filter(|inner| inner.iter().any(|(_, value)| matches!(pickle.get(*value), Value::Call { .. })))
+        let inner = named(pickle, *top.get(key)?);
+        holds_calls(&inner).then_some(inner)
     });
     nested.unwrap_or(top)
+}
+
+/// The entries of a dictionary whose keys are text; of two with one key, the later.
+fn named(pickle: &Pickle, id: Id) -> BTreeMap<&str, Id> {
+    let Value::Dict(pairs) = pickle.get(id) else { return BTreeMap::new() };
+    let named = |(key, value): &(Id, Id)| match pickle.get(*key) {
+        Value::Text(name) => Some((&**name, *value)),
+        _ => None,
+    };
+    pairs.iter().filter_map(named).collect()
 }
 
 /// The tensor that a value would have become; `None` for what is no tensor or has a type without floats or bytes.
@@ -192,13 +197,16 @@ fn stored_tensor(
     match torch_call(pickle, data) {
         Some(("_rebuild_tensor_v2", [storage, offset, shape, strides, ..])) => {
             let Some((key, dtype)) = storage_of(pickle, *storage) else { return Ok(None) };
-            let storage = storages.get(&key).ok_or_else(|| format!("storage {key} is not in the file"))?;
+            let storage = storages.get(key).ok_or_else(|| format!("storage {key:.80} is not in the file"))?;
             let offset = size(pickle, *offset).ok_or("an offset that is no size")?;
             let sizes = |id: Id| -> Option<Vec<usize>> {
                 let Value::Tuple(items) = pickle.get(id) else { return None };
+                if items.len() > MAX_SIDES {
+                    return None;
+                }
                 items.iter().map(|id| size(pickle, *id)).collect()
             };
-            let shape = sizes(*shape).ok_or("a shape that is no tuple of sizes")?;
+            let shape = sizes(*shape).ok_or("a shape that is no tuple of up to 8 sizes")?;
             let strides =
                 sizes(*strides).filter(|s| s.len() == shape.len()).ok_or("strides that do not fit its shape")?;
             view(*storage, dtype, offset, shape, strides).map(Some)
@@ -240,7 +248,7 @@ fn view(
 }
 
 /// The key and type of a `('storage', class, key, place, length)` reference.
-fn storage_of(pickle: &Pickle, id: Id) -> Option<(String, DType)> {
+fn storage_of(pickle: &Pickle, id: Id) -> Option<(&str, DType)> {
     let Value::Persistent(id) = pickle.get(id) else { return None };
     let Value::Tuple(items) = pickle.get(*id) else { return None };
     let [_, class, key, ..] = items.as_slice() else { return None };
@@ -256,7 +264,7 @@ fn storage_of(pickle: &Pickle, id: Id) -> Option<(String, DType)> {
         "ByteStorage" | "BoolStorage" => DType::U8,
         _ => return None,
     };
-    Some((key.to_string(), dtype))
+    Some((key, dtype))
 }
 
 fn size(pickle: &Pickle, id: Id) -> Option<usize> {
@@ -315,7 +323,7 @@ mod tests {
             ("I1000000\nI1000000\n", "I0\nI0\n", 0, "needs more than the 4 values"),
             ("I4611686018427387904\nI4611686018427387904\n", "I1\nI1\n", 0, "overflows"),
             ("I2\nI2\n", "I1\n", 0, "strides that do not fit"),
-            ("I-2\n", "I1\n", 0, "no tuple of sizes"),
+            ("I-2\n", "I1\n", 0, "no tuple of up to 8 sizes"),
             ("I2\n", "I1\n", -1, "no size"),
         ] {
             let message = message(open(&pickle(offset, shape, strides), &four));
@@ -328,6 +336,24 @@ mod tests {
         assert!(with(&[("a/data.pkl", &good)]).contains("storage 0 is not in the file"));
         assert!(with(&[("a/data.pkl", &good), ("a/byteorder", b"big"), ("a/data/0", &four)]).contains("`big`"));
         assert!(with(&[("a/data.pkl", b"h\x01.")]).contains("memo 1"));
+    }
+
+    #[test]
+    fn a_name_or_a_shape_shared_by_many_is_not_copied_for_each() {
+        let started = std::time::Instant::now();
+        // A megabyte of name for each of 200,000 entries: 200 GB if copied.
+        let mut long = b"(S'model'\n(X\x00\x00\x10\x00".to_vec();
+        long.extend([b'a'; 1 << 20]);
+        long.extend(b"p0\n1".iter().chain(b"(".iter()).chain(&b"g0\nN".repeat(200_000)).chain(b"dd."));
+        assert!(open(&long, &[]).unwrap_err().to_string().len() < 400);
+        // A hundred thousand sides for each of 50,000 tensors: 80 GB if copied.
+        let sides = "I1\n".repeat(100_000);
+        let tensor = String::from_utf8(pickle(0, &sides, &sides)).unwrap();
+        let tensor = tensor.trim_start_matches("(S'w'\n").trim_end_matches("d.");
+        let names: String = (0..50_000).map(|i| format!("S'{i}'\ng0\n")).collect();
+        let message = open(format!("(S'first'\n{tensor}p0\n{names}d.").as_bytes(), &[0; 16]).unwrap_err().to_string();
+        assert!(message.contains("up to 8 sizes"), "{message}");
+        assert!(started.elapsed().as_secs() < 10);
     }
 
     /// Changes a field of an entry's two headers: its place after each signature, and the new value.
