@@ -1,4 +1,78 @@
-//! Fine-tune one frozen Swin Transformer for many dense vision tasks at once.
+//! Fine-tune one frozen Swin Transformer for many dense vision tasks at once, training a tenth of its parameters.
+//!
+//! This is TADFormer ([arXiv 2501.04293](https://arxiv.org/abs/2501.04293), CVPR 2025) on [candle](candle_core): prompts for each
+//! task that travel with the tokens, an operator that conditions each task's features on them, and a Dynamic Task Filter made from
+//! each input's own context, in the last block of every stage.
+//!
+//! # Train
+//! ```no_run
+//! # #[cfg(all(feature = "data", feature = "train"))]
+//! # fn main() -> tadformer::Result<()> {
+//! use std::sync::Arc;
+//! use tadformer::data::{BatchOptions, Batches, Scenes};
+//! use tadformer::train::{ProgressBar, TrainConfig, Trainer};
+//! use tadformer::{SwinConfig, TADFormer};
+//!
+//! let model = TADFormer::builder(SwinConfig { image_size: 224, ..SwinConfig::tiny() })
+//!     .pretrained("swin-tiny-patch4-window7-224/") // transformers, timm or the original code's
+//!     .tasks("semseg=7,normals=3,depth=1".parse()?)
+//!     .rank(16)
+//!     .build()?;
+//! println!("{}", model.parameters());
+//!
+//! let options = BatchOptions::new(8);
+//! let scenes = Arc::new(Scenes::new(0, 10_000, (224, 224))?);
+//! let held_out = Arc::new(Scenes::new(1, 64, (224, 224))?);
+//! let mut trainer = Trainer::new(&model, TrainConfig::new(1e-3, 1000, "adapter.safetensors"))?;
+//! let validation = || Batches::once(held_out.clone(), &options);
+//! trainer.run(Batches::shuffled(scenes, 0, &options)?, validation, &mut ProgressBar::new(1000))?;
+//! # Ok(()) }
+//! # #[cfg(not(all(feature = "data", feature = "train")))]
+//! # fn main() {}
+//! ```
+//!
+//! # Predict
+//! ```no_run
+//! # #[cfg(feature = "data")]
+//! # fn main() -> tadformer::Result<()> {
+//! let predictor = tadformer::Predictor::open("adapter.safetensors", &Default::default())?;
+//! for prediction in predictor.predict_file("photo.jpg")? {
+//!     prediction.save_picture(format!("{}.png", prediction.task().name))?;
+//! }
+//! # Ok(()) }
+//! # #[cfg(not(feature = "data"))]
+//! # fn main() {}
+//! ```
+//!
+//! # Take one module
+//! ```
+//! use candle_core::{DType, Device, Tensor};
+//! use candle_nn::{VarBuilder, VarMap};
+//! let variables = VarMap::new();
+//! let vb = VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu);
+//! let filter = tadformer::DynamicTaskFilter::new(16, 3, vb)?;
+//! let filtered = filter.forward(&Tensor::randn(0f32, 1., (1, 16, 24, 24), &Device::Cpu)?)?;
+//! # Ok::<(), candle_core::Error>(())
+//! ```
+//!
+//! # What it holds to
+//! - **What trains is data.** Every weight is recorded in a [`params::Ledger`] with its group when it is made; the optimizer, the
+//!   printed table and the adapter file read that ledger. Frozen tensors never get a gradient and stay as they are, bit for bit.
+//! - **Any size.** Maps that no window divides are padded and cropped as transformers does.
+//! - **Seeded.** The same seed, machine and number of threads give the same run.
+//! - **Files are whole or not there**, and nothing read from one is trusted before it is checked.
+//!
+//! # Two corrections to the released PyTorch code
+//! It builds a static depth-wise convolution for each task where the paper has the Dynamic Task Filter, and it reads the
+//! conditioned features with channels and positions swapped. Here both are as the paper has them, and the parameter counts are the
+//! paper's; [`tad::TaskFilterKind::Static`] and [`tad::TpcReading::Swapped`] give the released model's predictions.
+//!
+//! # Features
+//! | feature | brings | default |
+//! | --- | --- | --- |
+//! | `data` | rendered scenes, photos, pictures, [`Predictor`](predict::Predictor) | yes |
+//! | `train` | the training loop, optimizer and progress bar | yes |
+//! | `cuda`, `cudnn`, `metal`, `accelerate`, `mkl` | candle's backends | no |
 
 pub use candle_core;
 

@@ -87,6 +87,7 @@ fn main() -> anyhow::Result<()> {
     let before = evaluate(&model, validation()?)?;
     let config = TrainConfig {
         seed: options.seed,
+        validate_every: (options.steps / 5).max(1),
         ..TrainConfig::new(options.rate, options.steps, options.out.join("adapter.safetensors"))
     };
     let mut trainer = Trainer::new(&model, config)?.with_reference(constant.primary());

@@ -86,7 +86,7 @@ pub struct Meter {
 #[derive(Clone, Debug)]
 enum Kind {
     Segmentation(SegmentationMeter),
-    Saliency(SaliencyMeter),
+    Saliency(Box<SaliencyMeter>),
     Normals(NormalsMeter),
     Depth(DepthMeter),
     Edge(Box<EdgeMeter>),
@@ -111,7 +111,7 @@ impl Meter {
     pub fn new(task: &Task) -> Self {
         let kind = match task.kind {
             TaskKind::Semseg | TaskKind::HumanParts => Kind::Segmentation(SegmentationMeter::new(task.outputs)),
-            TaskKind::Sal => Kind::Saliency(SaliencyMeter::default()),
+            TaskKind::Sal => Kind::Saliency(Box::default()),
             TaskKind::Normals => Kind::Normals(NormalsMeter::default()),
             TaskKind::Depth => Kind::Depth(DepthMeter::default()),
             TaskKind::Edge => Kind::Edge(Box::default()),
