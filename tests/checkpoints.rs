@@ -1,5 +1,7 @@
 //! One network in several formats and under several families' names gives the same tensors, bit for bit.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tadformer::candle_core::{DType, Device};
@@ -11,7 +13,9 @@ fn golden(name: &str) -> PathBuf {
 }
 
 /// Every tensor's shape and the bits of its values.
-fn bits(checkpoint: &Checkpoint) -> BTreeMap<String, (Vec<usize>, Vec<u32>)> {
+type Bits = BTreeMap<String, (Vec<usize>, Vec<u32>)>;
+
+fn bits(checkpoint: &Checkpoint) -> Bits {
     let of = |name: &str| {
         let tensor = checkpoint.load(name, DType::F32, &Device::Cpu).unwrap();
         let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
@@ -25,7 +29,7 @@ fn of_backbone(name: &str) -> bool {
     name.starts_with("layers.") || name.starts_with("patch_embed.")
 }
 
-fn backbone(name: &str, family: Family) -> BTreeMap<String, (Vec<usize>, Vec<u32>)> {
+fn backbone(name: &str, family: Family) -> Bits {
     let (found, checkpoint, _) = canonical(Checkpoint::open(golden(name)).unwrap()).unwrap();
     assert_eq!(found, family, "{name}");
     bits(&checkpoint).into_iter().filter(|(name, _)| of_backbone(name)).collect()
@@ -61,7 +65,7 @@ fn transformers_own_names_are_the_same_tensors() {
     });
     let (family, own, _) = canonical(Checkpoint::from_tensors(tensors.collect())).unwrap();
     assert_eq!(family, Family::Transformers);
-    let own: BTreeMap<_, _> = bits(&own).into_iter().filter(|(name, _)| of_backbone(name)).collect();
+    let own: Bits = bits(&own).into_iter().filter(|(name, _)| of_backbone(name)).collect();
     assert!(own == backbone("swin_w4_128/transformers", Family::Transformers));
 }
 
