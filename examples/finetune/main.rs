@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 use tadformer::data::{BatchOptions, Batches, Scenes};
 use tadformer::files::create_folder;
+use tadformer::heads::HrNetConfig;
 use tadformer::swin::SwinConfig;
 use tadformer::train::{Ending, ProgressBar, TrainConfig, Trainer, evaluate, evaluate_constant};
 use tadformer::{TADFormer, TaskSet, Tuning};
@@ -140,6 +141,10 @@ fn build(options: &Options, device: &candle_core::Device) -> anyhow::Result<TADF
         .seed(options.seed)
         .dtype(options.dtype)
         .device(device);
+    let builder = match options.backbone.as_str() {
+        "small" => builder.head(HrNetConfig { channels: vec![16, 24, 32, 48] }),
+        _ => builder,
+    };
     let builder = if checkpoint.exists() { builder.pretrained(checkpoint) } else { builder };
     Ok(builder.build()?)
 }

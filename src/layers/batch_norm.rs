@@ -38,17 +38,18 @@ impl BatchNorm {
     /// # Errors
     /// In training, a single row: one value has no variance.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        let moments = match mode {
+        match mode {
             Mode::Eval => {
-                BatchMoments { mean: self.mean.as_tensor().clone(), variance: self.variance.as_tensor().clone() }
+                let moments =
+                    BatchMoments { mean: self.mean.as_tensor().clone(), variance: self.variance.as_tensor().clone() };
+                ops::batch_norm(x, &moments, &self.weight, &self.bias, Self::EPS)
             }
             Mode::Train(_) => {
-                let moments = ops::batch_moments(x)?;
+                let (y, moments) = ops::batch_norm_train(x, &self.weight, &self.bias, Self::EPS)?;
                 self.follow(&moments, x.dim(0)?)?;
-                moments
+                Ok(y)
             }
-        };
-        ops::batch_norm(x, &moments, &self.weight, &self.bias, Self::EPS)
+        }
     }
 
     fn follow(&self, batch: &BatchMoments, rows: usize) -> Result<()> {
@@ -57,12 +58,12 @@ impl BatchNorm {
                 "BatchNorm: expected at least 2 values for each channel in training, got {rows} (use a larger batch or image)"
             )
         }
-        let unbiased = (batch.variance.detach() * (rows as f64 / (rows - 1) as f64))?;
+        let unbiased = (&batch.variance * (rows as f64 / (rows - 1) as f64))?;
         let step = |running: &Var, to: &Tensor| -> Result<()> {
             let moved = ((running.as_tensor() * (1.0 - Self::MOMENTUM))? + (to * Self::MOMENTUM)?)?;
             running.set(&moved.detach())
         };
-        step(&self.mean, &batch.mean.detach())?;
+        step(&self.mean, &batch.mean)?;
         step(&self.variance, &unbiased)
     }
 }

@@ -1,9 +1,9 @@
 //! Balanced binary cross entropy, for saliency and edges.
 
-use super::{masked, mean_over, wide};
+use super::{absolute, masked, mean_over, total, wide};
 use candle_core::{Result, Tensor};
 
-/// How much a positive pixel weighs; a negative one weighs the rest to 1.
+/// How much a positive pixel weighs in [`balanced_bce`]; a negative one weighs the rest to 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum PositiveWeight {
     /// The share of negatives among the batch's valid pixels.
@@ -12,10 +12,24 @@ pub enum PositiveWeight {
     Fixed(f64),
 }
 
-/// `Σ w softplus(-x) y + (1 - w) softplus(x) (1 - y)`, over the number of valid pixels.
+/// Binary cross entropy of scores in which the rarer kind of pixel can weigh more.
+///
+/// `Σ (w y softplus(-x) + (1 - w) (1 - y) softplus(x)) / N`, N the number of valid pixels.
 ///
 /// # Shapes
-/// `outputs` and `label` `[B, 1, H, W]`, labels 0, 1 or 255.
+/// `outputs` and `label` `[B, 1, H, W]`, labels 0 and 1 (parted at 0.5) or 255; a scalar comes back.
+///
+/// # Errors
+/// Outputs and label of different shapes.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use tadformer::loss::{PositiveWeight, balanced_bce};
+/// let (scores, label) = (Tensor::new(&[[[[0f32, 3.]]]], &Device::Cpu)?, Tensor::new(&[[[[1f32, 255.]]]], &Device::Cpu)?);
+/// let loss = balanced_bce(&scores, &label, PositiveWeight::Fixed(0.95))?;
+/// assert!((loss.to_scalar::<f32>()? - 0.95 * 2f32.ln()).abs() < 1e-6);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
 ///
 /// The released losses know no ignore; here ignored pixels leave the sum, the share and the count.
 pub fn balanced_bce(outputs: &Tensor, label: &Tensor, weight: PositiveWeight) -> Result<Tensor> {
@@ -23,20 +37,21 @@ pub fn balanced_bce(outputs: &Tensor, label: &Tensor, weight: PositiveWeight) ->
     let (label, mask) = masked(label, x.dtype())?;
     let positive = label.ge(0.5)?.to_dtype(x.dtype())?;
     let negative = (&mask - &positive)?;
-    let count = mask.sum_all()?;
+    let count = total(&mask)?;
     let weight = match weight {
-        PositiveWeight::ShareOfNegatives => mean_over(&negative.sum_all()?, &count)?,
+        PositiveWeight::ShareOfNegatives => mean_over(&total(&negative)?, &count)?,
         PositiveWeight::Fixed(weight) => (count.ones_like()? * weight)?,
     };
-    let positives = (softplus(&x.neg()?)? * positive)?.sum_all()?;
-    let negatives = (softplus(&x)? * negative)?.sum_all()?;
+    let positives = total(&(softplus(&x.neg()?)? * positive)?)?;
+    let negatives = total(&(softplus(&x)? * negative)?)?;
     let sum = ((positives * &weight)? + (negatives * weight.affine(-1.0, 1.0)?)?)?;
     mean_over(&sum, &count)
 }
 
-/// `log(1 + exp(x))`, stable for large values of either sign: `max(x, 0) + log(1 + exp(-|x|))`.
+/// `log(1 + exp(x))`, stable for large values of either sign: `(x + |x|)/2 + log(1 + exp(-|x|))`.
 fn softplus(x: &Tensor) -> Result<Tensor> {
-    x.relu()? + (x.abs()?.neg()?.exp()? + 1.0)?.log()?
+    let size = absolute(x)?;
+    ((x + &size)? * 0.5)? + (size.neg()?.exp()? + 1.0)?.log()?
 }
 
 #[cfg(test)]

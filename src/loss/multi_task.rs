@@ -17,7 +17,13 @@ pub fn default_weight(kind: TaskKind) -> f64 {
     }
 }
 
-/// The loss of one kind of task, a scalar.
+/// The loss of one kind of task.
+///
+/// # Shapes
+/// `outputs` `[B, n, H, W]`, `label` `[B, c, H, W]`; a scalar comes back.
+///
+/// # Errors
+/// Outputs and label of different sizes; a label that is no class.
 pub fn task_loss(kind: TaskKind, outputs: &Tensor, label: &Tensor) -> CandleResult<Tensor> {
     match kind {
         TaskKind::Semseg | TaskKind::HumanParts => cross_entropy(outputs, label),
@@ -81,7 +87,7 @@ impl MultiTaskLoss {
     /// Losses of each task's outputs and label, and their weighted sum.
     ///
     /// # Errors
-    /// No task at all; outputs and label of different sizes; a label that is no class.
+    /// No task at all; outputs that are not the task's, or not of the label's size; a label that is no class.
     pub fn forward<'a>(
         &self,
         tasks: impl IntoIterator<Item = (&'a Task, &'a Tensor, &'a Tensor)>,
@@ -90,7 +96,7 @@ impl MultiTaskLoss {
         let mut total: Option<Tensor> = None;
         for (task, outputs, label) in tasks {
             check_shapes(task, outputs, label)?;
-            let loss = task_loss(task.kind, outputs, label)?;
+            let loss = task_loss(task.kind, outputs, label).map_err(|e| e.context(format!("loss of {}", task.name)))?;
             let weight = self.weights.get(&task.name).copied().unwrap_or_else(|| default_weight(task.kind));
             let weighted = (&loss * weight)?;
             total = Some(total.map_or(Ok(weighted.clone()), |total| total + &weighted)?);
@@ -111,15 +117,14 @@ impl LossReport {
 
 fn check_shapes(task: &Task, outputs: &Tensor, label: &Tensor) -> Result<()> {
     let (b, _, h, w) = outputs.dims4()?;
-    let want = [b, task.kind.label_channels(), h, w];
-    if label.dims() == want {
-        return Ok(());
+    let channels = task.kind.label_channels();
+    for (what, tensor, channels) in [("outputs", outputs, task.outputs), ("label", label, channels)] {
+        if tensor.dims() != [b, channels, h, w] {
+            let (what, expected) = (format!("{what} of {}", task.name), format!("{:?}", [b, channels, h, w]));
+            return Err(Error::Shape { what, expected, got: tensor.dims().into() });
+        }
     }
-    Err(Error::Shape {
-        what: format!("label of {}", task.name),
-        expected: format!("{want:?}"),
-        got: label.dims().into(),
-    })
+    Ok(())
 }
 
 #[cfg(test)]
@@ -155,6 +160,12 @@ mod tests {
         let narrow = map.narrow(1, 0, 1)?;
         let message = loss.forward(tasks.iter().map(|task| (task, &map, &narrow))).unwrap_err().to_string();
         assert!(message.contains("label of normals") && message.contains("[1, 3, 2, 2]"), "{message}");
+        let message = loss.forward(tasks.iter().map(|task| (task, &narrow, &map))).unwrap_err().to_string();
+        assert!(message.contains("outputs of normals"), "{message}");
+        let (classes, scores) = ("rooms:semseg=3".parse::<TaskSet>()?, &map);
+        let label = narrow.affine(0.0, 3.0)?;
+        let message = loss.forward(classes.iter().map(|task| (task, scores, &label))).unwrap_err().to_string();
+        assert!(message.contains("loss of rooms") && message.contains("got 3"), "{message}");
         assert!(loss.forward([]).unwrap_err().to_string().contains("at least one"));
         Ok(())
     }

@@ -1,13 +1,27 @@
 //! The best prediction that ignores the image: what a trained model has to beat.
 
+use super::labels::read_label;
 use super::{Meter, Scores};
 use crate::Result;
 use crate::sample::IGNORE;
 use crate::task::{Task, TaskKind};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 
 /// Learns from labels what to predict everywhere: the most frequent class, the better of all and none for saliency, the mean unit
-/// normal, the mean depth, the frequency of edges.
+/// normal, the mean depth, the frequency of edges (at least 0.02, so that a threshold of the metric lies below it).
+///
+/// Before a valid pixel is seen it predicts class 0, normals of length 0, depth 0 and hardly any edge.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use tadformer::metrics::ConstantPrediction;
+/// let mut constant = ConstantPrediction::new(&"depth=1".parse()?);
+/// constant.observe(&Tensor::new(&[[[[1f32, 2., 255.]]]], &Device::Cpu)?)?;
+/// assert_eq!(constant.outputs()?[0].flatten_all()?.to_vec1::<f32>()?, [1.5]);
+/// let scores = constant.scores([&Tensor::new(&[[[[1f32, 2.]]]], &Device::Cpu)?])?;
+/// assert_eq!(scores.primary.value, Some(0.5));
+/// # Ok::<(), tadformer::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct ConstantPrediction {
     task: Task,
@@ -23,10 +37,13 @@ impl ConstantPrediction {
     }
 
     /// Learns from labels `[B, c, H, W]`.
+    ///
+    /// # Errors
+    /// A label of another shape; a value that the task's labels cannot have.
     pub fn observe(&mut self, label: &Tensor) -> Result<()> {
-        let (_, c, h, w) = label.dims4()?;
-        let values = label.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-        for image in values.chunks_exact(c * h * w) {
+        let (b, c, h, w) = label.dims4()?;
+        let values = read_label(&self.task, label, [b, h, w])?;
+        for image in values.chunks_exact((c * h * w).max(1)) {
             for i in (0..h * w).filter(|i| image[*i] != IGNORE) {
                 self.pixels += 1.0;
                 if !self.task.kind.is_classes() {
@@ -39,17 +56,16 @@ impl ConstantPrediction {
         Ok(())
     }
 
-    /// The scores of the constant prediction on labels.
+    /// The scores of the constant prediction on labels; for saliency, of the better of its two.
     ///
     /// # Errors
-    /// A label of another shape.
+    /// A label of another shape; a value that the task's labels cannot have.
     pub fn scores<'a>(&self, labels: impl IntoIterator<Item = &'a Tensor>) -> Result<Scores> {
-        let mut meters: Vec<(Vec<f32>, Meter)> =
-            self.candidates().into_iter().map(|outputs| (outputs, Meter::new(&self.task))).collect();
+        let mut meters: Vec<(Tensor, Meter)> =
+            self.outputs()?.into_iter().map(|outputs| (outputs, Meter::new(&self.task))).collect();
         for label in labels {
             let (b, _, h, w) = label.dims4()?;
             for (outputs, meter) in &mut meters {
-                let outputs = Tensor::new(&outputs[..], &Device::Cpu)?.reshape((1, self.task.outputs, 1, 1))?;
                 meter.update(&outputs.broadcast_as((b, self.task.outputs, h, w))?, label)?;
             }
         }
@@ -59,7 +75,14 @@ impl ConstantPrediction {
         Ok(best.unwrap_or_else(|| Meter::new(&self.task).scores()))
     }
 
-    /// What to output everywhere: `[n]` before softmax or sigmoid; for saliency two answers, of which the better counts.
+    /// What to output everywhere, each `[1, n, 1, 1]` before softmax or sigmoid, on the CPU: one tensor, for saliency two (none
+    /// and all), of which the better counts.
+    pub fn outputs(&self) -> Result<Vec<Tensor>> {
+        let shape = (1, self.task.outputs, 1, 1);
+        let tensor = |values: Vec<f32>| Ok(Tensor::from_vec(values, shape, &Device::Cpu)?);
+        self.candidates().into_iter().map(tensor).collect()
+    }
+
     fn candidates(&self) -> Vec<Vec<f32>> {
         let mean = |c: usize| self.sums[c] / self.pixels.max(1.0);
         match self.task.kind {
@@ -75,7 +98,7 @@ impl ConstantPrediction {
             }
             TaskKind::Depth => vec![vec![mean(0) as f32]],
             TaskKind::Edge => {
-                let share = mean(0).clamp(1e-6, 1.0 - 1e-6);
+                let share = mean(0).clamp(0.02, 0.98);
                 vec![vec![(share / (1.0 - share)).ln() as f32]]
             }
         }

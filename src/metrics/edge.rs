@@ -5,15 +5,15 @@ use super::{Image, Score, Scores, sigmoid};
 /// Edge and other pixels by predicted probability, in hundredths.
 #[derive(Clone, Debug)]
 pub(super) struct EdgeMeter {
-    edges: [u64; BINS],
-    others: [u64; BINS],
+    edges: Vec<u64>,
+    others: Vec<u64>,
 }
 
 const BINS: usize = 101;
 
 impl Default for EdgeMeter {
     fn default() -> Self {
-        Self { edges: [0; BINS], others: [0; BINS] }
+        Self { edges: vec![0; BINS], others: vec![0; BINS] }
     }
 }
 

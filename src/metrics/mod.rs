@@ -4,6 +4,7 @@ mod constant;
 mod delta;
 mod depth;
 mod edge;
+mod labels;
 mod normals;
 mod saliency;
 mod segmentation;
@@ -14,9 +15,10 @@ pub use delta::{NYUD_SINGLE_TASK, PASCAL_SINGLE_TASK, delta_m};
 use crate::sample::IGNORE;
 use crate::task::{Task, TaskKind};
 use crate::{Error, Result};
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use depth::DepthMeter;
 use edge::EdgeMeter;
+use labels::{read, read_label};
 use normals::NormalsMeter;
 use saliency::SaliencyMeter;
 use segmentation::SegmentationMeter;
@@ -65,7 +67,7 @@ impl Score {
 /// | semseg, human parts | `miou` | mean over all classes of the intersection over the union; an absent class counts 0 |
 /// | sal | `max_iou` | best over thresholds 0.20, 0.25 .. 0.90 of the mean over images |
 /// | normals | `mean_degrees` | mean angle between unit normals |
-/// | depth | `rmse` | over all valid pixels together |
+/// | depth | `rmse` | over all valid pixels together, predictions at least 1e-9 (in `log_rmse` labels too) |
 /// | edge | `max_f` | best over thresholds 0.01 .. 0.99 of F over all pixels together |
 ///
 /// ```
@@ -81,6 +83,7 @@ impl Score {
 pub struct Meter {
     task: Task,
     kind: Kind,
+    updates: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -116,29 +119,36 @@ impl Meter {
             TaskKind::Depth => Kind::Depth(DepthMeter::default()),
             TaskKind::Edge => Kind::Edge(Box::default()),
         };
-        Self { task: task.clone(), kind }
+        Self { task: task.clone(), kind, updates: 0 }
     }
 
     /// Adds a batch: outputs `[B, n, H, W]` before softmax or sigmoid, label `[B, c, H, W]`.
     ///
     /// # Errors
-    /// Outputs or labels of another shape.
+    /// Outputs or labels of another shape; outputs that are no number; a value that the task's labels cannot have. The meter
+    /// then stays as it was.
     pub fn update(&mut self, outputs: &Tensor, label: &Tensor) -> Result<()> {
         let (b, _, h, w) = outputs.dims4()?;
-        let (n, c) = (self.task.outputs, self.task.kind.label_channels());
-        for (what, tensor, channels) in [("outputs", outputs, n), ("label", label, c)] {
-            if tensor.dims() != [b, channels, h, w] {
-                let what = format!("{what} of {}", self.task.name);
-                let expected = format!("{:?}", [b, channels, h, w]);
-                return Err(Error::Shape { what, expected, got: tensor.dims().into() });
-            }
-        }
-        let values = |t: &Tensor| t.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>();
-        let (outputs, labels, pixels) = (values(outputs)?, values(label)?, h * w);
-        for (outputs, label) in outputs.chunks_exact(n * pixels).zip(labels.chunks_exact(c * pixels)) {
+        let (n, c, pixels) = (self.task.outputs, self.task.kind.label_channels(), h * w);
+        let outputs = read(format!("outputs of {}", self.task.name), outputs, [b, n, h, w])?;
+        let labels = read_label(&self.task, label, [b, h, w])?;
+        self.updates += 1;
+        self.check_outputs(&outputs)?;
+        let images = outputs.chunks_exact((n * pixels).max(1)).zip(labels.chunks_exact((c * pixels).max(1)));
+        for (outputs, label) in images {
             self.add(&Image { outputs, label, pixels });
         }
         Ok(())
+    }
+
+    /// An infinite score can still be compared; an infinite depth or normal cannot be measured.
+    fn check_outputs(&self, outputs: &[f32]) -> Result<()> {
+        let measured = matches!(self.task.kind, TaskKind::Normals | TaskKind::Depth);
+        if outputs.iter().all(|v| if measured { v.is_finite() } else { !v.is_nan() }) {
+            return Ok(());
+        }
+        let cure = "the model has diverged: take an earlier checkpoint, or train with a smaller rate".to_owned();
+        Err(Error::NonFinite { what: format!("an output of {}", self.task.name), step: self.updates, cure })
     }
 
     fn add(&mut self, image: &Image) {

@@ -22,10 +22,7 @@ impl SegmentationMeter {
                 (1..self.label.len()).fold(0, |best, class| if score(class) > score(best) { class } else { best });
             let label = image.label[i] as usize;
             self.predicted[best] += 1;
-            // A value that is no class has been refused by the loss; here it can only be no hit.
-            if let Some(count) = self.label.get_mut(label) {
-                *count += 1;
-            }
+            self.label[label] += 1;
             if label == best {
                 self.both[best] += 1;
             }

@@ -1,7 +1,7 @@
 //! Values by hand.
 
 use super::*;
-use candle_core::Device;
+use candle_core::{DType, Device};
 
 fn map(values: &[f32], channels: usize) -> Tensor {
     Tensor::new(values, &Device::Cpu).and_then(|t| t.reshape((1, channels, 1, values.len() / channels))).unwrap()
@@ -94,4 +94,104 @@ fn constants_are_what_they_say() {
     close(constant("normals=3", &[1., 0., 0., 1., 0., 0.]), 45.0);
     close(constant("sal=1", &[1., 1., 1., 0.]), 0.75);
     close(constant("edge=1", &[1., 0., 0., 0.]), 2.0 / 5.0);
+}
+
+/// Outputs and a label of `[2, c, 3, 4]` for a task, drawn from a seed; the first pixel of each image is ignored.
+fn drawn(task: &Task, seed: u64) -> (Tensor, Tensor) {
+    use rand::{Rng as _, SeedableRng as _};
+    let mut rng = rand::rngs::StdRng::seed_from_u64(seed);
+    let c = task.kind.label_channels();
+    let label = (0..2 * c * 12).map(|i| match task.kind {
+        _ if i % 12 == 0 => IGNORE,
+        TaskKind::Normals | TaskKind::Depth => rng.random_range(0.1..3.0f32),
+        _ => rng.random_range(0..task.outputs.max(2)) as f32,
+    });
+    let label = Tensor::from_iter(label.collect::<Vec<_>>(), &Device::Cpu).unwrap().reshape((2, c, 3, 4)).unwrap();
+    (crate::ops::finite_difference::normal(seed, &[2, task.outputs, 3, 4]).unwrap(), label)
+}
+
+const KINDS: [&str; 6] = ["semseg=3", "human_parts=7", "sal=1", "normals=3", "depth=1", "edge=1"];
+
+#[test]
+fn image_by_image_equals_all_at_once() {
+    for task in KINDS.map(|task| task.parse::<Task>().unwrap()) {
+        let ((outputs, label), (mut whole, mut parts)) = (drawn(&task, 1), (Meter::new(&task), Meter::new(&task)));
+        whole.update(&outputs, &label).unwrap();
+        for i in 0..2 {
+            parts.update(&outputs.narrow(0, i, 1).unwrap(), &label.narrow(0, i, 1).unwrap()).unwrap();
+        }
+        assert_eq!(whole.scores(), parts.scores(), "{task}");
+    }
+}
+
+#[test]
+fn a_label_that_is_no_class_is_named() {
+    let task: Task = "semseg=3".parse().unwrap();
+    for (value, word) in [(3f32, "got 3"), (-1.0, "got -1"), (0.5, "got 0.5"), (f32::NAN, "got NaN")] {
+        let label = map(&[value], 1);
+        let message = Meter::new(&task).update(&map(&[0.; 3], 3), &label).unwrap_err().to_string();
+        assert!(message.contains(word) && message.contains("semseg"), "{message}");
+        let message = ConstantPrediction::new(&task).observe(&label).unwrap_err().to_string();
+        assert!(message.contains(word) && message.contains("semseg"), "{message}");
+    }
+}
+
+#[test]
+fn an_output_that_is_no_number_is_an_error() {
+    for task in KINDS.map(|task| task.parse::<Task>().unwrap()) {
+        let (outputs, label) = drawn(&task, 2);
+        let message = Meter::new(&task).update(&(outputs * f64::NAN).unwrap(), &label).unwrap_err().to_string();
+        assert!(message.contains(&task.name) && message.contains("not finite"), "{message}");
+    }
+}
+
+#[test]
+fn maps_without_pixels_change_nothing() {
+    for task in KINDS.map(|task| task.parse::<Task>().unwrap()) {
+        let (outputs, label) = drawn(&task, 3);
+        let (outputs, label) = (outputs.narrow(3, 0, 0).unwrap(), label.narrow(3, 0, 0).unwrap());
+        let mut meter = Meter::new(&task);
+        meter.update(&outputs, &label).unwrap();
+        assert_eq!(meter.scores(), Meter::new(&task).scores());
+        ConstantPrediction::new(&task).observe(&label).unwrap();
+    }
+}
+
+#[test]
+fn a_constant_refuses_labels_of_another_task() {
+    let mut constant = ConstantPrediction::new(&"depth=1".parse().unwrap());
+    let message = constant.observe(&map(&[0.; 6], 3)).unwrap_err().to_string();
+    assert!(message.contains("label of depth") && message.contains("[1, 3, 1, 2]"), "{message}");
+}
+
+#[test]
+fn rare_edges_are_still_predicted() {
+    // One edge in 200 pixels: predicting it everywhere gives F = 2 / 201, predicting none gives 0.
+    let label: Vec<f32> = (0..200).map(|i| f32::from(u8::from(i == 0))).collect();
+    let (label, mut constant) = (map(&label, 1), ConstantPrediction::new(&"edge=1".parse().unwrap()));
+    constant.observe(&label).unwrap();
+    close(constant.scores([&label]).unwrap().primary.value, 2.0 / 201.0);
+}
+
+#[test]
+fn best_f_of_edges_as_counted_threshold_by_threshold() {
+    let task: Task = "edge=1".parse().unwrap();
+    let (outputs, label) = drawn(&task, 4);
+    let values = |t: &Tensor| t.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
+    let (scores, label_values) = (values(&outputs), values(&label));
+    let f = |t: usize| {
+        let (mut hits, mut wrong, mut missed) = (0.0, 0.0, 0.0);
+        for (score, edge) in scores.iter().zip(&label_values).filter(|(_, edge)| **edge != f64::from(IGNORE)) {
+            match (1.0 / (1.0 + (-score).exp()) > t as f64 / 100.0, *edge == 1.0) {
+                (true, true) => hits += 1.0,
+                (true, false) => wrong += 1.0,
+                (false, true) => missed += 1.0,
+                (false, false) => {}
+            }
+        }
+        2.0 * hits / (2.0 * hits + wrong + missed)
+    };
+    let mut meter = Meter::new(&task);
+    meter.update(&outputs, &label).unwrap();
+    close(meter.scores().primary.value, (1..100).map(f).fold(0.0, f64::max));
 }

@@ -18,7 +18,7 @@ mod tpc;
 mod window;
 
 pub use attention::{Attention, window_attention};
-pub use batch_norm::{BatchMoments, batch_moments, batch_norm};
+pub use batch_norm::{BatchMoments, batch_norm, batch_norm_train};
 pub use filter::{depthwise_filter, filter_norm};
 pub use gelu::gelu;
 pub use layer_norm::layer_norm;
