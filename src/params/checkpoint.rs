@@ -63,7 +63,11 @@ impl Checkpoint {
             }
             Format::Safetensors => Tensors::Safetensors(Arc::new(map(path)?)),
         };
-        Ok(Self::of(path.to_owned(), tensors))
+        let checkpoint = Self::of(path.to_owned(), tensors);
+        match checkpoint.names.iter().find(|(_, made)| elements(&made.shape).is_none()) {
+            Some((name, _)) => Err(Error::file(path, format!("the shape of `{name}` overflows"), "take another copy")),
+            None => Ok(checkpoint),
+        }
     }
 
     /// Tensors in memory.
@@ -180,6 +184,16 @@ impl SimpleBackend for CheckpointSource {
     }
 }
 
+/// How many values a shape holds; `None` where its sides multiply to more than any file holds.
+///
+/// A side of zero does not excuse the others: strides are their products.
+pub(super) fn elements(shape: &[usize]) -> Option<usize> {
+    const MOST: usize = 1 << 48;
+    let bounded = |product: usize, side: &usize| product.checked_mul(*side.max(&1)).filter(|product| *product <= MOST);
+    let product = shape.iter().try_fold(1, bounded)?;
+    Some(if shape.contains(&0) { 0 } else { product })
+}
+
 enum Format {
     Zip,
     LegacyPickle,
@@ -189,10 +203,12 @@ enum Format {
 fn format(path: &Path) -> Result<Format> {
     let mut start = Vec::new();
     let file = std::fs::File::open(path).map_err(Error::io(path, "read"))?;
-    file.take(4).read_to_end(&mut start).map_err(Error::io(path, "read"))?;
+    file.take(9).read_to_end(&mut start).map_err(Error::io(path, "read"))?;
     Ok(match start.as_slice() {
-        [b'P', b'K', 3, 4] => Format::Zip,
-        [0x80, 0..=5, ..] if !start.ends_with(&[0, 0]) => Format::LegacyPickle,
+        [b'P', b'K', 3, 4, ..] => Format::Zip,
+        // The length of a safetensors header may start like a pickle; its brace comes ninth.
+        [_, _, _, _, _, _, 0, 0, b'{'] => Format::Safetensors,
+        [0x80, 0..=5, ..] => Format::LegacyPickle,
         _ => Format::Safetensors,
     })
 }
@@ -232,7 +248,18 @@ fn in_folder(folder: &Path) -> Result<PathBuf> {
 #[allow(unsafe_code)]
 fn map(path: &Path) -> Result<MmapedSafetensors> {
     let cure = "give a safetensors file or one of torch.save, whole and undamaged";
-    unsafe { MmapedSafetensors::new(path) }.map_err(|e| Error::file(path, format!("no safetensors: {e}"), cure))
+    unsafe { MmapedSafetensors::new(path) }
+        .map_err(|e| Error::file(path, format!("no safetensors: {}", without_context(&e)), cure))
+}
+
+/// An error without the path that this crate's own names, and without a backtrace.
+fn without_context(error: &candle_core::Error) -> &candle_core::Error {
+    match error {
+        candle_core::Error::WithPath { inner, .. } | candle_core::Error::WithBacktrace { inner, .. } => {
+            without_context(inner)
+        }
+        plain => plain,
+    }
 }
 
 #[cfg(test)]
@@ -276,6 +303,7 @@ mod tests {
             let path = file(&bytes);
             let message = Checkpoint::open(&path).unwrap_err().to_string();
             assert!(message.contains("model.safetensors") && message.contains("undamaged"), "{message}");
+            assert_eq!(message.matches("model.safetensors").count(), 1, "{message}");
         }
     }
 
@@ -298,5 +326,29 @@ mod tests {
         std::fs::write(folder.path().join("model.safetensors"), &bytes).unwrap();
         assert!(Checkpoint::open(folder.path()).is_ok());
         assert!(Checkpoint::open(folder.path().join("missing")).unwrap_err().to_string().contains("cannot read"));
+    }
+
+    #[test]
+    fn a_header_whose_length_looks_like_a_pickle_is_no_pickle() {
+        let header = r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+        for length in [0x1_0280, 0x2_0480] {
+            let padded = format!("{header}{}", " ".repeat(length - header.len()));
+            assert_eq!(Checkpoint::open(file(&with_header(&padded, 4))).unwrap().shape("a"), Some(vec![1]));
+        }
+    }
+
+    #[test]
+    fn an_empty_tensor_with_an_overflowing_shape_is_refused() {
+        let header = r#"{"a":{"dtype":"F32","shape":[0,1099511627776,1099511627776],"data_offsets":[0,0]}}"#;
+        let result =
+            Checkpoint::open(file(&with_header(header, 0))).and_then(|file| file.load("a", DType::F32, &Device::Cpu));
+        let message = result.unwrap_err().to_string();
+        assert!(message.contains("`a`") && message.contains("overflows"), "{message}");
+    }
+
+    #[test]
+    fn a_checkpoint_can_be_shared_between_threads() {
+        fn shared<T: Send + Sync>() {}
+        shared::<Checkpoint>();
     }
 }

@@ -6,6 +6,7 @@
 //! Values live in one arena and refer to each other by index: sharing costs nothing, cycles do no harm, and nothing recurses.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 /// Where a value lives in its [`Pickle`].
 pub(super) type Id = usize;
@@ -15,12 +16,12 @@ pub(super) type Id = usize;
 pub(super) enum Value {
     Bool(bool),
     Int(i64),
-    Text(String),
+    Text(Rc<str>),
     Tuple(Vec<Id>),
     List(Vec<Id>),
     Dict(Vec<(Id, Id)>),
     /// A class or function, by module and name; never looked up.
-    Global(String, String),
+    Global(Rc<str>, Rc<str>),
     /// What a call would have given; never called.
     Call {
         callable: Id,
@@ -43,9 +44,15 @@ impl Pickle {
     /// Larger pickles are refused: a large model's is about one MB, since the tensors lie outside.
     pub(super) const MAX_BYTES: u64 = 16 << 20;
 
+    /// More values than this are refused, so that no pickle takes more than some hundred MB.
+    pub(super) const MAX_VALUES: usize = 2 << 20;
+
     /// Reads a pickle of protocol 0 to 5.
     ///
-    /// Every opcode takes at least one byte and makes at most one value, so memory is bounded by the input's length.
+    /// Every opcode takes at least one byte, makes at most one value and copies none, so memory is bounded by the input's length.
+    ///
+    /// # Errors
+    /// A pickle that ends early, takes what is not on its stack, or holds more than [`Self::MAX_VALUES`].
     pub(super) fn read(bytes: &[u8]) -> Result<Self, String> {
         let mut machine =
             Machine { input: bytes, at: 0, values: vec![], stack: vec![], marks: vec![], memo: HashMap::new() };
@@ -174,7 +181,7 @@ impl Machine<'_> {
                 String::from_utf8_lossy(self.take(n)?).into_owned()
             }
         };
-        self.push(Value::Text(text))
+        self.push(Value::Text(text.into()))
     }
 
     fn tuple(&mut self, opcode: u8) -> Step<()> {
@@ -183,7 +190,8 @@ impl Machine<'_> {
             b't' => self.since_mark()?,
             _ => {
                 let n = usize::from(opcode - 0x84);
-                let start = self.stack.len().checked_sub(n).ok_or("a tuple of values that are not there")?;
+                let open = self.stack.len().saturating_sub(self.floor());
+                let start = self.stack.len() - Some(n).filter(|n| *n <= open).ok_or("a tuple of values not there")?;
                 self.stack.split_off(start)
             }
         };
@@ -232,7 +240,7 @@ impl Machine<'_> {
     /// Classes, calls and references: noted, never made.
     fn object(&mut self, opcode: u8) -> Step<()> {
         let value = match opcode {
-            b'c' => Value::Global(self.line()?, self.line()?),
+            b'c' => Value::Global(self.line()?.into(), self.line()?.into()),
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?);
                 match (&self.values[module], &self.values[name]) {
@@ -276,7 +284,9 @@ impl Machine<'_> {
     /// An ordered dictionary is the one class whose making does not matter: it is a dictionary.
     fn call(&self, callable: Id, args: Id) -> Value {
         match &self.values[callable] {
-            Value::Global(module, name) if module == "collections" && name == "OrderedDict" => Value::Dict(vec![]),
+            Value::Global(module, name) if **module == *"collections" && **name == *"OrderedDict" => {
+                Value::Dict(vec![])
+            }
             _ => Value::Call { callable, args },
         }
     }
@@ -293,20 +303,30 @@ impl Machine<'_> {
             self.stack.push(id);
         } else {
             let top = self.top()?;
+            if self.memo.len() >= Pickle::MAX_VALUES {
+                return Err(format!("more than {} values", Pickle::MAX_VALUES));
+            }
             self.memo.insert(key, top);
         }
         Ok(())
     }
 
     fn push(&mut self, value: Value) -> Step<()> {
+        if self.values.len() >= Pickle::MAX_VALUES {
+            return Err(format!("more than {} values", Pickle::MAX_VALUES));
+        }
         self.stack.push(self.values.len());
         self.values.push(value);
         Ok(())
     }
 
+    /// The stack's height at the innermost open mark: nothing below it is taken until the mark is.
+    fn floor(&self) -> usize {
+        self.marks.last().copied().unwrap_or(0)
+    }
+
     fn top(&self) -> Step<Id> {
-        let floor = self.marks.last().copied().unwrap_or(0);
-        self.stack.get(floor..).and_then(|open| open.last()).copied().ok_or_else(|| "an empty stack".to_owned())
+        self.stack.get(self.floor()..).and_then(|open| open.last()).copied().ok_or_else(|| "an empty stack".to_owned())
     }
 
     fn pop(&mut self) -> Step<Id> {
@@ -447,7 +467,59 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_tuple_does_not_reach_below_an_open_mark() {
+        for bytes in [b"NN(\x86t.".as_slice(), b"NNN(\x87l.", b"NN(\x86e.", b"NN(\x86u."] {
+            assert!(Pickle::read(bytes).is_err());
+        }
+    }
+
+    #[test]
+    fn classes_named_by_shared_text_share_it() {
+        let mut bytes = b"(\x8d\x00\x00\x10\x00\x00\x00\x00\x00".to_vec();
+        bytes.extend([b'a'; 1 << 20]);
+        bytes.extend(b"q\x000");
+        for _ in 0..10 {
+            bytes.extend(b"h\x00h\x00\x93");
+        }
+        bytes.extend(b"t.");
+        let pickle = Pickle::read(&bytes).unwrap();
+        let Value::Tuple(globals) = pickle.get(pickle.root()) else { panic!() };
+        let places: std::collections::HashSet<_> = globals
+            .iter()
+            .flat_map(|id| match pickle.get(*id) {
+                Value::Global(module, name) => [module.as_ptr(), name.as_ptr()],
+                _ => panic!(),
+            })
+            .collect();
+        assert_eq!((globals.len(), places.len()), (10, 1), "each of the megabyte's copies would be kept");
+    }
+
+    #[test]
+    fn more_values_than_a_checkpoint_has_are_refused() {
+        for opcode in [b'N', b']', 0x94] {
+            let mut bytes = vec![b'N'];
+            bytes.resize(Pickle::MAX_VALUES + 2, opcode);
+            let message = Pickle::read(&bytes).unwrap_err();
+            assert!(message.contains("values"), "{message}");
+        }
+    }
+
+    /// Opcodes that leave something to go wrong, where random bytes mostly stop at the first.
+    fn opcodes() -> impl Strategy<Value = Vec<u8>> {
+        let one = prop::sample::select(b"(012NK\x88)t]lae}dsuRbQq\x85\x86\x87\x81\x8f\x90\x91\x92\x93\x94h".to_vec());
+        prop::collection::vec(one, 0..60).prop_map(|codes| {
+            let with_argument = |code| if b"Kqh".contains(&code) { vec![code, 0] } else { vec![code] };
+            codes.into_iter().flat_map(with_argument).chain([b'.']).collect()
+        })
+    }
+
     proptest! {
+        #[test]
+        fn no_run_of_opcodes_makes_it_panic(bytes in opcodes()) {
+            let _ = Pickle::read(&bytes);
+        }
+
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = Pickle::read(&bytes);

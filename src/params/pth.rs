@@ -1,5 +1,6 @@
 //! Files of `torch.save`: a zip of one pickle and the tensors' storages.
 
+use super::checkpoint::elements;
 use super::pickle::{Id, Pickle, Value};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
@@ -35,6 +36,12 @@ struct Storage {
     bytes: u64,
 }
 
+/// Longer than any weight's name: many entries may share one long text, and sorting them would compare all of it.
+const MAX_NAME: usize = 1024;
+
+/// More sides than any weight has: many tensors may share one long tuple, and each would copy it.
+const MAX_SIDES: usize = 8;
+
 const CURE: &str = "take another copy, or save it again with a current PyTorch";
 
 impl PthFile {
@@ -63,10 +70,14 @@ impl PthFile {
         let mut tensors = BTreeMap::new();
         for (name, value) in state_dict(&pickle) {
             if let Some(tensor) =
-                stored_tensor(&pickle, value, &storages).map_err(|e| bad(format!("tensor `{name}`: {e}")))?
+                stored_tensor(&pickle, value, &storages).map_err(|e| bad(format!("tensor `{name:.80}`: {e}")))?
             {
-                tensors.insert(name, tensor);
+                tensors.insert(name.to_owned(), tensor);
             }
+        }
+        if tensors.is_empty() {
+            let problem = "no tensors under `model`, `state_dict` or `module`, nor at the top";
+            return Err(Error::file(path, problem, "save the model's state_dict() rather than the model itself"));
         }
         Ok(Self { path: path.to_owned(), tensors })
     }
@@ -154,22 +165,25 @@ fn storages(
     }
 }
 
-/// Names and values of the dictionary that holds the weights.
-fn state_dict(pickle: &Pickle) -> Vec<(String, Id)> {
-    let entries = |id: Id| -> Vec<(String, Id)> {
-        let Value::Dict(pairs) = pickle.get(id) else { return vec![] };
-        let named = |(key, value): &(Id, Id)| match pickle.get(*key) {
-            Value::Text(name) => Some((name.clone(), *value)),
-            _ => None,
-        };
-        pairs.iter().filter_map(named).collect()
-    };
-    let top = entries(pickle.root());
+/// The dictionary that holds the weights; names are borrowed, since one long text may stand for many of them.
+fn state_dict(pickle: &Pickle) -> BTreeMap<&str, Id> {
+    let top = named(pickle, pickle.root());
+    let holds_calls = |dict: &BTreeMap<&str, Id>| dict.values().any(|id| matches!(pickle.get(*id), Value::Call { .. }));
     let nested = ["model", "state_dict", "module"].iter().find_map(|key| {
-        let (_, value) = top.iter().find(|(name, _)| name == key)?;
-        matches!(pickle.get(*value), Value::Dict(_)).then(|| entries(*value))
+        let inner = named(pickle, *top.get(key)?);
+        holds_calls(&inner).then_some(inner)
     });
     nested.unwrap_or(top)
+}
+
+/// The entries of a dictionary whose keys are names; of two with one key, the later.
+fn named(pickle: &Pickle, id: Id) -> BTreeMap<&str, Id> {
+    let Value::Dict(pairs) = pickle.get(id) else { return BTreeMap::new() };
+    let named = |(key, value): &(Id, Id)| match pickle.get(*key) {
+        Value::Text(name) if name.len() <= MAX_NAME => Some((&**name, *value)),
+        _ => None,
+    };
+    pairs.iter().filter_map(named).collect()
 }
 
 /// The tensor that a value would have become; `None` for what is no tensor or has a type without floats or bytes.
@@ -178,26 +192,38 @@ fn stored_tensor(
     value: Id,
     storages: &BTreeMap<String, Storage>,
 ) -> std::result::Result<Option<StoredTensor>, String> {
-    let Value::Call { callable, args } = pickle.get(value) else { return Ok(None) };
-    let (Value::Global(module, name), Value::Tuple(args)) = (pickle.get(*callable), pickle.get(*args)) else {
-        return Ok(None);
+    // A parameter wraps a tensor, once.
+    let data = match torch_call(pickle, value) {
+        Some(("_rebuild_parameter", [data, ..])) => *data,
+        _ => value,
     };
-    match (module.as_str(), name.as_str(), args.as_slice()) {
-        ("torch._utils", "_rebuild_parameter", [data, ..]) if *data < value => stored_tensor(pickle, *data, storages),
-        ("torch._utils", "_rebuild_tensor_v2", [storage, offset, shape, strides, ..]) => {
+    match torch_call(pickle, data) {
+        Some(("_rebuild_tensor_v2", [storage, offset, shape, strides, ..])) => {
             let Some((key, dtype)) = storage_of(pickle, *storage) else { return Ok(None) };
-            let storage = storages.get(&key).ok_or_else(|| format!("storage {key} is not in the file"))?;
+            let storage = storages.get(key).ok_or_else(|| format!("storage {key:.80} is not in the file"))?;
             let offset = size(pickle, *offset).ok_or("an offset that is no size")?;
             let sizes = |id: Id| -> Option<Vec<usize>> {
                 let Value::Tuple(items) = pickle.get(id) else { return None };
+                if items.len() > MAX_SIDES {
+                    return None;
+                }
                 items.iter().map(|id| size(pickle, *id)).collect()
             };
-            let shape = sizes(*shape).ok_or("a shape that is no tuple of sizes")?;
+            let shape = sizes(*shape).ok_or("a shape that is no tuple of up to 8 sizes")?;
             let strides =
                 sizes(*strides).filter(|s| s.len() == shape.len()).ok_or("strides that do not fit its shape")?;
             view(*storage, dtype, offset, shape, strides).map(Some)
         }
         _ => Ok(None),
+    }
+}
+
+/// The function of `torch._utils` that a value would have come from, and its arguments.
+fn torch_call(pickle: &Pickle, value: Id) -> Option<(&str, &[Id])> {
+    let Value::Call { callable, args } = pickle.get(value) else { return None };
+    match (pickle.get(*callable), pickle.get(*args)) {
+        (Value::Global(module, name), Value::Tuple(args)) if **module == *"torch._utils" => Some((name, args)),
+        _ => None,
     }
 }
 
@@ -211,7 +237,7 @@ fn view(
 ) -> std::result::Result<StoredTensor, String> {
     let width = dtype.size_in_bytes() as u64;
     let held = storage.bytes / width;
-    let count = shape.iter().try_fold(1usize, |count, dim| count.checked_mul(*dim)).ok_or("a shape that overflows")?;
+    let count = elements(&shape).ok_or("a shape that overflows")?;
     let last = shape
         .iter()
         .zip(&strides)
@@ -225,21 +251,23 @@ fn view(
 }
 
 /// The key and type of a `('storage', class, key, place, length)` reference.
-fn storage_of(pickle: &Pickle, id: Id) -> Option<(String, DType)> {
+fn storage_of(pickle: &Pickle, id: Id) -> Option<(&str, DType)> {
     let Value::Persistent(id) = pickle.get(id) else { return None };
     let Value::Tuple(items) = pickle.get(*id) else { return None };
     let [_, class, key, ..] = items.as_slice() else { return None };
     let (Value::Global(_, class), Value::Text(key)) = (pickle.get(*class), pickle.get(*key)) else { return None };
-    let dtype = match class.as_str() {
+    let dtype = match &**class {
         "FloatStorage" => DType::F32,
         "DoubleStorage" => DType::F64,
         "HalfStorage" => DType::F16,
         "BFloat16Storage" => DType::BF16,
         "LongStorage" => DType::I64,
-        "ByteStorage" => DType::U8,
+        "IntStorage" => DType::I32,
+        "ShortStorage" => DType::I16,
+        "ByteStorage" | "BoolStorage" => DType::U8,
         _ => return None,
     };
-    Some((key.clone(), dtype))
+    Some((key, dtype))
 }
 
 fn size(pickle: &Pickle, id: Id) -> Option<usize> {
@@ -249,6 +277,7 @@ fn size(pickle: &Pickle, id: Id) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use std::io::Write;
     use zip::write::{SimpleFileOptions, ZipWriter};
 
@@ -297,7 +326,7 @@ mod tests {
             ("I1000000\nI1000000\n", "I0\nI0\n", 0, "needs more than the 4 values"),
             ("I4611686018427387904\nI4611686018427387904\n", "I1\nI1\n", 0, "overflows"),
             ("I2\nI2\n", "I1\n", 0, "strides that do not fit"),
-            ("I-2\n", "I1\n", 0, "no tuple of sizes"),
+            ("I-2\n", "I1\n", 0, "no tuple of up to 8 sizes"),
             ("I2\n", "I1\n", -1, "no size"),
         ] {
             let message = message(open(&pickle(offset, shape, strides), &four));
@@ -313,6 +342,55 @@ mod tests {
     }
 
     #[test]
+    fn a_name_or_a_shape_shared_by_many_is_not_copied_for_each() {
+        let started = std::time::Instant::now();
+        // A megabyte of name for each of 200,000 entries: 200 GB if copied or compared.
+        let mut long = b"(S'model'\n(X\x00\x00\x10\x00".to_vec();
+        long.extend([b'a'; 1 << 20]);
+        long.extend(b"p0\n1".iter().chain(b"(".iter()).chain(&b"g0\nN".repeat(200_000)).chain(b"dd."));
+        assert!(open(&long, &[]).unwrap_err().to_string().len() < 400);
+        // A hundred thousand sides for each of 50,000 tensors: 80 GB if copied.
+        let sides = "I1\n".repeat(100_000);
+        let tensor = String::from_utf8(pickle(0, &sides, &sides)).unwrap();
+        let tensor = tensor.trim_start_matches("(S'w'\n").trim_end_matches("d.");
+        let names: String = (0..50_000).map(|i| format!("S'{i}'\ng0\n")).collect();
+        let message = open(format!("(S'first'\n{tensor}p0\n{names}d.").as_bytes(), &[0; 16]).unwrap_err().to_string();
+        assert!(message.contains("up to 8 sizes"), "{message}");
+        assert!(started.elapsed().as_secs() < 5);
+    }
+
+    /// Changes a field of an entry's two headers: its place after each signature, and the new value.
+    fn with_field(path: &Path, entry: &str, [local, central]: [usize; 2], value: &[u8]) {
+        let mut bytes = std::fs::read(path).unwrap();
+        for (signature, name_at, field) in [(b"PK\x03\x04", 30, local), (b"PK\x01\x02", 46, central)] {
+            let named =
+                |at: &usize| bytes[*at..].starts_with(signature) && bytes[at + name_at..].starts_with(entry.as_bytes());
+            let at = (0..bytes.len() - 50).find(named).unwrap() + field;
+            bytes[at..at + value.len()].copy_from_slice(value);
+        }
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    #[test]
+    fn compressed_entries_and_sizes_that_lie_are_refused() {
+        let good = pickle(0, "I4\n", "I1\n");
+        for (entry, fields, value, words) in [
+            ("a/data.pkl", [8, 10], [8, 0].as_slice(), "ompress"),
+            ("a/data/0", [8, 10], &[8, 0], "compressed"),
+            ("a/data/0", [22, 24], &[0, 1, 0, 0], "storage 0"),
+            ("a/data/0", [18, 20], &[0, 1, 0, 0], "storage 0"),
+        ] {
+            let path = archive(&[("a/data.pkl", &good), ("a/data/0", &[0; 16])], CompressionMethod::Stored);
+            with_field(&path, entry, fields, value);
+            let message = PthFile::open(&path).unwrap_err().to_string();
+            assert!(message.contains(words), "{entry} {fields:?}: {message}");
+        }
+        let path = archive(&[("a/data.pkl", &good), ("a/data/0", &[0; 16])], CompressionMethod::Stored);
+        with_field(&path, "a/data/0", [18, 20], &[0, 0, 1, 0, 0, 0, 1, 0]);
+        assert!(PthFile::open(&path).unwrap_err().to_string().contains("beyond the end"));
+    }
+
+    #[test]
     fn a_file_cut_anywhere_is_refused() {
         let whole = archive(
             &[("a/data.pkl", &pickle(0, "I4\n", "I1\n")), ("a/data/0", &floats(&[0.; 4]))],
@@ -322,6 +400,120 @@ mod tests {
         for end in 0..bytes.len() {
             std::fs::write(&whole, &bytes[..end]).unwrap();
             assert!(PthFile::open(&whole).is_err(), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn parameters_within_parameters_do_not_exhaust_the_stack() {
+        let mut bytes = b"(S'w'\nctorch._utils\n_rebuild_parameter\np0\n".to_vec();
+        let depth = 100_000;
+        bytes.extend(b"h\x00".repeat(depth));
+        bytes.extend(b"N\x85R");
+        bytes.extend(b"\x85R".repeat(depth));
+        bytes.extend(b"d.");
+        assert!(open(&bytes, &[]).unwrap_err().to_string().contains("no tensors"));
+    }
+
+    #[test]
+    fn a_parameter_is_its_tensor() {
+        let tensor = String::from_utf8(pickle(0, "I2\n", "I1\n")).unwrap();
+        let tensor = tensor.trim_start_matches("(S'w'\n").trim_end_matches("d.");
+        let parameter = format!("(S'w'\nctorch._utils\n_rebuild_parameter\n({tensor}I01\nNtRd.");
+        let file = open(parameter.as_bytes(), &floats(&[1., 2., 0., 0.])).unwrap();
+        assert_eq!(file.load(&file.tensors()["w"]).unwrap().to_vec1::<f32>().unwrap(), [1., 2.]);
+    }
+
+    #[test]
+    fn an_empty_tensor_with_an_overflowing_shape_is_refused() {
+        let strides = "I1\nI1099511627776\nI1\n";
+        let message = open(&pickle(0, "I0\nI1099511627776\nI1099511627776\n", strides), &floats(&[0.; 4]))
+            .and_then(|file| file.load(&file.tensors()["w"]))
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains("overflows"), "{message}");
+        let file = open(&pickle(0, "I0\nI3\n", "I3\nI1\n"), &[]).unwrap();
+        assert_eq!(file.load(&file.tensors()["w"]).unwrap().dims(), [0, 3]);
+    }
+
+    #[test]
+    fn every_storage_that_candle_has_a_type_for_is_read() {
+        for (class, dtype) in [
+            ("FloatStorage", DType::F32),
+            ("DoubleStorage", DType::F64),
+            ("HalfStorage", DType::F16),
+            ("BFloat16Storage", DType::BF16),
+            ("LongStorage", DType::I64),
+            ("IntStorage", DType::I32),
+            ("ShortStorage", DType::I16),
+            ("ByteStorage", DType::U8),
+            ("BoolStorage", DType::U8),
+        ] {
+            let bytes =
+                String::from_utf8(pickle(0, "I2\n", "I1\n")).unwrap().replace("\nFloatStorage", &format!("\n{class}"));
+            let file = open(bytes.as_bytes(), &[0; 32]).unwrap();
+            let tensor = file.load(&file.tensors()["w"]).unwrap();
+            assert_eq!((tensor.dtype(), tensor.dims()), (dtype, [2].as_slice()));
+        }
+    }
+
+    #[test]
+    fn a_file_without_tensors_says_what_to_save() {
+        for bytes in [b"}.".as_slice(), b"ctorchvision\nSwinTransformer\n)\x81}b.", b"(S'model'\n}d."] {
+            let message = open(bytes, &[]).unwrap_err().to_string();
+            assert!(message.contains("no tensors") && message.contains("state_dict()"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_model_key_without_tensors_hides_none() {
+        let nested = String::from_utf8(pickle(0, "I4\n", "I1\n")).unwrap().replacen("(S'w'", "(S'model'\n}S'w'", 1);
+        let file = open(nested.as_bytes(), &floats(&[0.; 4])).unwrap();
+        assert_eq!(file.tensors().keys().collect::<Vec<_>>(), ["w"]);
+    }
+
+    #[test]
+    fn no_changed_byte_of_a_file_makes_it_panic() {
+        let entries: [(&str, &[u8]); 3] =
+            [("a/data.pkl", &pickle(0, "I2\nI2\n", "I1\nI2\n")), ("a/byteorder", b"little"), ("a/data/0", &[0; 16])];
+        let path = archive(&entries, CompressionMethod::Stored);
+        let whole = std::fs::read(&path).unwrap();
+        for at in 0..whole.len() {
+            for mask in [0x01, 0x80, 0xff] {
+                let mut bytes = whole.clone();
+                bytes[at] ^= mask;
+                std::fs::write(&path, &bytes).unwrap();
+                let _ = PthFile::open(&path)
+                    .map(|file| file.tensors().values().map(|tensor| file.load(tensor).is_ok()).collect::<Vec<_>>());
+            }
+        }
+    }
+
+    /// A whole training checkpoint: a pickled configuration, an optimizer's state and a scheduler lie beside the weights.
+    fn released() -> Vec<u8> {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/released_w4_64.pth");
+        std::fs::read(golden).unwrap()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(150))]
+        #[test]
+        fn no_damage_to_a_training_checkpoint_makes_it_panic(
+            changes in prop::collection::vec((0..48_000usize, any::<u8>()), 1..4),
+            end in 0..1600usize,
+        ) {
+            let mut bytes = released();
+            changes.into_iter().for_each(|(at, byte)| bytes[at] = byte);
+            let length = bytes.len();
+            // The zip's directory lies at the end: half of the cases change it too, the others leave it readable.
+            if end < 800 {
+                bytes[length - 1 - end] ^= 0x41;
+            }
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("damaged.pth");
+            std::fs::write(&path, bytes).unwrap();
+            if let Ok(file) = PthFile::open(&path) {
+                file.tensors().values().for_each(|tensor| drop(file.load(tensor)));
+            }
         }
     }
 }

@@ -28,24 +28,28 @@ pub enum Family {
 /// tensors, which no model needs, are not among them.
 ///
 /// # Errors
-/// A checkpoint of another network; SwinV2, which computes attention differently.
+/// A checkpoint of another network; SwinV2, which computes attention differently; a Swin with absolute position embeddings; two
+/// tensors for one name.
 pub fn canonical(checkpoint: Checkpoint) -> Result<(Family, Checkpoint, Vec<String>)> {
     let names: Vec<String> = checkpoint.names().map(str::to_owned).collect();
     let family = recognise(&checkpoint, &names)?;
     let (mut made, mut unused) = (BTreeMap::<String, Made>::new(), Vec::new());
-    for name in &names {
-        if is_derived(name) {
+    for name in names.iter().filter(|name| !is_derived(name)) {
+        let (new, part) = match place(family, name) {
+            Place::As(new) => (new, Some(whole(&checkpoint, name))),
+            Place::Query(new) => (new, fused(&checkpoint, name)),
+            Place::Fused => continue,
+            Place::Nowhere => (String::new(), None),
+        };
+        let Some(part) = part else {
+            unused.push(name.clone());
             continue;
+        };
+        if let Some(other) = made.get(&new) {
+            let problem = format!("`{}` and `{name}` are both `{new}`", other.parts[0]);
+            return Err(Error::file(checkpoint.path(), problem, "keep the tensors of one model in it"));
         }
-        match place(family, name) {
-            Place::As(new) => drop(made.insert(new, whole(&checkpoint, name))),
-            Place::Query(new) => match fused(&checkpoint, name) {
-                Some(fused) => drop(made.insert(new, fused)),
-                None => unused.push(name.clone()),
-            },
-            Place::Fused => {}
-            Place::Nowhere => unused.push(name.clone()),
-        }
+        made.insert(new, part);
     }
     Ok((family, checkpoint.renamed(made), unused))
 }
@@ -71,6 +75,11 @@ fn recognise(checkpoint: &Checkpoint, names: &[String]) -> Result<Family> {
             "take a Swin, not a SwinV2: it scales attention by cosines and makes its position biases with a network";
         return Err(Error::file(checkpoint.path(), "a SwinV2", cure));
     }
+    // Left out silently, they would be missed in every prediction.
+    if let Some(name) = names.iter().find(|name| is_absolute_position(name)) {
+        let cure = "take a Swin made without them, as nearly all are";
+        return Err(Error::file(checkpoint.path(), format!("absolute position embeddings, `{name}`"), cure));
+    }
     let merges = |stage: usize| any(&|name| name.starts_with(&format!("layers.{stage}.downsample.")));
     if any(&|name| name.starts_with("backbone.layers.") && name.contains(".blocks.")) {
         Ok(Family::Released)
@@ -88,6 +97,10 @@ fn recognise(checkpoint: &Checkpoint, names: &[String]) -> Result<Family> {
 /// Made from the window's size alone; the optimizer's step counter of a BatchNorm is of no use either.
 fn is_derived(name: &str) -> bool {
     ["relative_position_index", "attn_mask", "num_batches_tracked"].iter().any(|end| name.ends_with(end))
+}
+
+fn is_absolute_position(name: &str) -> bool {
+    ["absolute_pos_embed", "embeddings.position_embeddings"].iter().any(|end| name.ends_with(end))
 }
 
 fn place(family: Family, name: &str) -> Place {
@@ -310,5 +323,26 @@ mod tests {
         let (_, renamed, unused) = canonical(checkpoint(&[&names[0], &names[1]])).unwrap();
         assert_eq!(unused, [names[1].clone()]);
         assert_eq!(renamed.shape("layers.0.blocks.0.attn.qkv.weight"), None);
+    }
+
+    #[test]
+    fn absolute_position_embeddings_are_refused_by_name() {
+        for names in [
+            ["layers.0.blocks.0.attn.qkv.weight", "absolute_pos_embed"],
+            ["swin.encoder.layers.0.blocks.0.layernorm_before.weight", "swin.embeddings.position_embeddings"],
+        ] {
+            let message = canonical(checkpoint(&names)).unwrap_err().to_string();
+            assert!(message.contains(names[1]) && message.contains("absolute position"), "{message}");
+        }
+    }
+
+    #[test]
+    fn two_tensors_for_one_name_are_refused() {
+        let names = [
+            "swin.encoder.layers.0.blocks.0.layernorm_before.weight",
+            "encoder.layers.0.blocks.0.layernorm_before.weight",
+        ];
+        let message = canonical(checkpoint(&names)).unwrap_err().to_string();
+        assert!(message.contains("layers.0.blocks.0.norm1.weight") && message.contains(names[1]), "{message}");
     }
 }
