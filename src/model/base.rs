@@ -58,7 +58,7 @@ pub struct LoadReport {
     pub reshaped: Vec<(String, Vec<usize>, Vec<usize>)>,
     /// Tensors in the file that the backbone does not use.
     pub unused: Vec<String>,
-    /// Tensors that the backbone needs and the file lacks, with the nearest name that it holds.
+    /// Tensors that the backbone needs and the file lacks, the first few with the nearest name that it holds.
     pub missing: Vec<(String, Option<String>)>,
     /// Tensors of another shape: what was expected, and what came.
     pub misshapen: Vec<(String, Vec<usize>, Vec<usize>)>,
@@ -83,7 +83,8 @@ impl LoadReport {
         }
         let used = |name: &str| needed.iter().any(|entry| entry.name == name);
         report.unused.extend(checkpoint.names().filter(|name| !used(name)).map(str::to_owned));
-        for (name, candidate) in &mut report.missing {
+        // Few are enough to see what happened, and a hostile file must not buy many comparisons.
+        for (name, candidate) in report.missing.iter_mut().take(8) {
             *candidate = nearest(name, checkpoint.names()).map(str::to_owned);
         }
         report
