@@ -70,7 +70,7 @@
 //! # Features
 //! | feature | brings | default |
 //! | --- | --- | --- |
-//! | `data` | rendered scenes, photos, pictures, [`Predictor`](predict::Predictor) | yes |
+//! | `data` | rendered scenes, photos, pictures, [`Predictor`] | yes |
 //! | `train` | the training loop, optimizer and progress bar | yes |
 //! | `cuda`, `cudnn`, `metal`, `accelerate`, `mkl` | candle's backends | no |
 
@@ -91,7 +91,6 @@ pub mod params;
 pub mod parity;
 #[cfg(feature = "data")]
 pub mod picture;
-#[cfg(feature = "data")]
 pub mod predict;
 pub mod sample;
 pub mod swin;

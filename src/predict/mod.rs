@@ -1,7 +1,9 @@
 //! Floor 5: from a photo to each task's map at the photo's own size.
 
 mod decode;
+#[cfg(feature = "data")]
 mod predictor;
 
 pub use decode::decode;
+#[cfg(feature = "data")]
 pub use predictor::{Prediction, Predictor};
