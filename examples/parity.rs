@@ -1,6 +1,6 @@
 //! The crate's results beside PyTorch's: golden files of a TADFormer, folders with one Swin in three formats, losses and metrics.
 //!
-//!     cargo run --release --example parity -- tests/golden/*.safetensors tests/golden/swin_w4_128
+//!     cargo run --release --example parity -- tests/golden
 //!
 //! Exits with 1 where an error is above its limit.
 
@@ -12,7 +12,7 @@ use tadformer::parity::{self, Row};
 #[derive(Parser)]
 #[command(about = "Compares the crate with golden files that PyTorch wrote")]
 struct Options {
-    /// Golden files, or folders with expected.safetensors and one Swin in three formats
+    /// Golden files, folders with expected.safetensors and one Swin in three formats, or a folder of all these
     #[arg(required = true)]
     paths: Vec<PathBuf>,
     /// f32, or f64 to tell rounding from mistakes
@@ -26,7 +26,8 @@ struct Options {
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let mut above = 0;
-    for path in &options.paths {
+    let golden = options.paths.iter().map(|path| parity::golden_in(path)).collect::<Result<Vec<_>, _>>()?;
+    for path in golden.iter().flatten() {
         let rows = parity::compare(path, options.dtype)?;
         println!(
             "{}: {} tensors and figures\n{:<72} {:>9} {:>9} {:>9}",

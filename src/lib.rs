@@ -1,4 +1,4 @@
-//! Fine-tune one frozen Swin Transformer for many dense vision tasks at once, training a tenth of its parameters.
+//! Fine-tune one frozen Swin Transformer for many dense vision tasks at once, training an eighth of its parameters.
 //!
 //! This is TADFormer ([arXiv 2501.04293](https://arxiv.org/abs/2501.04293), CVPR 2025) on [candle](candle_core): prompts for each
 //! task that travel with the tokens, an operator that conditions each task's features on them, and a Dynamic Task Filter made from
@@ -108,3 +108,8 @@ pub use sample::{Batch, Sample};
 pub use swin::SwinConfig;
 pub use tad::{DynamicTaskFilter, TADBlock, TaskPrompt};
 pub use task::{Task, TaskKind, TaskSet};
+
+/// The README's code, compiled and run with the other examples.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

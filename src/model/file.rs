@@ -5,13 +5,12 @@
 
 use super::{BaseModel, Origin, TADFormer, TADFormerBuilder, TADFormerConfig};
 use crate::files::write_atomically;
-use crate::params::{Checkpoint, Entry, Ledger, Release, Role, Weights, random_source};
+use crate::params::{Checkpoint, Entry, Ledger, Release, Role, SourceDigest, Weights, random_source};
 use crate::swin::Swin;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
-use std::collections::{HashMap, HashSet};
-use std::io::Read;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// The metadata key of the JSON document.
@@ -72,7 +71,7 @@ impl ModelFile {
         let path = path.as_ref().to_owned();
         let tensors = Checkpoint::open(&path)?;
         let foreign = || Error::file(&path, "no tadformer adapter", "a backbone alone is given with `pretrained`");
-        let text = metadata_entry(&path)?.ok_or_else(foreign)?;
+        let text = tensors.metadata()?.remove(KEY).ok_or_else(foreign)?;
         let version: Version = serde_json::from_str(&text).map_err(|_| foreign())?;
         if version.format != FORMAT {
             let problem = format!("format {} of tadformer {}", version.format, version.crate_version);
@@ -110,7 +109,7 @@ impl ModelFile {
             .pretrained(self.backbone(options)?);
         let model = builder.build()?;
         match self.metadata.stored {
-            Stored::Full => self.fill(&model)?,
+            Stored::Full => model.restore(&self.tensors)?,
             Stored::Adapter => self.apply(&model)?,
         }
         Ok(model.with_origin(self.metadata.base))
@@ -144,7 +143,7 @@ impl ModelFile {
         if !differences.is_empty() {
             return Err(Error::AdapterMismatch { path: self.path.clone(), differences });
         }
-        self.fill(model)
+        model.restore(&self.tensors)
     }
 
     fn differences(&self, model: &TADFormer) -> Vec<String> {
@@ -166,10 +165,6 @@ impl ModelFile {
         .flatten()
         .collect()
     }
-
-    fn fill(&self, model: &TADFormer) -> Result<()> {
-        model.restore(&self.tensors)
-    }
 }
 
 /// What every version of the format has had.
@@ -181,26 +176,6 @@ struct Version {
 
 fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_else(|e| e.to_string())
-}
-
-/// The crate's entry in a safetensors header; the file itself has been checked when it was opened.
-fn metadata_entry(path: &Path) -> Result<Option<String>> {
-    #[derive(Deserialize)]
-    struct Header {
-        #[serde(default, rename = "__metadata__")]
-        metadata: HashMap<String, String>,
-    }
-    let read = || -> std::io::Result<Vec<u8>> {
-        let mut file = std::fs::File::open(path)?;
-        let mut length = [0; 8];
-        file.read_exact(&mut length)?;
-        let mut header = Vec::new();
-        file.take(u64::from_le_bytes(length)).read_to_end(&mut header)?;
-        Ok(header)
-    };
-    let header = read().map_err(Error::io(path, "read"))?;
-    let header: Option<Header> = serde_json::from_slice(&header).ok();
-    Ok(header.and_then(|mut header| header.metadata.remove(KEY)))
 }
 
 impl TADFormer {
@@ -282,16 +257,18 @@ impl TADFormer {
 
     /// The seed gives the values that the backbone had before anything of it was trained.
     fn save_random_backbone(&self, seed: u64, path: &Path) -> Result<()> {
-        let ledger = Ledger::seeded(seed, DType::F32, &Device::Cpu);
-        let weights = Weights::new(random_source(seed, DType::F32, &Device::Cpu), ledger.clone(), Release::none());
-        Swin::new(&self.config().swin, &weights)?;
+        let (ledger, digest) = (Ledger::seeded(seed, DType::F32, &Device::Cpu), SourceDigest::default());
+        let source = digest.watch(random_source(seed, DType::F32, &Device::Cpu));
+        Swin::new(&self.config().swin, &Weights::new(source, ledger.clone(), Release::none()))?;
+        if digest.hex() != self.base().digest {
+            let problem = "this version draws other values from the backbone's seed";
+            return Err(Error::file(path, problem, "write a full export instead"));
+        }
         write_tensors(path, ledger.entries(), None)
     }
 }
 
 fn write_tensors(path: &Path, entries: Vec<Entry>, metadata: Option<String>) -> Result<()> {
-    let names: HashSet<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
-    debug_assert_eq!(names.len(), entries.len());
     let tensors = entries
         .iter()
         .map(|entry| Ok((entry.name.clone(), entry.tensor().to_device(&Device::Cpu)?.contiguous()?)))

@@ -4,7 +4,7 @@ use super::{BaseModel, LoadReport, Outputs, TADFormerBuilder, TADFormerConfig};
 use crate::heads::Head;
 use crate::layers::Mode;
 use crate::ops;
-use crate::params::{Ledger, ParameterTable, Release, Weights, shape_source};
+use crate::params::{Ledger, ParameterTable, Weights, shape_source};
 use crate::swin::SwinConfig;
 use crate::tad::{Encoder, StageOutput};
 use candle_core::{DType, Result, Tensor};
@@ -128,11 +128,6 @@ impl TADFormer {
     /// What loading the backbone's checkpoint found; `None` for a backbone drawn at random.
     pub fn load_report(&self) -> Option<&LoadReport> {
         self.report.as_ref()
-    }
-
-    /// Which pretrained groups train.
-    pub fn release(&self) -> &Release {
-        &self.config.release
     }
 
     fn check_images(&self, images: &Tensor) -> Result<(usize, usize)> {

@@ -6,6 +6,7 @@ use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
+use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -115,6 +116,29 @@ impl Checkpoint {
     /// The file, or `memory`.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The text that a safetensors file carries beside its tensors; empty for any other.
+    ///
+    /// # Errors
+    /// A file that can no longer be read.
+    pub fn metadata(&self) -> Result<HashMap<String, String>> {
+        #[derive(Default, Deserialize)]
+        struct Header {
+            #[serde(default, rename = "__metadata__")]
+            metadata: HashMap<String, String>,
+        }
+        let Tensors::Safetensors(_) = self.tensors else { return Ok(HashMap::new()) };
+        // The header was checked when the file was opened: its length lies within the file.
+        let header = || -> std::io::Result<Vec<u8>> {
+            let mut file = std::fs::File::open(&self.path)?;
+            let (mut length, mut header) = ([0; 8], Vec::new());
+            file.read_exact(&mut length)?;
+            file.take(u64::from_le_bytes(length)).read_to_end(&mut header)?;
+            Ok(header)
+        };
+        let header = header().map_err(Error::io(&self.path, "read"))?;
+        Ok(serde_json::from_slice::<Header>(&header).unwrap_or_default().metadata)
     }
 
     /// Every name, in order.

@@ -10,12 +10,10 @@ mod tadformer;
 use crate::params::Checkpoint;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::HashMap;
 use std::fmt;
-use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// One tensor or figure compared.
 #[derive(Clone, Debug)]
@@ -45,12 +43,34 @@ impl fmt::Display for Row {
     }
 }
 
+/// What marks the folder of one Swin in three formats.
+const EXPECTED: &str = "expected.safetensors";
 /// Outputs and features may differ by this much.
 const OUTPUT_LIMIT: f64 = 1e-4;
 /// Gradients may differ by this much, or by three times PyTorch's own float32 error.
 const GRADIENT_LIMIT: f64 = 1e-3;
 /// Metrics and losses may differ by this much.
 const FIGURE_LIMIT: f64 = 1e-5;
+
+/// The golden files and Swin folders in a folder of several; a path that is one itself is given as it is.
+///
+/// # Errors
+/// A folder that cannot be read or holds none.
+pub fn golden_in(path: &Path) -> Result<Vec<PathBuf>> {
+    if !path.is_dir() || path.join(EXPECTED).is_file() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let entries = std::fs::read_dir(path).map_err(Error::io(path, "read"))?;
+    let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<Vec<_>>>();
+    let golden = |path: &PathBuf| path.join(EXPECTED).is_file() || path.extension().is_some_and(|e| e == "safetensors");
+    let mut found: Vec<PathBuf> = paths.map_err(Error::io(path, "read"))?.into_iter().filter(golden).collect();
+    found.sort();
+    if found.is_empty() {
+        let cure = "give files of make_golden.py, or a folder of them";
+        return Err(Error::file(path, format!("a folder without golden files or {EXPECTED}"), cure));
+    }
+    Ok(found)
+}
 
 /// Compares the crate with a golden file or folder, computing in `dtype` on the CPU.
 ///
@@ -77,22 +97,8 @@ struct Golden {
 
 impl Golden {
     fn open(path: &Path) -> Result<Self> {
-        #[derive(Deserialize)]
-        struct Header {
-            #[serde(default, rename = "__metadata__")]
-            metadata: HashMap<String, String>,
-        }
         let tensors = Checkpoint::open(path)?;
-        let header = || -> std::io::Result<Vec<u8>> {
-            let mut file = std::fs::File::open(path)?;
-            let mut length = [0; 8];
-            file.read_exact(&mut length)?;
-            let mut header = Vec::new();
-            file.take(u64::from_le_bytes(length)).read_to_end(&mut header)?;
-            Ok(header)
-        };
-        let header = serde_json::from_slice(&header().map_err(Error::io(path, "read"))?);
-        let Header { metadata } = header.unwrap_or(Header { metadata: HashMap::new() });
+        let metadata = tensors.metadata()?;
         Ok(Self { tensors, metadata })
     }
 

@@ -1,6 +1,6 @@
 //! One Swin in three formats beside the features that transformers and timm computed.
 
-use super::{Golden, Row, output_row};
+use super::{EXPECTED, Golden, Row, output_row};
 use crate::model::LoadReport;
 use crate::params::{Checkpoint, Ledger, Release, Weights, checkpoint_source};
 use crate::swin::{Swin, SwinConfig, names};
@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub(super) fn compare(folder: &Path, dtype: DType) -> Result<Vec<Row>> {
-    let expected = folder.join("expected.safetensors");
+    let expected = folder.join(EXPECTED);
     if !expected.is_file() {
         return Err(Error::file(folder, "a folder without expected.safetensors", "give a folder of make_golden.py"));
     }

@@ -1,0 +1,177 @@
+//! Every module's gradients, in all its weights and its input, against central differences in f64.
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+use candle_core::{DType, Device, Result, Tensor};
+use candle_nn::VarBuilder;
+use tadformer::heads::{Head, HrNetConfig, HrNetHead};
+use tadformer::layers::{BatchNorm, DropRng, FeatureMap, LowRankConfig, LowRankLinear, Mlp, MlpLowRank, Mode};
+use tadformer::params::{Entry, Group, Ledger, Release, Weights, random_source};
+use tadformer::swin::{BlockConfig, PatchEmbed, PatchMerging, PromptUpdate, SwinBlock, SwinConfig, Tokens};
+use tadformer::tad::{TaskAwareLinear, TaskFilterKind};
+use tadformer::{TADBlock, TaskPrompt, TaskSet, tad::TadConfig};
+
+const PATH: Option<LowRankConfig> = Some(LowRankConfig { rank: 2, scale: 4.0, dropout: 0.0 });
+
+fn weights() -> (Weights, Ledger) {
+    let ledger = Ledger::seeded(1, DType::F64, &Device::Cpu);
+    (Weights::new(random_source(1, DType::F64, &Device::Cpu), ledger.clone(), Release::everything()), ledger)
+}
+
+/// Values between -1 and 1 without a pattern that a window or head could share.
+fn wave(seed: f64, dims: &[usize]) -> Result<Tensor> {
+    let values: Vec<f64> =
+        (0..dims.iter().product()).map(|i| (seed + 1.7 * i as f64 + 0.3 * (i * i % 17) as f64).sin()).collect();
+    Tensor::from_vec(values, dims, &Device::Cpu)
+}
+
+/// Compares a few of each weight's gradients; weights start away from zeros and ones, so that every term counts.
+fn check(ledger: &Ledger, forward: impl Fn() -> Result<Tensor>) -> Result<()> {
+    for (i, entry) in ledger.trained().iter().enumerate() {
+        let noise = (wave(i as f64, entry.tensor().dims())? * 0.3)?;
+        entry.trained().unwrap().set(&(entry.tensor() + noise)?.detach())?;
+    }
+    let c = wave(0.5, forward()?.dims())?;
+    let loss = || (forward()? * &c)?.sum_all();
+    let store = loss()?.backward()?;
+    let check_one = |entry: &Entry| -> Result<()> {
+        let var = entry.trained().unwrap();
+        let grad = store.get(entry.tensor()).unwrap_or_else(|| panic!("{} has no gradient", entry.name));
+        let grad = grad.flatten_all()?.to_vec1::<f64>()?;
+        let base = var.flatten_all()?.to_vec1::<f64>()?;
+        let largest = grad.iter().fold(1e-6f64, |m, v| m.max(v.abs()));
+        for at in [0, grad.len() / 2, grad.len() - 1] {
+            let moved = |delta: f64| -> Result<f64> {
+                let mut values = base.clone();
+                values[at] += delta;
+                var.set(&Tensor::from_vec(values, var.dims(), &Device::Cpu)?)?;
+                loss()?.to_scalar()
+            };
+            let numeric = (moved(1e-5)? - moved(-1e-5)?) / 2e-5;
+            moved(0.0)?;
+            assert!(
+                (grad[at] - numeric).abs() < 1e-6 * largest.max(1.0),
+                "{}[{at}]: {} is not {numeric}",
+                entry.name,
+                grad[at]
+            );
+        }
+        Ok(())
+    };
+    let trained = ledger.trained();
+    assert!(!trained.is_empty());
+    trained.iter().try_for_each(check_one)
+}
+
+/// An input that counts among the trained weights.
+fn input(ledger: &Ledger, name: &str, dims: &[usize]) -> Result<Tensor> {
+    ledger.builder(Group::Heads).get(dims, name)
+}
+
+fn block(prompts: PromptUpdate) -> BlockConfig {
+    let low_rank = tadformer::swin::BlockLowRank { qkv: PATH, proj: PATH, fc1: PATH, fc2: PATH };
+    BlockConfig { channels: 4, heads: 2, window: 2, hidden: 8, shifted: true, drop_path: 0.0, low_rank, prompts }
+}
+
+#[test]
+fn low_rank_linear_and_mlp() -> Result<()> {
+    let (weights, ledger) = weights();
+    let linear = LowRankLinear::new(3, 5, PATH, &weights.pp("linear"))?;
+    let mlp = Mlp::new(5, 7, MlpLowRank { fc1: PATH, fc2: PATH }, &weights.pp("mlp"))?;
+    let x = input(&ledger, "x", &[2, 4, 3])?;
+    check(&ledger, || mlp.forward(&linear.forward(&x, Mode::Eval)?, Mode::Eval))
+}
+
+#[test]
+fn batch_norm_in_training_and_evaluation() -> Result<()> {
+    for train in [false, true] {
+        let (weights, ledger) = weights();
+        let norm = BatchNorm::new(3, &weights.pp("norm"))?;
+        let (x, rng) = (input(&ledger, "x", &[5, 3])?, DropRng::seeded(0));
+        // In evaluation the statistics are fixed; in training they move, and the batch's own are used.
+        check(&ledger, || norm.forward(&x, if train { Mode::Train(&rng) } else { Mode::Eval }))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn patch_embedding_and_merging() -> Result<()> {
+    let (weights, ledger) = weights();
+    let config = SwinConfig { embed_dim: 4, patch_size: 2, ..SwinConfig::tiny() };
+    let (embed, merging) =
+        (PatchEmbed::new(&config, &weights.pp("patch_embed"))?, PatchMerging::new(4, &weights.pp("merge"))?);
+    let images = input(&ledger, "images", &[1, 3, 5, 7])?;
+    check(&ledger, || {
+        let map = embed.forward(&images)?;
+        Ok(merging.forward(&map.tokens, map.size)?.0)
+    })
+}
+
+#[test]
+fn a_swin_block_with_prompts_on_a_map_that_is_padded_and_shifted() -> Result<()> {
+    for update in [PromptUpdate::Residual, PromptUpdate::Attended] {
+        let (weights, ledger) = weights();
+        let block = SwinBlock::new(block(update), &weights.pp("block"))?;
+        let (patches, prompts) = (input(&ledger, "patches", &[1, 15, 4])?, input(&ledger, "prompts", &[1, 2, 4])?);
+        check(&ledger, || {
+            let x = Tokens { patches: patches.clone(), prompts: Some(prompts.clone()), size: (3, 5) };
+            let out = block.forward(&x, Mode::Eval)?;
+            Tensor::cat(&[&out.patches, &out.prompts.unwrap()], 1)
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn task_prompts_from_stage_to_stage() -> Result<()> {
+    let ledger = Ledger::seeded(1, DType::F64, &Device::Cpu);
+    let prompts = TaskPrompt::new(3, 2, 3, ledger.builder(Group::Prompts))?;
+    check(&ledger, || prompts.next(1, &prompts.next(0, &prompts.first(2)?)?))
+}
+
+#[test]
+fn a_task_aware_linear_with_each_filter() -> Result<()> {
+    let tasks: TaskSet = "sal=1,depth=1".parse().unwrap();
+    for kind in [TaskFilterKind::Dynamic { kernel: 3 }, TaskFilterKind::Static { kernel: 3 }, TaskFilterKind::None] {
+        let (weights, ledger) = weights();
+        let linear = LowRankLinear::new(3, 4, PATH, &weights.pp("linear"))?;
+        let aware = TaskAwareLinear::new(&linear, kind, &tasks, &weights.pp("linear"))?;
+        let (x, z) = (input(&ledger, "x", &[1, 6, 3])?, input(&ledger, "z", &[2, 6, 3])?);
+        check(&ledger, || aware.forward(&linear.pretrained(&x)?, &z, (2, 3)))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_task_adapting_block() -> Result<()> {
+    let (weights, ledger) = weights();
+    let tasks: TaskSet = "sal=1,depth=1".parse().unwrap();
+    let vb: VarBuilder = ledger.builder(Group::PromptNorms).pp("prompt_norm");
+    let norm = tadformer::layers::LayerNorm::new(vb.get(4, "weight")?, vb.get(4, "bias")?);
+    let block = TADBlock::new(
+        block(PromptUpdate::Residual),
+        &TadConfig::with_rank(2),
+        &tasks,
+        Some(norm),
+        &weights.pp("block"),
+    )?;
+    let (patches, prompts) = (input(&ledger, "patches", &[1, 15, 4])?, input(&ledger, "prompts", &[1, 2, 4])?);
+    check(&ledger, || {
+        let x = Tokens { patches: patches.clone(), prompts: Some(prompts.clone()), size: (3, 5) };
+        let (shared, task) = block.forward(&x, Mode::Eval)?;
+        let tasks = Tensor::cat(&[&task.tokens, &task.tpc.unwrap()], 0)?.reshape((1, 60, 4))?;
+        Tensor::cat(&[&shared.patches, &shared.prompts.unwrap(), &tasks], 1)
+    })
+}
+
+#[test]
+fn an_hrnet_head() -> Result<()> {
+    let (weights, ledger) = weights();
+    let head = HrNetHead::new(&HrNetConfig { channels: vec![2, 3] }, &[4, 6], 2, &weights.pp("head"))?;
+    let (fine, coarse) = (input(&ledger, "fine", &[2, 12, 4])?, input(&ledger, "coarse", &[2, 4, 6])?);
+    let rng = DropRng::seeded(0);
+    check(&ledger, || {
+        let maps =
+            [FeatureMap { tokens: fine.clone(), size: (3, 4) }, FeatureMap { tokens: coarse.clone(), size: (2, 2) }];
+        head.forward(&maps, Mode::Train(&rng))
+    })
+}
