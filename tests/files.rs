@@ -30,6 +30,13 @@ fn same(a: &TADFormer, b: &TADFormer) -> bool {
     outputs(a).iter().zip(&outputs(b)).all(|(a, b)| distance(a, b).unwrap() == 0.0)
 }
 
+/// The backbone's digest as it stands in a file's header.
+fn saved_digest(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let (_, rest) = text.split_once(r#"\"digest\":\""#).unwrap();
+    rest[..64].to_owned()
+}
+
 fn refusal(result: tadformer::Result<TADFormer>) -> String {
     result.map(drop).unwrap_err().to_string()
 }
@@ -158,6 +165,10 @@ fn damaged_and_foreign_files_are_refused() {
     assert!(replace(r#"\"format\":1"#, r#"\"format\":7"#).contains("this version reads format 1"));
     assert!(replace(r#"\"scale\":4.0"#, r#"\"scale\":0.0"#).contains("`scale`"));
     assert!(replace("prompts.table", "prompts.tabel").contains("`prompts.table` is missing"));
+    assert!(replace(r#"\"embed_dim\":8,"#, r#"\"embed_dim\":0,"#).contains("`embed_dim`"));
+    let digest = saved_digest(&bytes);
+    assert!(replace(&digest, &format!("../../{}", &digest[6..])).contains("a digest that is none"));
+    assert!(replace(r#"\"rank\":[2]"#, r#"\"rank\":[9]"#).contains("fewer than the"));
     assert!(replace(r#"\"kernel\":3"#, r#"\"kernel\":4"#).contains("`filter.kernel`"));
     assert!(replace(r#"\"tasks\":"#, r#"\"tusks\":"#).contains("damaged metadata"));
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/swin_w4_128/timm/model.safetensors");

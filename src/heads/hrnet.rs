@@ -28,10 +28,10 @@ impl HrNetConfig {
     /// # Errors
     /// A number of channels that is missing or 0.
     pub fn check(&self, stages: usize) -> Result<()> {
-        if self.channels.len() == stages && !self.channels.contains(&0) {
+        if self.channels.len() == stages && self.channels.iter().all(|channels| (1..1 << 14).contains(channels)) {
             return Ok(());
         }
-        let expected = format!("a number above 0 for each of {stages} stages");
+        let expected = format!("a number from 1 to 16383 for each of {stages} stages");
         Err(Error::config("head.channels", expected, format!("{:?}", self.channels), "the paper uses 18, 36, 72, 144"))
     }
 }

@@ -79,7 +79,16 @@ impl ModelFile {
         }
         let damaged = |e: serde_json::Error| Error::file(&path, format!("damaged metadata: {e}"), "take another copy");
         let metadata: Metadata = serde_json::from_str(&text).map_err(damaged)?;
-        metadata.config.check()?;
+        if metadata.base.digest.len() != 64 || !metadata.base.digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(Error::file(&path, "damaged metadata: a digest that is none", "take another copy"));
+        }
+        let needed = TADFormer::count(&metadata.config)?.trained();
+        let held: usize =
+            tensors.names().filter_map(|name| tensors.shape(name)).map(|s| s.iter().product::<usize>()).sum();
+        if needed > held {
+            let problem = format!("{held} values, fewer than the {needed} of its configuration");
+            return Err(Error::file(&path, problem, "take another copy"));
+        }
         Ok(Self { path, metadata, tensors })
     }
 

@@ -176,7 +176,7 @@ impl Checkpoint {
 
 /// A source of frozen weights that reads a checkpoint.
 ///
-/// What is missing or misshapen comes as zeros: the load report, made after the whole model has asked, names all of it at once.
+/// What is missing or misshapen comes as a zero without memory: the load report, made after the whole model has asked, names all of it at once.
 pub fn checkpoint_source(checkpoint: Arc<Checkpoint>, dtype: DType, device: &Device) -> VarBuilder<'static> {
     VarBuilder::from_backend(Box::new(CheckpointSource(checkpoint)), dtype, device.clone())
 }
@@ -195,7 +195,7 @@ impl SimpleBackend for CheckpointSource {
         if self.0.shape(name).as_deref() == Some(shape.dims()) {
             self.0.load(name, dtype, device).map_err(candle_core::Error::wrap)
         } else {
-            Tensor::zeros(shape, dtype, device)
+            Tensor::zeros((), dtype, device)?.broadcast_as(shape)
         }
     }
 

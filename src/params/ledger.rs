@@ -15,6 +15,8 @@ pub enum Role {
     Frozen(Tensor),
     /// Running statistics: training moves it, no optimizer does.
     Statistics(Var),
+    /// It would train, had the ledger not only counted: a shape without memory.
+    Counted(Tensor),
 }
 
 /// One weight of a model.
@@ -33,7 +35,7 @@ impl Entry {
     pub fn tensor(&self) -> &Tensor {
         match &self.role {
             Role::Trained(var) | Role::Statistics(var) => var.as_tensor(),
-            Role::Frozen(tensor) => tensor,
+            Role::Frozen(tensor) | Role::Counted(tensor) => tensor,
         }
     }
 
@@ -77,7 +79,7 @@ impl Ledger {
         Self { entries: Arc::default(), values: Values::Drawn { seed }, dtype, device: device.clone() }
     }
 
-    /// An empty ledger that counts: its frozen weights have shapes and no memory, its trained ones are zero.
+    /// An empty ledger that counts: its weights have shapes and no memory, and none can train.
     pub fn counting() -> Self {
         Self { entries: Arc::default(), values: Values::None, dtype: DType::F32, device: Device::Cpu }
     }
@@ -110,6 +112,9 @@ impl Ledger {
 
     /// Records a weight that starts from `value` and trains; gives what the module computes with.
     pub(super) fn train_from(&self, name: String, group: Group, value: &Tensor) -> Result<Tensor> {
+        if matches!(self.values, Values::None) {
+            return self.record(name, group, Role::Counted(value.clone()));
+        }
         self.record(name, group, Role::Trained(Var::from_tensor(&value.to_dtype(self.dtype)?)?))
     }
 

@@ -27,7 +27,7 @@ impl ParameterTable {
         for entry in ledger.entries() {
             let count = entry.tensor().elem_count();
             match entry.role {
-                Role::Trained(_) => groups.entry(entry.group).or_default().trained += count,
+                Role::Trained(_) | Role::Counted(_) => groups.entry(entry.group).or_default().trained += count,
                 Role::Frozen(_) => groups.entry(entry.group).or_default().frozen += count,
                 Role::Statistics(_) => {}
             }

@@ -155,15 +155,12 @@ impl SwinConfig {
     /// # Errors
     /// The first field that cannot work, with what was expected.
     pub fn check(&self) -> Result<()> {
-        let at_least_1 = |field: &str, value: usize| match value {
-            0 => Err(Error::config(field, "at least 1", 0, "see the presets for usual values")),
-            _ => Ok(()),
-        };
-        at_least_1("patch_size", self.patch_size)?;
-        at_least_1("embed_dim", self.embed_dim)?;
-        at_least_1("window", self.window)?;
-        at_least_1("depths", self.stages())?;
-        self.depths.iter().try_for_each(|depth| at_least_1("depths", *depth))?;
+        // The upper ends leave room for any network that fits a machine, and keep a damaged file from asking for more.
+        check_range("patch_size", self.patch_size, 256)?;
+        check_range("embed_dim", self.embed_dim, 8192)?;
+        check_range("window", self.window, 64)?;
+        check_range("depths", self.stages(), 8)?;
+        self.depths.iter().try_for_each(|depth| check_range("depths", *depth, 256))?;
         if self.num_heads.len() != self.stages() {
             let expected = format!("one number for each of {} stages", self.stages());
             return Err(Error::config("num_heads", expected, self.num_heads.len(), "as many as `depths`"));
@@ -175,12 +172,12 @@ impl SwinConfig {
             }
         }
         let smallest = self.patch_size << (self.stages() - 1);
-        if self.image_size < smallest {
+        if !(smallest..=1 << 16).contains(&self.image_size) {
             let cure = "use larger images, fewer stages or smaller patches";
-            return Err(Error::config("image_size", format!("at least {smallest}"), self.image_size, cure));
+            return Err(Error::config("image_size", format!("{smallest} to 65536"), self.image_size, cure));
         }
-        if !(self.mlp_ratio.is_finite() && self.mlp_ratio * self.embed_dim as f64 >= 1.0) {
-            return Err(Error::config("mlp_ratio", "a positive number", self.mlp_ratio, "Swin uses 4"));
+        if !(self.mlp_ratio <= 64.0 && self.mlp_ratio * self.embed_dim as f64 >= 1.0) {
+            return Err(Error::config("mlp_ratio", "a positive number, at most 64", self.mlp_ratio, "Swin uses 4"));
         }
         if !(0.0..1.0).contains(&self.drop_path) {
             return Err(Error::config(
@@ -192,6 +189,13 @@ impl SwinConfig {
         }
         Ok(())
     }
+}
+
+fn check_range(field: &str, value: usize, most: usize) -> Result<()> {
+    if (1..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::config(field, format!("1 to {most}"), value, "see the presets for usual values"))
 }
 
 impl fmt::Display for SwinConfig {
@@ -252,6 +256,9 @@ mod tests {
         };
         bad("patch_size", |c| c.patch_size = 0);
         bad("embed_dim", |c| c.embed_dim = 0);
+        bad("embed_dim", |c| c.embed_dim = usize::MAX);
+        bad("depths", |c| c.depths = vec![1; 64]);
+        bad("image_size", |c| c.image_size = usize::MAX);
         bad("window", |c| c.window = 0);
         bad("depths", |c| c.depths.clear());
         bad("depths", |c| c.depths[1] = 0);

@@ -172,6 +172,9 @@ impl TadConfig {
                 "the paper uses 0.05",
             ));
         }
+        if self.prompts_per_task > 1024 {
+            return Err(Error::config("prompts_per_task", "at most 1024", self.prompts_per_task, "the paper uses 1"));
+        }
         if self.has_prompts() && self.task_paths == TaskPaths::Shared {
             let cure = "prompts condition the tasks' paths: set `prompts_per_task` to 0 or `task_paths` to per_task";
             return Err(Error::config("prompts_per_task", "0 with shared task paths", self.prompts_per_task, cure));
@@ -191,6 +194,10 @@ impl TadConfig {
             let expected = format!("one value, or one for each of {} stages", swin.stages());
             return Err(Error::config("rank", expected, self.rank.len(), "one value serves all stages"));
         }
+        const MOST: usize = 1 << 14;
+        if let Some(rank) = self.rank.iter().find(|rank| **rank > MOST) {
+            return Err(Error::config("rank", format!("at most {MOST}"), rank, "the paper uses 16 to 64"));
+        }
         if self.rank.contains(&0) {
             let cure = "use `Tuning::DecodersOnly` to train heads alone";
             return Err(Error::config("rank", "at least 1", 0, cure));
@@ -200,9 +207,11 @@ impl TadConfig {
 
     fn check_filter(&self) -> Result<()> {
         match self.filter {
-            TaskFilterKind::Dynamic { kernel } | TaskFilterKind::Static { kernel } if kernel < 3 || kernel % 2 == 0 => {
+            TaskFilterKind::Dynamic { kernel } | TaskFilterKind::Static { kernel }
+                if !(3..64).contains(&kernel) || kernel % 2 == 0 =>
+            {
                 let cure = "an odd side has a centre; the paper uses 3, and `TaskFilterKind::None` uses no filter";
-                Err(Error::config("filter.kernel", "an odd number, at least 3", kernel, cure))
+                Err(Error::config("filter.kernel", "an odd number from 3 to 63", kernel, cure))
             }
             _ => Ok(()),
         }
