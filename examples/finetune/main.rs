@@ -6,6 +6,7 @@
 
 mod report;
 
+use anyhow::Context;
 use candle_core::DType;
 use clap::Parser;
 use std::path::PathBuf;
@@ -71,7 +72,9 @@ struct Options {
 
 fn main() -> anyhow::Result<()> {
     let (options, start) = (Options::parse(), Instant::now());
-    rayon::ThreadPoolBuilder::new().num_threads(options.threads).build_global()?;
+    if options.threads > 0 {
+        set_threads(options.threads);
+    }
     create_folder(&options.out)?;
     let device = tadformer::parse_device(&options.device)?;
     let model = build(&options, &device)?;
@@ -120,6 +123,12 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Candle and rayon both read their number of threads from the environment, when they first need it.
+#[allow(unsafe_code)] // no other thread runs yet
+fn set_threads(threads: usize) {
+    unsafe { std::env::set_var("RAYON_NUM_THREADS", threads.to_string()) };
+}
+
 /// A small model by default, else a preset or a checkpoint.
 fn build(options: &Options, device: &candle_core::Device) -> anyhow::Result<TADFormer> {
     let checkpoint = std::path::Path::new(&options.backbone);
@@ -133,7 +142,7 @@ fn build(options: &Options, device: &candle_core::Device) -> anyhow::Result<TADF
             ..SwinConfig::tiny()
         },
         _ if checkpoint.exists() => SwinConfig::of_checkpoint(checkpoint)?,
-        preset => preset.parse()?,
+        preset => preset.parse().context("--backbone: no file or folder of this name, and no preset")?,
     };
     let builder = TADFormer::builder(SwinConfig { image_size: options.image, ..sizes })
         .tasks(options.tasks.clone())

@@ -1,5 +1,6 @@
 //! The linear map, which makes the gradient of its weight only where that weight trains.
 
+use super::cpu::for_rows;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, WithDType};
 
@@ -61,13 +62,13 @@ impl CustomOp2 for FrozenLinear {
     }
 }
 
-fn add_to_rows<T: WithDType>(y: &mut [T], bias: &Tensor) -> Result<()> {
+fn add_to_rows<T: WithDType + Send + Sync>(y: &mut [T], bias: &Tensor) -> Result<()> {
     let bias: Vec<T> = bias.to_vec1()?;
-    for row in y.chunks_exact_mut(bias.len()) {
-        for (y, b) in row.iter_mut().zip(&bias) {
-            *y += *b;
+    for_rows(y, bias.len(), |_, rows| {
+        for row in rows.chunks_exact_mut(bias.len()) {
+            row.iter_mut().zip(&bias).for_each(|(y, b)| *y += *b);
         }
-    }
+    });
     Ok(())
 }
 
