@@ -77,7 +77,7 @@ impl DynamicTaskFilter {
 
     /// Each map's own filter: tokens `[b, h*w, r]` to `[b, k*k, r]`.
     pub fn taps(&self, tokens: &Tensor) -> Result<Tensor> {
-        let raw = ops::linear(&tokens.mean(1)?, &self.weight, Some(&self.bias))?;
+        let raw = ops::linear(&ops::mean_tokens(tokens)?, &self.weight, Some(&self.bias))?;
         ops::filter_norm(&raw, &self.scale, &self.shift, self.kernel)
     }
 }
