@@ -96,6 +96,12 @@ fn an_adapter_on_a_checkpoint_finds_it_again_or_is_given_it() {
     assert!(same(&first, &TADFormer::open(&path, &OpenOptions::default()).unwrap()));
 
     std::fs::remove_file(&backbone).unwrap();
+    let beside = folder.path().join(first.base().file_name());
+    assert!(
+        same(&first, &TADFormer::open(&path, &OpenOptions::default()).unwrap()),
+        "it was written beside the adapter"
+    );
+    std::fs::remove_file(beside).unwrap();
     let message = refusal(TADFormer::open(&path, &OpenOptions::default()));
     assert!(message.contains("is not beside it") && message.contains("give the backbone"), "{message}");
     // The same weights under another family's names are the same backbone.
@@ -107,6 +113,30 @@ fn an_adapter_on_a_checkpoint_finds_it_again_or_is_given_it() {
         OpenOptions { backbone: Some(golden.with_file_name("swin_w7_224").join("timm")), ..OpenOptions::default() };
     let message = refusal(TADFormer::open(&path, &options));
     assert!(message.contains("backbone weights"), "{message}");
+}
+
+#[test]
+fn a_published_backbone_in_the_hubs_cache_is_recorded_and_not_copied() {
+    let folder = tempfile::tempdir().unwrap();
+    let snapshot = folder.path().join("models--someone--swin/snapshots/0123abcd");
+    std::fs::create_dir_all(&snapshot).unwrap();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/swin_w4_128/timm/model.safetensors");
+    std::fs::copy(golden, snapshot.join("model.safetensors")).unwrap();
+    let swin = SwinConfig { window: 8, image_size: 256, ..SwinConfig::of_checkpoint(&snapshot).unwrap() };
+    let build = |path: &Path| TADFormer::builder(swin.clone()).rank(2).pretrained(path).build().unwrap();
+    let out = tempfile::tempdir().unwrap();
+    let path = out.path().join("adapter.safetensors");
+    let model = build(&snapshot);
+    model.save_adapter(&path).unwrap();
+    assert_eq!(std::fs::read_dir(out.path()).unwrap().count(), 1);
+    assert!(same(&model, &TADFormer::open(&path, &OpenOptions::default()).unwrap()));
+    // Outside the cache it is copied, as the file has it: the tables are resized when it is read again.
+    let elsewhere = folder.path().join("elsewhere.safetensors");
+    std::fs::copy(snapshot.join("model.safetensors"), &elsewhere).unwrap();
+    build(&elsewhere).save_adapter(&path).unwrap();
+    assert_eq!(std::fs::read_dir(out.path()).unwrap().count(), 2);
+    std::fs::remove_file(elsewhere).unwrap();
+    assert!(same(&model, &TADFormer::open(&path, &OpenOptions::default()).unwrap()));
 }
 
 #[test]

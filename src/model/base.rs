@@ -20,7 +20,7 @@ pub struct BaseModel {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
-    /// Drawn with a seed; such a backbone is written beside its adapters.
+    /// Drawn with a seed.
     Random {
         /// The seed.
         seed: u64,

@@ -5,8 +5,8 @@
 
 use super::{BaseModel, Origin, TADFormer, TADFormerBuilder, TADFormerConfig};
 use crate::files::write_atomically;
-use crate::params::{Checkpoint, Entry, Ledger, Release, Role, SourceDigest, Weights, random_source};
-use crate::swin::Swin;
+use crate::params::{Checkpoint, Entry, Group, Ledger, Release, Role, SourceDigest, Weights, random_source};
+use crate::swin::{Swin, names};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
@@ -196,19 +196,21 @@ impl TADFormer {
         ModelFile::open(path)?.into_model(options)
     }
 
-    /// Writes what was trained. A backbone that was drawn at random is written beside it, named with its digest.
+    /// Writes what was trained. A backbone that was drawn at random, or read from a file outside the Hugging Face hub's cache, is
+    /// written beside it, named with its digest; what lies in the cache is published, and recorded alone.
     ///
     /// # Errors
     /// A folder or disk that cannot be written to; nothing is left half-written then.
     pub fn save_adapter(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        if let Origin::Random { seed } = self.base().origin {
-            let beside = path.with_file_name(self.base().file_name());
-            if !beside.exists() {
-                self.save_random_backbone(seed, &beside)?;
-            }
+        self.save(path, Stored::Adapter, |entry| !matches!(entry.role, Role::Frozen(_)))?;
+        let beside = path.with_file_name(self.base().file_name());
+        match &self.base().origin {
+            _ if beside.exists() => Ok(()),
+            Origin::Random { seed } => self.save_random_backbone(*seed, &beside),
+            Origin::File { path } if in_hub_cache(path) => Ok(()),
+            Origin::File { path } => self.save_backbone_of(path, &beside),
         }
-        self.save(path, Stored::Adapter, |entry| !matches!(entry.role, Role::Frozen(_)))
     }
 
     /// Writes every weight, under timm's names for the backbone and the crate's own for the rest.
@@ -261,7 +263,16 @@ impl TADFormer {
             config: self.config().clone(),
             base: self.base().clone(),
         };
-        write_tensors(path, entries, Some(json(&metadata)))
+        let tensors = entries.into_iter().map(|entry| (entry.name.clone(), entry.tensor().clone())).collect();
+        write_tensors(path, tensors, Some(json(&metadata)))
+    }
+
+    /// The checkpoint's own values of what the backbone uses, before any was resized or trained.
+    fn save_backbone_of(&self, source: &str, path: &Path) -> Result<()> {
+        let (_, checkpoint, _) = names::canonical(Checkpoint::open(source)?)?;
+        let used = self.ledger().entries().into_iter().filter(|entry| matches!(entry.group, Group::Pretrained(_)));
+        let load = |entry: Entry| Ok((entry.name.clone(), checkpoint.load(&entry.name, DType::F32, &Device::Cpu)?));
+        write_tensors(path, used.map(load).collect::<Result<_>>()?, None)
     }
 
     /// The seed gives the values that the backbone had before anything of it was trained.
@@ -273,15 +284,19 @@ impl TADFormer {
             let problem = "this version draws other values from the backbone's seed";
             return Err(Error::file(path, problem, "write a full export instead"));
         }
-        write_tensors(path, ledger.entries(), None)
+        let tensors = ledger.entries().into_iter().map(|entry| (entry.name.clone(), entry.tensor().clone())).collect();
+        write_tensors(path, tensors, None)
     }
 }
 
-fn write_tensors(path: &Path, entries: Vec<Entry>, metadata: Option<String>) -> Result<()> {
-    let tensors = entries
-        .iter()
-        .map(|entry| Ok((entry.name.clone(), entry.tensor().to_device(&Device::Cpu)?.contiguous()?)))
-        .collect::<Result<Vec<(String, Tensor)>>>()?;
+/// The hub's cache keeps a model under `models--OWNER--NAME/snapshots/REVISION`.
+fn in_hub_cache(path: &str) -> bool {
+    Path::new(path).components().any(|part| part.as_os_str().to_string_lossy().starts_with("models--"))
+}
+
+fn write_tensors(path: &Path, tensors: Vec<(String, Tensor)>, metadata: Option<String>) -> Result<()> {
+    let on_cpu = |(name, tensor): (String, Tensor)| Ok((name, tensor.to_device(&Device::Cpu)?.contiguous()?));
+    let tensors = tensors.into_iter().map(on_cpu).collect::<Result<Vec<(String, Tensor)>>>()?;
     let metadata = metadata.map(|text| HashMap::from([(KEY.to_owned(), text)]));
     let bytes = safetensors::serialize(tensors, metadata).map_err(|e| Error::file(path, e, "report this as a bug"))?;
     write_atomically(path, |file| file.write_all(&bytes))
