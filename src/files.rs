@@ -1,6 +1,8 @@
 //! Files that are whole or not there: written under a temporary name, synced, renamed.
 
 use crate::{Error, Result};
+use candle_core::{Device, Tensor};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -19,6 +21,18 @@ pub fn write_atomically(path: &Path, content: impl FnOnce(&mut dyn Write) -> std
     temporary.as_file().sync_all().map_err(Error::io(path, "sync"))?;
     temporary.persist(path).map_err(|e| Error::io(path, "rename into")(e.error))?;
     sync_folder(folder).map_err(Error::io(folder, "sync"))
+}
+
+/// Writes named tensors as a safetensors file, with one entry of metadata where there is any.
+///
+/// # Errors
+/// As [`write_atomically`].
+pub fn write_tensors(path: &Path, tensors: Vec<(String, Tensor)>, metadata: Option<(&str, String)>) -> Result<()> {
+    let on_cpu = |(name, tensor): (String, Tensor)| Ok((name, tensor.to_device(&Device::Cpu)?.contiguous()?));
+    let tensors = tensors.into_iter().map(on_cpu).collect::<Result<Vec<(String, Tensor)>>>()?;
+    let metadata = metadata.map(|(key, text)| HashMap::from([(key.to_owned(), text)]));
+    let bytes = safetensors::serialize(tensors, metadata).map_err(|e| Error::file(path, e, "report this as a bug"))?;
+    write_atomically(path, |file| file.write_all(&bytes))
 }
 
 /// Creates a folder and its parents.

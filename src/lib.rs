@@ -86,6 +86,7 @@ pub mod layers;
 pub mod loss;
 pub mod metrics;
 pub mod model;
+mod named;
 pub mod ops;
 pub mod params;
 pub mod parity;

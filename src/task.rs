@@ -1,5 +1,6 @@
 //! What a model is asked to predict: tasks, their kinds, and a checked list of them.
 
+use crate::named::find_named;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -54,10 +55,7 @@ impl FromStr for TaskKind {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
-            let names = Self::ALL.map(Self::name).join(", ");
-            Error::config("task", format!("one of {names}"), name, "tasks are named by what they predict")
-        })
+        find_named("task", Self::ALL, Self::name, name, "tasks are named by what they predict")
     }
 }
 

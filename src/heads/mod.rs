@@ -1,4 +1,4 @@
-//! Floor 3: per-task decoders behind one trait.
+//! Per-task decoders behind one trait.
 
 mod hrnet;
 

@@ -1,4 +1,4 @@
-//! Floor 1: the layers that a block is made of.
+//! The layers that a block is made of.
 
 mod batch_norm;
 mod drop;

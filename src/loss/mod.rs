@@ -1,4 +1,4 @@
-//! Floor 5: the six tasks' losses, and their weighted sum.
+//! The six tasks' losses, and their weighted sum.
 //!
 //! Outputs are `[B, n, H, W]` scores at the labels' size; labels `[B, c, H, W]` f32, [`IGNORE`]
 //! where nothing is known. Ignored pixels leave sums, weights and counts; a batch without a valid pixel has loss 0 and no

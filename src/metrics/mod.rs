@@ -1,4 +1,4 @@
-//! Floor 5: streaming metrics of the six tasks, delta_m, and the constant prediction to compare with.
+//! Streaming metrics of the six tasks, delta_m, and the constant prediction to compare with.
 
 mod constant;
 mod delta;

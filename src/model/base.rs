@@ -4,6 +4,7 @@ use crate::params::{Checkpoint, Group, Ledger, Pretrained, nearest};
 use crate::swin::names::Family;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -39,9 +40,14 @@ impl Default for Origin {
 }
 
 impl BaseModel {
+    /// The first twelve digits of the digest: enough to tell backbones apart.
+    pub fn short_digest(&self) -> &str {
+        self.digest.get(..12).unwrap_or(&self.digest)
+    }
+
     /// The name of a backbone's file beside its adapters.
     pub fn file_name(&self) -> String {
-        format!("backbone-{}.safetensors", self.digest.get(..12).unwrap_or(&self.digest))
+        format!("backbone-{}.safetensors", self.short_digest())
     }
 }
 
@@ -81,8 +87,8 @@ impl LoadReport {
                 Some(got) => report.misshapen.push((name, want, got)),
             }
         }
-        let used = |name: &str| needed.iter().any(|entry| entry.name == name);
-        report.unused.extend(checkpoint.names().filter(|name| !used(name)).map(str::to_owned));
+        let used: HashSet<&str> = needed.iter().map(|entry| entry.name.as_str()).collect();
+        report.unused.extend(checkpoint.names().filter(|name| !used.contains(name)).map(str::to_owned));
         // Few are enough to see what happened, and a hostile file must not buy many comparisons.
         for (name, candidate) in report.missing.iter_mut().take(8) {
             *candidate = nearest(name, checkpoint.names()).map(str::to_owned);
@@ -92,18 +98,16 @@ impl LoadReport {
 
     /// Refuses a report with missing or misshapen tensors.
     pub(crate) fn check(&self) -> Result<()> {
-        let path = self.path.display();
+        let (path, cure) = (self.path.display(), "choose the preset that the checkpoint was made with");
         let more = |n: usize| if n > 1 { format!(" (and {} more)", n - 1) } else { String::new() };
         if let Some((name, nearest)) = self.missing.first() {
             let hint =
                 nearest.as_ref().map_or(String::new(), |near| format!("; the nearest name in the file is `{near}`"));
             let more = more(self.missing.len());
-            let cure = "choose the preset that the checkpoint was made with";
             return Err(Error::Checkpoint(format!("{path}: tensor `{name}` is missing{more}{hint} ({cure})")));
         }
         if let Some((name, want, got)) = self.misshapen.first() {
             let more = more(self.misshapen.len());
-            let cure = "choose the preset that the checkpoint was made with";
             let message = format!("{path}: tensor `{name}` has shape {got:?}, expected {want:?}{more} ({cure})");
             return Err(Error::Checkpoint(message));
         }

@@ -1,6 +1,7 @@
 //! Everything that settles a model but its weights.
 
 use crate::heads::HrNetConfig;
+use crate::named::find_named;
 use crate::params::Release;
 use crate::swin::SwinConfig;
 use crate::tad::TadConfig;
@@ -79,9 +80,6 @@ impl FromStr for Tuning {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|tuning| tuning.name() == name).ok_or_else(|| {
-            let names = Self::ALL.map(Self::name).join(", ");
-            Error::config("tuning", format!("one of {names}"), name, "tadformer is the paper's")
-        })
+        find_named("tuning", Self::ALL, Self::name, name, "tadformer is the paper's")
     }
 }

@@ -4,13 +4,12 @@
 //! stored, the whole configuration and the backbone's digest.
 
 use super::{BaseModel, Origin, TADFormer, TADFormerBuilder, TADFormerConfig};
-use crate::files::write_atomically;
+use crate::files::write_tensors;
 use crate::params::{Checkpoint, Entry, Group, Ledger, Release, Role, SourceDigest, Weights, random_source};
 use crate::swin::{Swin, names};
 use crate::{Error, Result};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// The metadata key of the JSON document.
@@ -160,12 +159,16 @@ impl ModelFile {
         let compare = |what: &str, same: bool, adapter: String, model: String| {
             (!same).then(|| format!("{what}: the adapter has {adapter}, the model {model}"))
         };
-        let digest = |base: &BaseModel| base.digest.get(..12).unwrap_or(&base.digest).to_owned();
         let (base, model_base) = (&self.metadata.base, model.base());
         [
             compare("tasks", mine.tasks == its.tasks, mine.tasks.to_string(), its.tasks.to_string()),
             compare("backbone", mine.swin == its.swin, mine.swin.to_string(), its.swin.to_string()),
-            compare("backbone weights", base.digest == model_base.digest, digest(base), digest(model_base)),
+            compare(
+                "backbone weights",
+                base.digest == model_base.digest,
+                base.short_digest().into(),
+                model_base.short_digest().into(),
+            ),
             compare("adapters", mine.tad == its.tad, json(&mine.tad), json(&its.tad)),
             compare("heads", mine.head == its.head, json(&mine.head), json(&its.head)),
             compare("released weights", mine.release == its.release, json(&mine.release), json(&its.release)),
@@ -264,7 +267,7 @@ impl TADFormer {
             base: self.base().clone(),
         };
         let tensors = entries.into_iter().map(|entry| (entry.name.clone(), entry.tensor().clone())).collect();
-        write_tensors(path, tensors, Some(json(&metadata)))
+        write_tensors(path, tensors, Some((KEY, json(&metadata))))
     }
 
     /// The checkpoint's own values of what the backbone uses, before any was resized or trained.
@@ -292,12 +295,4 @@ impl TADFormer {
 /// The hub's cache keeps a model under `models--OWNER--NAME/snapshots/REVISION`.
 fn in_hub_cache(path: &str) -> bool {
     Path::new(path).components().any(|part| part.as_os_str().to_string_lossy().starts_with("models--"))
-}
-
-fn write_tensors(path: &Path, tensors: Vec<(String, Tensor)>, metadata: Option<String>) -> Result<()> {
-    let on_cpu = |(name, tensor): (String, Tensor)| Ok((name, tensor.to_device(&Device::Cpu)?.contiguous()?));
-    let tensors = tensors.into_iter().map(on_cpu).collect::<Result<Vec<(String, Tensor)>>>()?;
-    let metadata = metadata.map(|text| HashMap::from([(KEY.to_owned(), text)]));
-    let bytes = safetensors::serialize(tensors, metadata).map_err(|e| Error::file(path, e, "report this as a bug"))?;
-    write_atomically(path, |file| file.write_all(&bytes))
 }

@@ -1,4 +1,4 @@
-//! Floor 4: the whole model, how it is built, and its files.
+//! The whole model, how it is built, and its files.
 
 mod base;
 mod builder;

@@ -1,4 +1,4 @@
-//! Floor 0: tensor in, tensor out, with gradients; no weights, no names.
+//! Tensor in, tensor out, with gradients; no weights, no names.
 //!
 //! Each function is one differentiable step of the model. Its composed definition, made of candle
 //! primitives, runs on any device and float type and is what the tests take as the truth; where a

@@ -1,5 +1,6 @@
 //! What a weight is for: the groups by which weights are counted, released and optimised.
 
+use crate::named::find_named;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -83,10 +84,7 @@ impl FromStr for Pretrained {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|group| group.name() == name).ok_or_else(|| {
-            let names = Self::ALL.map(Self::name).join(", ");
-            Error::config("release", format!("one of {names}"), name, "these are what a pretrained Swin brings along")
-        })
+        find_named("release", Self::ALL, Self::name, name, "these are what a pretrained Swin brings along")
     }
 }
 

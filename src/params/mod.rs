@@ -1,4 +1,4 @@
-//! Floor 1: who owns each weight, what trains, and what a load found.
+//! Who owns each weight, what trains, and what a load found.
 
 mod checkpoint;
 mod digest;

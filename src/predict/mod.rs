@@ -1,4 +1,4 @@
-//! Floor 5: from a photo to each task's map at the photo's own size.
+//! From a photo to each task's map at the photo's own size.
 
 mod decode;
 #[cfg(feature = "data")]

@@ -1,4 +1,4 @@
-//! Floor 2: the frozen backbone, Swin Transformer (arXiv 2103.14030); it knows prompts as extra tokens, and no tasks.
+//! The frozen backbone, Swin Transformer (arXiv 2103.14030); it knows prompts as extra tokens, and no tasks.
 
 mod attention;
 mod backbone;

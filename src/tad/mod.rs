@@ -1,4 +1,4 @@
-//! Floor 3: the paper's modules, TADFormer (arXiv 2501.04293).
+//! The paper's modules, TADFormer (arXiv 2501.04293).
 //!
 //! Each is useful alone; together they make the [`Encoder`]. B images, T tasks, l prompts a task, P = T*l, r rank.
 

@@ -1,7 +1,7 @@
 //! AdamW with decay and no-decay groups, and a state that can be saved.
 
 use super::Gradients;
-use crate::files::write_atomically;
+use crate::files::write_tensors;
 use crate::params::{Checkpoint, Entry, Group, Ledger, Pretrained};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor, Var};
@@ -90,11 +90,10 @@ impl AdamW {
         let mut tensors = vec![("steps".to_owned(), Tensor::new(self.steps as i64, &Device::Cpu)?)];
         for slot in &self.slots {
             for (moment, tensor) in [("first", &slot.first), ("second", &slot.second)] {
-                tensors.push((format!("{moment}.{}", slot.name), tensor.to_device(&Device::Cpu)?));
+                tensors.push((format!("{moment}.{}", slot.name), tensor.clone()));
             }
         }
-        let bytes = safetensors::serialize(tensors, None).map_err(|e| Error::file(path, e, "report this as a bug"))?;
-        write_atomically(path, |file| file.write_all(&bytes))
+        write_tensors(path, tensors, None)
     }
 
     /// Takes up a state that [`AdamW::save`] wrote for the same weights.

@@ -1,4 +1,4 @@
-//! Floor 5: the loop, its optimizer and schedule; it never knows how samples are read.
+//! The loop, its optimizer and schedule; it never knows how samples are read.
 
 mod adamw;
 mod evaluate;

@@ -263,14 +263,17 @@ fn enter_disc(ray: &Ray, radius: f32, y: f32, face: u8) -> Option<Entry> {
     (facing && t > 0.0 && p.x * p.x + p.z * p.z <= radius * radius).then_some(Entry { t, face })
 }
 
-fn enter_cylinder(ray: &Ray, radius: f32, half: f32) -> Option<Entry> {
+/// Where the ray enters an endless upright tube, and the square of its speed across the axis: 0 along it, with no number for where.
+fn enter_tube(ray: &Ray, radius: f32) -> Option<(f32, f32)> {
     let (o, d) = (ray.from, ray.to);
     let (a, b) = (d.x * d.x + d.z * d.z, o.x * d.x + o.z * d.z);
     let root = b * b - a * (o.x * o.x + o.z * o.z - radius * radius);
-    if root < 0.0 {
-        return None;
-    }
-    let t = (-b - root.sqrt()) / a;
+    (root >= 0.0).then(|| ((-b - root.sqrt()) / a, a))
+}
+
+fn enter_cylinder(ray: &Ray, radius: f32, half: f32) -> Option<Entry> {
+    let (o, d) = (ray.from, ray.to);
+    let (t, _) = enter_tube(ray, radius)?;
     let side = (t > 0.0 && (o.y + t * d.y).abs() <= half).then_some(Entry { t, face: SIDE });
     let cap = if d.y < 0.0 { enter_disc(ray, radius, half, TOP) } else { enter_disc(ray, radius, -half, BOTTOM) };
     nearer(side, cap)
@@ -294,12 +297,7 @@ fn enter_cone(ray: &Ray, radius: f32, half: f32) -> Option<Entry> {
 
 fn enter_capsule(ray: &Ray, radius: f32, half: f32) -> Option<Entry> {
     let (o, d) = (ray.from, ray.to);
-    let (a, b) = (d.x * d.x + d.z * d.z, o.x * d.x + o.z * d.z);
-    let root = b * b - a * (o.x * o.x + o.z * o.z - radius * radius);
-    if root < 0.0 {
-        return None;
-    }
-    let t = (-b - root.sqrt()) / a;
+    let (t, a) = enter_tube(ray, radius)?;
     // Along the axis itself (a = 0) the end that the ray comes from is the one it meets.
     let y = if a > 0.0 { o.y + t * d.y } else { -d.y * f32::MAX };
     if y.abs() <= half {
