@@ -1,4 +1,5 @@
 //! What the fused CPU kernels share: float types, slices of tensors, rows in parallel.
+#![allow(unsafe_code)] // disjoint parts of one slice are written by several threads
 
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, WithDType};
 use num_traits::Float;
@@ -14,9 +15,13 @@ pub(super) trait Real: Float + WithDType + Sum + AddAssign + Send + Sync {
 
     /// The error function.
     fn erf(self) -> Self;
+
+    /// The exponential function of a value that is at most 0 or moderate; a loop over f32 runs in vector registers.
+    fn exponential(self) -> Self;
 }
 
 impl Real for f64 {
+    #[inline(always)]
     fn of(value: f64) -> Self {
         value
     }
@@ -24,14 +29,21 @@ impl Real for f64 {
     fn erf(self) -> Self {
         libm::erf(self)
     }
+
+    #[inline(always)]
+    fn exponential(self) -> Self {
+        self.exp()
+    }
 }
 
 impl Real for f32 {
+    #[inline(always)]
     fn of(value: f64) -> Self {
         value as f32
     }
 
     /// A quotient of polynomials, odd over even, good to a few units in the last place; a loop over it runs in vector registers.
+    #[inline(always)]
     fn erf(self) -> Self {
         const ODD: [f32; 7] = [
             -2.726_142_3e-10,
@@ -47,6 +59,22 @@ impl Real for f32 {
         let square = x * x;
         let horner = |sum: f32, c: &f32| sum * square + c;
         x * ODD.iter().fold(0.0, horner) / EVEN.iter().fold(0.0, horner)
+    }
+
+    /// `2^n e^r` with n whole and r at most half of ln 2, `e^r` by its series; good to two units in the last place.
+    #[inline(always)]
+    fn exponential(self) -> Self {
+        // Adding 1.5 * 2^23 leaves the nearest whole number in the low bits of the mantissa.
+        const TO_WHOLE: f32 = 12_582_912.0;
+        // ln 2 in two parts, the first short enough that its product with n is exact.
+        const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
+        const SERIES: [f32; 7] = [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
+        let x = self.clamp(-87.0, 88.0);
+        let shifted = x * std::f32::consts::LOG2_E + TO_WHOLE;
+        let n = shifted - TO_WHOLE;
+        let r = x - n * LN_2[0] - n * LN_2[1];
+        let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
+        power * SERIES.iter().fold(0.0, |sum, c| sum * r + c)
     }
 }
 
@@ -100,6 +128,37 @@ pub(super) fn for_rows<T: Send>(out: &mut [T], width: usize, f: impl Fn(usize, &
     out.par_chunks_mut(rows * width).enumerate().for_each(|(i, chunk)| f(i * rows, chunk));
 }
 
+/// A slice whose parts several threads write, each its own.
+pub(super) struct Parts<'a, T> {
+    start: *mut T,
+    len: usize,
+    slice: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: a part is handed out to one thread at a time, as `Parts::at` demands.
+unsafe impl<T: Send> Sync for Parts<'_, T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Send for Parts<'_, T> {}
+
+impl<'a, T> Parts<'a, T> {
+    /// All of `slice`, to be written in parts.
+    pub(super) fn of(slice: &'a mut [T]) -> Self {
+        Self { start: slice.as_mut_ptr(), len: slice.len(), slice: PhantomData }
+    }
+
+    /// The `len` values from `start`.
+    ///
+    /// # Safety
+    /// No other part that overlaps it is alive.
+    #[allow(clippy::mut_from_ref)]
+    #[inline(always)]
+    pub(super) unsafe fn at(&self, start: usize, len: usize) -> &mut [T] {
+        assert!(start + len <= self.len, "a part lies inside its slice");
+        // SAFETY: inside the slice by the assertion, and disjoint from other parts by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
+    }
+}
+
 /// Sums over rows in a fixed order, whatever the threads: `add(row, sum)` for each of `rows` adds into `width` sums.
 pub(super) fn sum_rows<T: Real>(rows: usize, width: usize, add: impl Fn(usize, &mut [T]) + Sync + Send) -> Vec<T> {
     let group = rows.div_ceil(64).max(1); // as many groups whatever the machine: the same sums everywhere
@@ -133,6 +192,16 @@ pub(super) use by_float;
 #[cfg(test)]
 mod tests {
     use super::Real;
+
+    #[test]
+    fn exponential_in_f32_is_good_to_its_last_places() {
+        for i in -8600..=1000 {
+            let x = i as f32 / 100.0;
+            let (got, want) = (f64::from(Real::exponential(x)), f64::from(x).exp());
+            assert!((got / want - 1.0).abs() < 3e-7, "{x}: {got} is not {want}");
+        }
+        assert!(Real::exponential(-200f32) < 1e-37);
+    }
 
     #[test]
     fn erf_in_f32_is_good_to_its_last_places() {

@@ -1,0 +1,88 @@
+//! Loops compiled for the widest vector registers of the processor at hand.
+
+use super::cpu::Real;
+
+/// Runs `f` compiled for AVX-512, AVX2 or the baseline, whichever the processor has; what `f` calls has to be inlined into it.
+pub(super) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(f)
+}
+
+/// Sums kept side by side: one register of f32 on the widest machines. The order of additions is the same on all.
+const LANES: usize = 16;
+
+/// `Σ f(x_i, y_i)`.
+#[inline(always)]
+pub(super) fn sum_pairs<T: Real>(x: &[T], y: &[T], f: impl Fn(T, T) -> T) -> T {
+    let mut lanes = [T::zero(); LANES];
+    let (x_whole, x_rest) = x.as_chunks::<LANES>();
+    let (y_whole, y_rest) = y.as_chunks::<LANES>();
+    for (x, y) in x_whole.iter().zip(y_whole) {
+        for ((lane, x), y) in lanes.iter_mut().zip(x).zip(y) {
+            *lane += f(*x, *y);
+        }
+    }
+    for ((lane, x), y) in lanes.iter_mut().zip(x_rest).zip(y_rest) {
+        *lane += f(*x, *y);
+    }
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            let upper = lanes[i + width];
+            lanes[i] += upper;
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// `Σ x_i`.
+#[inline(always)]
+pub(super) fn sum<T: Real>(x: &[T]) -> T {
+    sum_pairs(x, x, |x, _| x)
+}
+
+/// `Σ x_i y_i`.
+#[inline(always)]
+pub(super) fn dot<T: Real>(x: &[T], y: &[T]) -> T {
+    sum_pairs(x, y, |x, y| x * y)
+}
+
+/// The largest of the values; minus infinity of none.
+#[inline(always)]
+pub(super) fn largest<T: Real>(x: &[T]) -> T {
+    let mut lanes = [T::neg_infinity(); LANES];
+    let (whole, rest) = x.as_chunks::<LANES>();
+    for x in whole {
+        lanes.iter_mut().zip(x).for_each(|(lane, x)| *lane = if *x > *lane { *x } else { *lane });
+    }
+    lanes.iter_mut().zip(rest).for_each(|(lane, x)| *lane = if *x > *lane { *x } else { *lane });
+    lanes.iter().fold(T::neg_infinity(), |most, x| if *x > most { *x } else { most })
+}
+
+/// `y += f x`.
+#[inline(always)]
+pub(super) fn add_scaled<T: Real>(y: &mut [T], x: &[T], f: T) {
+    y.iter_mut().zip(x).for_each(|(y, x)| *y += *x * f);
+}
+
+/// `y += x`.
+#[inline(always)]
+pub(super) fn add<T: Real>(y: &mut [T], x: &[T]) {
+    y.iter_mut().zip(x).for_each(|(y, x)| *y += *x);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_and_maxima_of_any_length() {
+        for n in [0usize, 1, 15, 16, 17, 100] {
+            let x: Vec<f64> = (0..n).map(|i| i as f64 - 7.0).collect();
+            let want: f64 = x.iter().sum();
+            assert_eq!(vectorised(|| sum(&x)), want);
+            assert_eq!(vectorised(|| dot(&x, &x)), x.iter().map(|v| v * v).sum::<f64>());
+            assert_eq!(vectorised(|| largest(&x)), x.iter().copied().fold(f64::NEG_INFINITY, f64::max));
+        }
+    }
+}
