@@ -93,7 +93,7 @@ pub(super) fn slice<'a, T: WithDType>(storage: &'a CpuStorage, layout: &Layout) 
 
 /// The values of a contiguous tensor, borrowed.
 pub(super) struct Values<'a, T> {
-    storage: Box<dyn Deref<Target = Storage> + 'a>,
+    storage: Box<dyn Deref<Target = Storage> + Sync + 'a>,
     range: Range<usize>,
     float: PhantomData<T>,
 }
@@ -115,6 +115,31 @@ impl<T: WithDType> Deref for Values<'_, T> {
         match &**self.storage {
             Storage::Cpu(cpu) => T::cpu_storage_as_slice(cpu).map_or(&[], |all| &all[self.range.clone()]),
             _ => &[],
+        }
+    }
+}
+
+/// A tensor's values in the type that a kernel computes in: borrowed where they are of that type, else converted.
+pub(super) enum Loan<'a, T> {
+    Borrowed(Values<'a, T>),
+    Owned(Vec<T>),
+}
+
+/// Lends a contiguous tensor's values.
+pub(super) fn loan<T: WithDType>(tensor: &Tensor) -> Result<Loan<'_, T>> {
+    if tensor.dtype() == T::DTYPE {
+        return values(tensor).map(Loan::Borrowed);
+    }
+    tensor.to_dtype(T::DTYPE)?.flatten_all()?.to_vec1().map(Loan::Owned)
+}
+
+impl<T: WithDType> Deref for Loan<'_, T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        match self {
+            Self::Borrowed(values) => values,
+            Self::Owned(values) => values,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The exact Gaussian error linear unit.
 
 use super::cpu::{Real, by_float, for_rows, is_fused, slice, values};
+use super::simd;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
@@ -28,7 +29,7 @@ impl CustomOp1 for Gelu {
             let x = slice::<T>(x, layout)?;
             let mut y = vec![T::zero(); x.len()];
             for_rows(&mut y, 1, |first, y| {
-                y.iter_mut().zip(&x[first..]).for_each(|(y, x)| *y = *x * phi(*x));
+                simd::vectorised(|| y.iter_mut().zip(&x[first..]).for_each(|(y, x)| *y = value(*x)));
             });
             Ok(T::to_cpu_storage_owned(y))
         }
@@ -41,11 +42,12 @@ impl CustomOp1 for Gelu {
             let (xs, dys) = (values::<T>(x)?, values::<T>(dy)?);
             let (xs, dys) = (&*xs, &*dys);
             let mut dx = vec![T::zero(); xs.len()];
-            let density = T::of((2.0 * std::f64::consts::PI).sqrt().recip());
             for_rows(&mut dx, 1, |first, dx| {
-                for ((dx, x), dy) in dx.iter_mut().zip(&xs[first..]).zip(&dys[first..]) {
-                    *dx = *dy * (phi(*x) + *x * density * (*x * *x * T::of(-0.5)).exp());
-                }
+                simd::vectorised(|| {
+                    for ((dx, x), dy) in dx.iter_mut().zip(&xs[first..]).zip(&dys[first..]) {
+                        *dx = *dy * slope(*x);
+                    }
+                });
             });
             Tensor::from_vec(dx, x.shape(), x.device())
         }
@@ -54,7 +56,21 @@ impl CustomOp1 for Gelu {
     }
 }
 
+/// `gelu(x)`, to be inlined into a vectorised loop.
+#[inline(always)]
+pub(super) fn value<T: Real>(x: T) -> T {
+    x * phi(x)
+}
+
+/// `gelu'(x)`, to be inlined into a vectorised loop.
+#[inline(always)]
+pub(super) fn slope<T: Real>(x: T) -> T {
+    let density = T::of(0.398_942_280_401_432_7); // 1 / sqrt(2π)
+    phi(x) + x * density * (x * x * T::of(-0.5)).exponential()
+}
+
 /// The standard normal's distribution function.
+#[inline(always)]
 fn phi<T: Real>(x: T) -> T {
     (T::one() + (x * T::of(std::f64::consts::FRAC_1_SQRT_2)).erf()) * T::of(0.5)
 }

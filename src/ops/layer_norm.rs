@@ -1,6 +1,8 @@
 //! Layer normalisation over the last dimension.
 
-use super::cpu::{Real, by_float, for_rows, is_fused, slice, sum_rows, values};
+use super::cpu::{Loan, Real, by_float, for_rows, is_fused, loan, slice, sum_rows, values};
+use super::segment::Gradients;
+use super::simd;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Result, Shape, Tensor};
 
@@ -45,16 +47,8 @@ impl CustomOp3 for LayerNorm {
         lb: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         fn kernel<T: Real>(x: &[T], w: &[T], b: &[T], eps: f64) -> Result<CpuStorage> {
-            let c = w.len();
-            let mut y = vec![T::zero(); x.len()];
-            for_rows(&mut y, c, |first, rows| {
-                for (y, x) in rows.chunks_exact_mut(c).zip(x[first * c..].chunks_exact(c)) {
-                    let (mean, scale) = moments(x, eps);
-                    for (((y, x), w), b) in y.iter_mut().zip(x).zip(w).zip(b) {
-                        *y = (*x - mean) * scale * *w + *b;
-                    }
-                }
-            });
+            let (c, mut y) = (w.len(), vec![T::zero(); x.len()]);
+            for_rows(&mut y, c, |first, y| normalise(&x[first * c..][..y.len()], w, b, T::of(eps), y));
             Ok(T::to_cpu_storage_owned(y))
         }
         let y = by_float!(x.dtype(), kernel(slice(x, lx)?, slice(w, lw)?, slice(b, lb)?, self.eps))?;
@@ -85,21 +79,9 @@ fn input_gradient<T: Real>(x: &Tensor, w: &Tensor, dy: &Tensor, eps: f64) -> Res
     let (xs, ws, dys) = (&*xs, &*ws, &*dys);
     let c = ws.len();
     let mut dx = vec![T::zero(); xs.len()];
-    for_rows(&mut dx, c, |first, rows| {
-        let inputs = xs[first * c..].chunks_exact(c).zip(dys[first * c..].chunks_exact(c));
-        for (dx, (x, dy)) in rows.chunks_exact_mut(c).zip(inputs) {
-            let (mean, scale) = moments(x, eps);
-            let (mut sum, mut along) = (T::zero(), T::zero());
-            for ((x, w), dy) in x.iter().zip(ws).zip(dy) {
-                sum += *dy * *w;
-                along += *dy * *w * (*x - mean) * scale;
-            }
-            let n = T::of(c as f64);
-            let (sum, along) = (sum / n, along / n);
-            for (((dx, x), w), dy) in dx.iter_mut().zip(x).zip(ws).zip(dy) {
-                *dx = (*dy * *w - sum - (*x - mean) * scale * along) * scale;
-            }
-        }
+    for_rows(&mut dx, c, |first, dx| {
+        let (x, dy) = (&xs[first * c..][..dx.len()], &dys[first * c..][..dx.len()]);
+        add_input_gradient(x, ws, T::of(eps), dy, dx);
     });
     Tensor::from_vec(dx, x.shape(), x.device())
 }
@@ -108,24 +90,144 @@ fn weight_gradients<T: Real>(x: &Tensor, w: &Tensor, dy: &Tensor, eps: f64) -> R
     let (xs, dys) = (values::<T>(x)?, values::<T>(dy)?);
     let (xs, dys, c) = (&*xs, &*dys, w.elem_count());
     let sums = sum_rows(xs.len() / c, 2 * c, |row, sums: &mut [T]| {
-        let (x, dy) = (&xs[row * c..(row + 1) * c], &dys[row * c..(row + 1) * c]);
-        let (mean, scale) = moments(x, eps);
         let (dw, db) = sums.split_at_mut(c);
-        for (((dw, db), x), dy) in dw.iter_mut().zip(db).zip(x).zip(dy) {
-            *dw += *dy * (*x - mean) * scale;
-            *db += *dy;
-        }
+        add_weight_gradients(&xs[row * c..(row + 1) * c], T::of(eps), &dys[row * c..(row + 1) * c], dw, db);
     });
     let (dw, db) = sums.split_at(c);
     Ok((Tensor::from_slice(dw, c, x.device())?, Tensor::from_slice(db, c, x.device())?))
 }
 
+/// Rows of x to rows of y.
+fn normalise<T: Real>(x: &[T], w: &[T], b: &[T], eps: T, y: &mut [T]) {
+    simd::vectorised(|| {
+        for (y, x) in y.chunks_exact_mut(w.len()).zip(x.chunks_exact(w.len())) {
+            let (mean, scale) = moments(x, eps);
+            for (((y, x), w), b) in y.iter_mut().zip(x).zip(w).zip(b) {
+                *y = (*x - mean) * scale * *w + *b;
+            }
+        }
+    });
+}
+
+/// `dx += ` the gradient of rows.
+fn add_input_gradient<T: Real>(x: &[T], w: &[T], eps: T, dy: &[T], dx: &mut [T]) {
+    let c = w.len();
+    let n = T::of(c as f64);
+    simd::vectorised(|| {
+        for ((dx, x), dy) in dx.chunks_exact_mut(c).zip(x.chunks_exact(c)).zip(dy.chunks_exact(c)) {
+            let (mean, scale) = moments(x, eps);
+            let sum = simd::dot(dy, w) / n;
+            let mut along = T::zero();
+            for ((x, w), dy) in x.chunks(LANES).zip(w.chunks(LANES)).zip(dy.chunks(LANES)) {
+                let mut part = [T::zero(); LANES];
+                for (((part, x), w), dy) in part.iter_mut().zip(x).zip(w).zip(dy) {
+                    *part = *dy * *w * (*x - mean);
+                }
+                along += simd::sum(&part);
+            }
+            along = along * scale * scale / n;
+            for (((dx, x), w), dy) in dx.iter_mut().zip(x).zip(w).zip(dy) {
+                *dx += (*dy * *w - sum - (*x - mean) * along) * scale;
+            }
+        }
+    });
+}
+
+/// Values of a row that are summed at a time.
+const LANES: usize = 16;
+
+/// `dw += dy n`, `db += dy` over rows.
+fn add_weight_gradients<T: Real>(x: &[T], eps: T, dy: &[T], dw: &mut [T], db: &mut [T]) {
+    let c = dw.len();
+    simd::vectorised(|| {
+        for (x, dy) in x.chunks_exact(c).zip(dy.chunks_exact(c)) {
+            let (mean, scale) = moments(x, eps);
+            for (((dw, db), x), dy) in dw.iter_mut().zip(db.iter_mut()).zip(x).zip(dy) {
+                *dw += *dy * (*x - mean) * scale;
+                *db += *dy;
+            }
+        }
+    });
+}
+
 /// Mean, and one over the root of the variance.
-fn moments<T: Real>(x: &[T], eps: f64) -> (T, T) {
+#[inline(always)]
+fn moments<T: Real>(x: &[T], eps: T) -> (T, T) {
     let n = T::of(x.len() as f64);
-    let mean = x.iter().copied().sum::<T>() / n;
-    let variance = x.iter().map(|x| (*x - mean) * (*x - mean)).sum::<T>() / n;
-    (mean, (variance + T::of(eps)).sqrt().recip())
+    let mean = simd::sum(x) / n;
+    let variance = simd::sum_pairs(x, x, |x, _| (x - mean) * (x - mean)) / n;
+    (mean, (variance + eps).sqrt().recip())
+}
+
+/// A layer norm's weights.
+#[derive(Clone, Debug)]
+pub struct Norm {
+    /// `[C]`.
+    pub weight: Tensor,
+    /// `[C]`.
+    pub bias: Tensor,
+    /// What is added to the variance.
+    pub eps: f64,
+}
+
+impl Norm {
+    /// [`layer_norm`] with these weights.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        layer_norm(x, &self.weight, &self.bias, self.eps)
+    }
+
+    pub(super) fn tensors(&self) -> [&Tensor; 2] {
+        [&self.weight, &self.bias]
+    }
+
+    pub(super) fn kernel<T: Real>(&self) -> Result<NormKernel<'_, T>> {
+        let trains = self.weight.track_op() || self.bias.track_op();
+        Ok(NormKernel { weight: loan(&self.weight)?, bias: loan(&self.bias)?, eps: T::of(self.eps), trains })
+    }
+}
+
+/// A [`Norm`] as slices; its functions work on whole rows.
+pub(super) struct NormKernel<'a, T: Real> {
+    weight: Loan<'a, T>,
+    bias: Loan<'a, T>,
+    eps: T,
+    trains: bool,
+}
+
+/// Sums of the gradients of a norm's weights.
+pub(super) struct NormSums<T> {
+    weight: Vec<T>,
+    bias: Vec<T>,
+}
+
+impl<T: Real> NormKernel<'_, T> {
+    pub(super) fn forward(&self, x: &[T], y: &mut [T]) {
+        normalise(x, &self.weight, &self.bias, self.eps, y);
+    }
+
+    pub(super) fn sums(&self) -> NormSums<T> {
+        NormSums { weight: vec![T::zero(); self.weight.len()], bias: vec![T::zero(); self.bias.len()] }
+    }
+
+    /// `dx +=` the rows' gradient, and the sums of the weights' where they train.
+    pub(super) fn backward(&self, x: &[T], dy: &[T], dx: &mut [T], sums: &mut NormSums<T>) {
+        add_input_gradient(x, &self.weight, self.eps, dy, dx);
+        if self.trains {
+            add_weight_gradients(x, self.eps, dy, &mut sums.weight, &mut sums.bias);
+        }
+    }
+}
+
+impl<T: Real> NormSums<T> {
+    pub(super) fn add(&mut self, other: &Self) {
+        simd::add(&mut self.weight, &other.weight);
+        simd::add(&mut self.bias, &other.bias);
+    }
+
+    pub(super) fn give(self, norm: &Norm, grads: &mut Gradients) -> Result<()> {
+        grads.give_values(&norm.weight, self.weight)?;
+        grads.give_values(&norm.bias, self.bias)
+    }
 }
 
 #[cfg(test)]

@@ -5,12 +5,15 @@
 //! measurement shows that it pays, a fused kernel with a backward of its own stands in on the CPU.
 
 mod attention;
+mod attention_half;
 mod batch_norm;
+mod blocks;
 mod cpu;
 mod filter;
 mod gelu;
 mod layer_norm;
 mod linear;
+mod low_rank;
 mod patches;
 mod pool;
 mod product;
@@ -20,16 +23,20 @@ mod simd;
 mod softmax;
 mod tpc;
 mod window;
+mod window_kernel;
 
 pub use attention::{Attention, window_attention};
+pub use attention_half::{Attended, AttendedParts, AttentionHalf, WithParts};
 pub use batch_norm::{BatchMoments, batch_norm, batch_norm_train};
 pub use filter::{depthwise_filter, filter_norm};
 pub use gelu::gelu;
-pub use layer_norm::layer_norm;
+pub use layer_norm::{Norm, layer_norm};
 pub use linear::linear;
+pub use low_rank::{Dropout, LowRankMap, LowRankPath};
 pub use patches::{merge_patches, split_patches};
 pub use pool::mean_tokens;
 pub(crate) use resize::{Taps2, bilinear_taps};
+pub use segment::Checkpoint;
 pub use resize::{bicubic_square, bilinear};
 pub use tpc::task_prompt_condition;
 pub use window::{WindowGrid, relative_position_index, shift_mask};

@@ -70,6 +70,17 @@ impl WindowGrid {
         x.narrow(1, 0, h)?.narrow(2, 0, w)?.reshape((b, h * w, c))
     }
 
+    /// Where each patch of each window stands among the map's tokens, window by window; `None` in the padding.
+    pub(super) fn places(&self) -> Vec<Option<u32>> {
+        let ((h, w), (hp, wp), m) = (self.size, self.padded(), self.window);
+        let place = |window: usize, token: usize| {
+            let y = (window / (wp / m) * m + token / m + self.shift) % hp;
+            let x = (window % (wp / m) * m + token % m + self.shift) % wp;
+            (y < h && x < w).then(|| (y * w + x) as u32)
+        };
+        (0..self.windows()).flat_map(|window| (0..m * m).map(move |token| place(window, token))).collect()
+    }
+
     fn roll(&self, x: &Tensor, by: i32) -> Result<Tensor> {
         if by == 0 { Ok(x.clone()) } else { x.roll(by, 1)?.roll(by, 2) }
     }
@@ -116,6 +127,18 @@ mod tests {
         for (size, m, shifted) in [((8, 8), 4, false), ((7, 10), 4, true), ((3, 3), 4, true), ((5, 13), 3, true)] {
             let (grid, x) = (WindowGrid::new(size, m, shifted), normal(1, &[2, size.0 * size.1, 3])?);
             close(&grid.reverse(&grid.partition(&x)?)?, &x, 0.0)?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn places_are_where_partition_takes_its_rows() -> Result<()> {
+        for (size, m, shifted) in [((8, 8), 4, true), ((7, 10), 4, true), ((3, 3), 4, true), ((5, 13), 3, false)] {
+            let grid = WindowGrid::new(size, m, shifted);
+            let tokens = Tensor::arange(1f64, (size.0 * size.1 + 1) as f64, &Device::Cpu)?.reshape((1, (), 1))?;
+            let want: Vec<f64> = grid.partition(&tokens)?.flatten_all()?.to_vec1()?;
+            let got: Vec<f64> = grid.places().iter().map(|place| place.map_or(0.0, |i| f64::from(i) + 1.0)).collect();
+            assert_eq!(got, want);
         }
         Ok(())
     }

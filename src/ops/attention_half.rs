@@ -1,0 +1,689 @@
+//! The first half of a block: norm, window attention with prompts, projection, residual.
+#![allow(unsafe_code)] // blocks of windows write their own parts of the outputs
+
+use super::blocks::Blocks;
+use super::cpu::{Parts, Real, Values, by_float, is_fused, values};
+use super::layer_norm::{Norm, NormKernel, NormSums};
+use super::low_rank::{Dropout, LowRankMap, MapKernel, MapSums, UseOfW, resize};
+use super::segment::{self, Checkpoint, Gradients, Keep, Output, Segment};
+use super::window::WindowGrid;
+use super::window_kernel::WindowKernel;
+use super::{simd, window_attention};
+use candle_core::{Result, Tensor};
+use std::ops::Range;
+
+/// `y = x + k proj(attention(norm(x)))`, and what the prompts attended to.
+///
+/// # Shapes
+/// `patches` `[B, H*W, C]`, `prompts` `[B, P, C]`, `bias` `[nH, N, N]`, `mask` `[nW, N, N]`; N = M*M, windows of `grid`.
+#[derive(Clone, Debug)]
+pub struct AttentionHalf {
+    /// x.
+    pub patches: Tensor,
+    /// The prompts that attend in every window.
+    pub prompts: Option<Tensor>,
+    /// How the map is cut.
+    pub grid: WindowGrid,
+    /// The norm before attention.
+    pub norm: Norm,
+    /// Queries, keys and values.
+    pub qkv: LowRankMap,
+    /// Relative position bias.
+    pub bias: Tensor,
+    /// What keeps apart the tokens that the shift brought together.
+    pub mask: Option<Tensor>,
+    /// The output projection.
+    pub proj: LowRankMap,
+    /// k: each image's factor of drop-path; `None` for 1.
+    pub keep: Option<Vec<f64>>,
+    /// Which intermediate values come out as well.
+    pub parts: WithParts,
+}
+
+/// Whether a half block gives the intermediate values that task-adapting parts build on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WithParts {
+    /// It does.
+    Yes,
+    /// It does not.
+    No,
+}
+
+/// What [`AttentionHalf::forward`] gives.
+#[derive(Clone, Debug)]
+pub struct Attended {
+    /// y, `[B, H*W, C]`.
+    pub patches: Tensor,
+    /// The prompts' attended and projected rows, averaged over the windows: `[B, P, C]`.
+    pub prompts: Option<Tensor>,
+    /// The intermediate values, where they were asked for.
+    pub parts: Option<AttendedParts>,
+}
+
+/// Intermediate values of a block's first half, window by window.
+#[derive(Clone, Debug)]
+pub struct AttendedParts {
+    /// The attended patches as the projection's low-rank path reads them: `[B*nW, N, C]`.
+    pub attended: Tensor,
+    /// `W a + b` of the projection for the patches: `[B*nW, N, C]`.
+    pub projected: Tensor,
+    /// Unscaled scores of prompts with patches: `[B*nW, nH, P, N]`.
+    pub prompt_scores: Option<Tensor>,
+}
+
+impl AttentionHalf {
+    /// On the CPU in f32 or f64 one segment of the graph, elsewhere candle's primitives.
+    pub fn forward(self, checkpoint: Checkpoint) -> Result<Attended> {
+        if is_fused(&self.patches) { self.fused(checkpoint) } else { self.composed() }
+    }
+
+    fn composed(&self) -> Result<Attended> {
+        let patches = self.grid.partition(&self.norm.forward(&self.patches)?)?;
+        let windows = match &self.prompts {
+            None => patches,
+            Some(prompts) => {
+                let prompts = in_every_window(&self.norm.forward(prompts)?, self.grid.windows())?;
+                Tensor::cat(&[&prompts, &patches], 1)?
+            }
+        };
+        let attention = window_attention(&self.qkv.forward(&windows)?, &self.bias, self.mask.as_ref())?;
+        let frozen = self.proj.pretrained(&attention.tokens)?;
+        let dropped = self.proj.dropped(&attention.tokens)?;
+        let projected = self.proj.add_path(&frozen, &dropped)?;
+
+        let n = self.grid.window() * self.grid.window();
+        let p = projected.dim(1)? - n;
+        let update = self.grid.reverse(&projected.narrow(1, p, n)?)?;
+        let prompts = self.prompts.as_ref().map(|prompts| {
+            let (b, p, c) = prompts.dims3()?;
+            projected.narrow(1, 0, p)?.reshape((b, (), p, c))?.mean(1)
+        });
+        let parts = AttendedParts {
+            attended: dropped.narrow(1, p, n)?,
+            projected: frozen.narrow(1, p, n)?,
+            prompt_scores: attention.prompt_scores,
+        };
+        Ok(Attended {
+            patches: (&self.patches + scale_images(&update, self.keep.as_deref())?)?,
+            prompts: prompts.transpose()?,
+            parts: (self.parts == WithParts::Yes).then_some(parts),
+        })
+    }
+
+    fn fused(mut self, checkpoint: Checkpoint) -> Result<Attended> {
+        self.patches = self.patches.contiguous()?;
+        self.prompts = self.prompts.map(|prompts| prompts.contiguous()).transpose()?;
+        self.mask = self.mask.map(|mask| mask.contiguous()).transpose()?;
+        self.bias = self.bias.contiguous()?;
+        let (has_prompts, parts) = (self.prompts.is_some(), self.parts);
+        let mut outputs = by_float!(self.patches.dtype(), run(self, checkpoint))?.into_iter();
+        let mut next = || outputs.next().ok_or_else(|| candle_core::Error::Msg("an output is missing".into()));
+        let patches = next()?;
+        let prompts = if has_prompts { Some(next()?) } else { None };
+        let parts = match parts {
+            WithParts::No => None,
+            WithParts::Yes => Some(AttendedParts {
+                attended: next()?,
+                projected: next()?,
+                prompt_scores: if has_prompts { Some(next()?) } else { None },
+            }),
+        };
+        Ok(Attended { patches, prompts, parts })
+    }
+
+    /// Rows of a window, prompts and patches.
+    fn length(&self) -> Result<usize> {
+        let p = self.prompts.as_ref().map_or(Ok(0), |prompts| prompts.dim(1))?;
+        Ok(p + self.grid.window() * self.grid.window())
+    }
+
+    fn kernel<T: Real>(&self) -> Result<Kernel<'_, T>> {
+        let (images, tokens, c) = self.patches.dims3()?;
+        let length = self.length()?;
+        let rows = images * self.grid.windows() * length;
+        let norm = self.norm.kernel()?;
+        let prompts = self.prompts.as_ref().map(values::<T>).transpose()?;
+        let mut normed_prompts = vec![T::zero(); prompts.as_ref().map_or(0, |prompts| prompts.len())];
+        if let Some(prompts) = &prompts {
+            norm.forward(prompts, &mut normed_prompts);
+        }
+        let use_of_w = if self.parts == WithParts::Yes { UseOfW::Alone } else { UseOfW::WithPath };
+        Ok(Kernel {
+            patches: values(&self.patches)?,
+            normed_prompts,
+            qkv: self.qkv.kernel(rows, UseOfW::WithPath)?,
+            proj: self.proj.kernel(rows, use_of_w)?,
+            attention: WindowKernel::new(&self.bias, self.mask.as_ref(), length, c)?,
+            places: self.grid.places(),
+            keep: self.keep.as_ref().map(|keep| keep.iter().map(|k| T::of(*k)).collect()),
+            dropouts: [self.qkv.dropout(), self.proj.dropout()],
+            blocks: Blocks::of(images * self.grid.windows(), length),
+            sizes: Sizes { images, tokens, c, length, n: self.grid.window() * self.grid.window(), windows: self.grid.windows() },
+            norm,
+        })
+    }
+}
+
+/// `[B, P, C]` to `[B*nW, P, C]`.
+fn in_every_window(prompts: &Tensor, windows: usize) -> Result<Tensor> {
+    let (b, p, c) = prompts.dims3()?;
+    prompts.unsqueeze(1)?.broadcast_as((b, windows, p, c))?.reshape((b * windows, p, c))
+}
+
+/// `x` `[b, ..]` times one factor an image.
+pub(super) fn scale_images(x: &Tensor, keep: Option<&[f64]>) -> Result<Tensor> {
+    let Some(keep) = keep else { return Ok(x.clone()) };
+    let mut dims = vec![1; x.rank()];
+    dims[0] = keep.len();
+    x.broadcast_mul(&Tensor::from_slice(keep, dims, x.device())?.to_dtype(x.dtype())?)
+}
+
+fn run<T: Real>(half: AttentionHalf, checkpoint: Checkpoint) -> Result<Vec<Tensor>> {
+    segment::run::<T, _>(half, checkpoint)
+}
+
+/// The half as slices.
+struct Kernel<'a, T: Real> {
+    patches: Values<'a, T>,
+    normed_prompts: Vec<T>,
+    norm: NormKernel<'a, T>,
+    qkv: MapKernel<'a, T>,
+    proj: MapKernel<'a, T>,
+    attention: WindowKernel<'a, T>,
+    places: Vec<Option<u32>>,
+    keep: Option<Vec<T>>,
+    dropouts: [Option<Dropout>; 2],
+    blocks: Blocks,
+    sizes: Sizes,
+}
+
+#[derive(Clone, Copy)]
+struct Sizes {
+    images: usize,
+    tokens: usize,
+    c: usize,
+    length: usize,
+    n: usize,
+    windows: usize,
+}
+
+impl Sizes {
+    fn prompts(&self) -> usize {
+        self.length - self.n
+    }
+
+    fn rows(&self) -> usize {
+        self.images * self.windows * self.length
+    }
+}
+
+/// What backward needs beside the inputs: queries, keys and values, and what attention made of them.
+pub(super) struct Saved<T> {
+    qkv: Vec<T>,
+    attended: Vec<T>,
+}
+
+/// What a thread reuses from block to block.
+struct Buffers<T> {
+    windows: Vec<T>,
+    dropped: Vec<T>,
+    qkv: Vec<T>,
+    attended: Vec<T>,
+    projected: Vec<T>,
+    u: Vec<T>,
+    scores: Vec<T>,
+}
+
+impl<T> Buffers<T> {
+    fn new() -> Self {
+        Self {
+            windows: Vec::new(),
+            dropped: Vec::new(),
+            qkv: Vec::new(),
+            attended: Vec::new(),
+            projected: Vec::new(),
+            u: Vec::new(),
+            scores: Vec::new(),
+        }
+    }
+}
+
+impl<T: Real> Kernel<'_, T> {
+    /// Where patch `i` of window `w` (over all images) stands among the tokens of all images; `None` in the padding.
+    fn place(&self, w: usize, i: usize) -> Option<usize> {
+        let Sizes { n, windows, tokens, .. } = self.sizes;
+        self.places[w % windows * n + i].map(|place| w / windows * tokens + place as usize)
+    }
+
+    fn keep(&self, image: usize) -> T {
+        self.keep.as_ref().map_or(T::one(), |keep| keep[image])
+    }
+
+    /// The normed rows of a block's windows: prompts, then patches; 0 in the padding.
+    fn gather(&self, block: Range<usize>, rows: &mut Vec<T>) {
+        let Sizes { c, length, windows, .. } = self.sizes;
+        let p = self.sizes.prompts();
+        resize(rows, block.len() * length * c);
+        for (w, rows) in block.zip(rows.chunks_exact_mut(length * c)) {
+            let (prompts, patches) = rows.split_at_mut(p * c);
+            prompts.copy_from_slice(&self.normed_prompts[w / windows * p * c..][..p * c]);
+            for (i, row) in patches.chunks_exact_mut(c).enumerate() {
+                match self.place(w, i) {
+                    Some(place) => self.norm.forward(&self.patches[place * c..][..c], row),
+                    None => row.fill(T::zero()),
+                }
+            }
+        }
+    }
+
+    /// What the low-rank path of linear `which` reads of these rows of a block.
+    fn dropped<'b>(&self, which: usize, first: usize, x: &'b [T], buffer: &'b mut Vec<T>) -> &'b [T] {
+        match self.dropouts[which] {
+            None => x,
+            Some(dropout) => {
+                resize(buffer, x.len());
+                dropout.apply(x, first, buffer);
+                buffer
+            }
+        }
+    }
+}
+
+impl<T: Real> Segment<T> for AttentionHalf {
+    type Saved = Saved<T>;
+
+    fn name(&self) -> &'static str {
+        "attention-half"
+    }
+
+    fn inputs(&self) -> Vec<&Tensor> {
+        let mut inputs = vec![&self.patches, &self.bias];
+        inputs.extend(&self.prompts);
+        inputs.extend(self.norm.tensors());
+        inputs.extend(self.qkv.tensors());
+        inputs.extend(self.proj.tensors());
+        inputs
+    }
+
+    fn forward(&self, keep: Keep) -> Result<(Vec<Output<T>>, Option<Saved<T>>)> {
+        let kernel = self.kernel::<T>()?;
+        let Sizes { images, tokens, c, length, n, windows } = kernel.sizes;
+        let (p, heads) = (kernel.sizes.prompts(), kernel.attention.heads());
+        let zeros = |len: usize, on: bool| vec![T::zero(); if on { len } else { 0 }];
+        let (all, parts) = (keep == Keep::All, self.parts == WithParts::Yes);
+        let mut y = zeros(images * tokens * c, true);
+        let mut seen = zeros(images * windows * p * c, true); // the prompts' rows of every window
+        let mut saved = Saved { qkv: zeros(kernel.sizes.rows() * 3 * c, all), attended: zeros(kernel.sizes.rows() * c, all) };
+        let mut attended = zeros(images * windows * n * c, parts);
+        let mut projected = zeros(images * windows * n * c, parts);
+        let mut scores = zeros(images * windows * heads * p * n, parts);
+        {
+            let [y, seen] = [&mut y, &mut seen].map(|v| Parts::of(v));
+            let [qkv_out, attended_out] = [&mut saved.qkv, &mut saved.attended].map(|v| Parts::of(v));
+            let [attended, projected, scores] = [&mut attended, &mut projected, &mut scores].map(|v| Parts::of(v));
+            kernel.blocks.for_each(Buffers::new, |buffers, block| {
+                let Buffers { windows: rows, dropped, qkv, attended: a, projected: out, u, scores: s } = buffers;
+                let (first, count) = (block.start * length, block.len() * length);
+                kernel.gather(block.clone(), rows);
+                resize(qkv, count * 3 * c);
+                kernel.qkv.pretrained(rows, qkv);
+                kernel.qkv.add_path(kernel.dropped(0, first * c, rows, dropped), qkv, u);
+                resize(a, count * c);
+                for (i, w) in block.clone().enumerate() {
+                    let (qkv, a) = (&qkv[i * length * 3 * c..][..length * 3 * c], &mut a[i * length * c..][..length * c]);
+                    kernel.attention.forward(qkv, w, a, s);
+                    if parts {
+                        // SAFETY: each window is in one block.
+                        kernel.attention.prompt_scores(qkv, unsafe { scores.at(w * heads * p * n, heads * p * n) });
+                    }
+                }
+                if all {
+                    // SAFETY: each window is in one block.
+                    unsafe { qkv_out.at(first * 3 * c, count * 3 * c) }.copy_from_slice(qkv);
+                    // SAFETY: as above.
+                    unsafe { attended_out.at(first * c, count * c) }.copy_from_slice(a);
+                }
+                resize(out, count * c);
+                kernel.proj.pretrained(a, out);
+                let a = kernel.dropped(1, first * c, a, dropped);
+                if parts {
+                    for (i, w) in block.clone().enumerate() {
+                        let patches = (i * length + p) * c..(i + 1) * length * c;
+                        // SAFETY: each window is in one block.
+                        unsafe { attended.at(w * n * c, n * c) }.copy_from_slice(&a[patches.clone()]);
+                        // SAFETY: as above.
+                        unsafe { projected.at(w * n * c, n * c) }.copy_from_slice(&out[patches]);
+                    }
+                }
+                kernel.proj.add_path(a, out, u);
+                for (w, rows) in block.zip(out.chunks_exact(length * c)) {
+                    let (prompts, patches) = rows.split_at(p * c);
+                    // SAFETY: each window is in one block.
+                    unsafe { seen.at(w * p * c, p * c) }.copy_from_slice(prompts);
+                    let k = kernel.keep(w / windows);
+                    for (i, row) in patches.chunks_exact(c).enumerate() {
+                        let Some(place) = kernel.place(w, i) else { continue };
+                        // SAFETY: each patch stands in one window.
+                        let y = unsafe { y.at(place * c, c) };
+                        let x = &kernel.patches[place * c..][..c];
+                        simd::vectorised(|| y.iter_mut().zip(x).zip(row).for_each(|((y, x), row)| *y = *x + k * *row));
+                    }
+                }
+            });
+        }
+        let mut outputs = vec![Output::new(y, (images, tokens, c))];
+        if self.prompts.is_some() {
+            outputs.push(Output::new(mean_over_windows(&seen, images, windows), (images, p, c)));
+        }
+        if parts {
+            outputs.push(Output::new(attended, (images * windows, n, c)));
+            outputs.push(Output::new(projected, (images * windows, n, c)));
+            if self.prompts.is_some() {
+                outputs.push(Output::new(scores, (images * windows, heads, p, n)));
+            }
+        }
+        Ok((outputs, all.then_some(saved)))
+    }
+
+    fn backward(&self, saved: Saved<T>, outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
+        let kernel = self.kernel::<T>()?;
+        let incoming = Incoming::new(self, &outputs)?;
+        let mut dx = vec![T::zero(); self.patches.elem_count()];
+        let sums = {
+            let dx = Parts::of(&mut dx);
+            let start = || kernel.sums();
+            kernel.blocks.sum(start, |sums, block| kernel.backward(&saved, &incoming, block, &dx, sums), Sums::join)
+        };
+        let Sums { qkv, proj, mut norm, bias, prompts, .. } = sums;
+        grads.give_values(&self.patches, dx)?;
+        grads.give_values(&self.bias, bias)?;
+        qkv.give(&self.qkv, grads)?;
+        proj.give(&self.proj, grads)?;
+        if let Some(tensor) = &self.prompts {
+            let mut dprompts = vec![T::zero(); prompts.len()];
+            kernel.norm.backward(&values::<T>(tensor)?, &prompts, &mut dprompts, &mut norm);
+            grads.give_values(tensor, dprompts)?;
+        }
+        norm.give(&self.norm, grads)
+    }
+}
+
+/// The outputs' gradients as slices; empty where nothing reads an output.
+struct Incoming<'a, T: Real> {
+    y: Option<Values<'a, T>>,
+    prompts: Option<Values<'a, T>>,
+    attended: Option<Values<'a, T>>,
+    projected: Option<Values<'a, T>>,
+    scores: Option<Values<'a, T>>,
+}
+
+impl<'a, T: Real> Incoming<'a, T> {
+    fn new(half: &AttentionHalf, outputs: &'a [Option<Tensor>]) -> Result<Self> {
+        let mut outputs = outputs.iter();
+        let mut next = |on: bool| -> Result<Option<Values<'a, T>>> {
+            match if on { outputs.next() } else { None } {
+                Some(Some(gradient)) => values(gradient).map(Some),
+                _ => Ok(None),
+            }
+        };
+        let (has_prompts, parts) = (half.prompts.is_some(), half.parts == WithParts::Yes);
+        Ok(Self {
+            y: next(true)?,
+            prompts: next(has_prompts)?,
+            attended: next(parts)?,
+            projected: next(parts)?,
+            scores: next(parts && has_prompts)?,
+        })
+    }
+}
+
+/// Sums of gradients over blocks, and what a thread reuses from block to block.
+struct Sums<T> {
+    qkv: MapSums<T>,
+    proj: MapSums<T>,
+    norm: NormSums<T>,
+    bias: Vec<T>,
+    /// Of the normed prompts, `[B, P, C]`.
+    prompts: Vec<T>,
+    buffers: Buffers<T>,
+    dout: Vec<T>,
+    dattended: Vec<T>,
+    dqkv: Vec<T>,
+    drows: Vec<T>,
+    dscores: Vec<T>,
+}
+
+impl<T: Real> Sums<T> {
+    fn join(&mut self, other: Self) {
+        self.qkv.add(&other.qkv);
+        self.proj.add(&other.proj);
+        self.norm.add(&other.norm);
+        simd::add(&mut self.bias, &other.bias);
+        simd::add(&mut self.prompts, &other.prompts);
+    }
+}
+
+impl<T: Real> Kernel<'_, T> {
+    fn sums(&self) -> Sums<T> {
+        Sums {
+            qkv: self.qkv.sums(),
+            proj: self.proj.sums(),
+            norm: self.norm.sums(),
+            bias: vec![T::zero(); self.attention.bias_len()],
+            prompts: vec![T::zero(); self.normed_prompts.len()],
+            buffers: Buffers::new(),
+            dout: Vec::new(),
+            dattended: Vec::new(),
+            dqkv: Vec::new(),
+            drows: Vec::new(),
+            dscores: Vec::new(),
+        }
+    }
+
+    /// The gradients of one block of windows.
+    fn backward(&self, saved: &Saved<T>, incoming: &Incoming<T>, block: Range<usize>, dx: &Parts<T>, sums: &mut Sums<T>) {
+        let Sizes { c, length, n, .. } = self.sizes;
+        let (p, heads, first) = (self.sizes.prompts(), self.attention.heads(), block.start * length);
+        let count = block.len() * length;
+        self.scatter_backward(incoming, block.clone(), &mut sums.dout);
+        let attended = &saved.attended[first * c..][..count * c];
+        zeroed(&mut sums.dattended, count * c);
+        self.proj_backward(attended, incoming, block.clone(), sums);
+        resize(&mut sums.dqkv, count * 3 * c);
+        for (i, w) in block.clone().enumerate() {
+            let qkv = &saved.qkv[(first + i * length) * 3 * c..][..length * 3 * c];
+            let (dout, dqkv) = (&sums.dattended[i * length * c..][..length * c], &mut sums.dqkv[i * length * 3 * c..][..length * 3 * c]);
+            let dscores = incoming.scores.as_ref().map(|d| &d[w * heads * p * n..][..heads * p * n]);
+            self.attention.backward(qkv, w, dout, dscores, dqkv, &mut sums.bias, [&mut sums.buffers.scores, &mut sums.dscores]);
+        }
+        self.gather(block.clone(), &mut sums.buffers.windows);
+        zeroed(&mut sums.drows, count * c);
+        let Sums { qkv, buffers, dqkv, drows, dattended, .. } = sums;
+        self.qkv.pretrained_backward(&buffers.windows, dqkv, drows, qkv);
+        path_backward(&self.qkv, self.dropouts[0], first * c, &buffers.windows, dqkv, drows, qkv, [&mut buffers.dropped, dattended]);
+        self.gather_backward(incoming, block, dx, sums);
+    }
+
+    /// The gradients of a block's projected rows: of patches from where they went, of prompts from their mean.
+    fn scatter_backward(&self, incoming: &Incoming<T>, block: Range<usize>, dout: &mut Vec<T>) {
+        let Sizes { c, length, windows, .. } = self.sizes;
+        let p = self.sizes.prompts();
+        zeroed(dout, block.len() * length * c);
+        for (w, rows) in block.zip(dout.chunks_exact_mut(length * c)) {
+            let (prompts, patches) = rows.split_at_mut(p * c);
+            if let Some(d) = &incoming.prompts {
+                simd::add_scaled(prompts, &d[w / windows * p * c..][..p * c], T::of(1.0 / windows as f64));
+            }
+            let Some(dy) = &incoming.y else { continue };
+            let k = self.keep(w / windows);
+            for (i, row) in patches.chunks_exact_mut(c).enumerate() {
+                if let Some(place) = self.place(w, i) {
+                    simd::vectorised(|| simd::add_scaled(row, &dy[place * c..][..c], k));
+                }
+            }
+        }
+    }
+
+    /// Through the projection: `dattended` from `dout` and from the parts' gradients.
+    fn proj_backward(&self, attended: &[T], incoming: &Incoming<T>, block: Range<usize>, sums: &mut Sums<T>) {
+        let Sizes { c, length, n, .. } = self.sizes;
+        let (p, first) = (self.sizes.prompts(), block.start * length * c);
+        let Sums { proj, dout, dattended, drows, buffers, .. } = sums;
+        // The path before the frozen product: the latter's gradient has the parts' added to it.
+        path_backward(&self.proj, self.dropouts[1], first, attended, dout, dattended, proj, [&mut buffers.dropped, drows]);
+        for (i, w) in block.enumerate() {
+            let patches = (i * length + p) * c..(i + 1) * length * c;
+            if let Some(d) = &incoming.projected {
+                simd::vectorised(|| simd::add(&mut dout[patches.clone()], &d[w * n * c..][..n * c]));
+            }
+            if let Some(d) = &incoming.attended {
+                let d = &d[w * n * c..][..n * c];
+                match self.dropouts[1] {
+                    None => simd::vectorised(|| simd::add(&mut dattended[patches], d)),
+                    Some(dropout) => {
+                        resize(drows, n * c);
+                        dropout.apply(d, first + patches.start, drows);
+                        simd::add(&mut dattended[patches], drows);
+                    }
+                }
+            }
+        }
+        self.proj.pretrained_backward(attended, dout, dattended, proj);
+    }
+
+    /// Through norm and gathering: patches' gradients to their places with the residual's, prompts' to their sums.
+    fn gather_backward(&self, incoming: &Incoming<T>, block: Range<usize>, dx: &Parts<T>, sums: &mut Sums<T>) {
+        let Sizes { c, length, windows, .. } = self.sizes;
+        let p = self.sizes.prompts();
+        for (w, rows) in block.zip(sums.drows.chunks_exact(length * c)) {
+            let (prompts, patches) = rows.split_at(p * c);
+            simd::add(&mut sums.prompts[w / windows * p * c..][..p * c], prompts);
+            for (i, row) in patches.chunks_exact(c).enumerate() {
+                let Some(place) = self.place(w, i) else { continue };
+                // SAFETY: each patch stands in one window, each window in one block.
+                let dx = unsafe { dx.at(place * c, c) };
+                if let Some(dy) = &incoming.y {
+                    dx.copy_from_slice(&dy[place * c..][..c]);
+                }
+                self.norm.backward(&self.patches[place * c..][..c], row, dx, &mut sums.norm);
+            }
+        }
+    }
+}
+
+/// The low-rank path's gradients where its input was dropped: by way of what the path read.
+#[allow(clippy::too_many_arguments)]
+pub(super) fn path_backward<T: Real>(
+    map: &MapKernel<T>,
+    dropout: Option<Dropout>,
+    first: usize,
+    x: &[T],
+    dy: &[T],
+    dx: &mut [T],
+    sums: &mut MapSums<T>,
+    [dropped, ddropped]: [&mut Vec<T>; 2],
+) {
+    let Some(dropout) = dropout else { return map.path_backward(x, dy, dx, sums) };
+    resize(dropped, x.len());
+    dropout.apply(x, first, dropped);
+    zeroed(ddropped, x.len());
+    map.path_backward(dropped, dy, ddropped, sums);
+    dropout.apply(ddropped, first, dropped);
+    simd::vectorised(|| simd::add(dx, dropped));
+}
+
+/// `len` zeros.
+pub(super) fn zeroed<T: Real>(buffer: &mut Vec<T>, len: usize) {
+    buffer.clear();
+    buffer.resize(len, T::zero());
+}
+
+/// `[B*nW, P, C]` to `[B, P, C]`.
+fn mean_over_windows<T: Real>(seen: &[T], images: usize, windows: usize) -> Vec<T> {
+    let size = seen.len() / (images * windows).max(1);
+    let mut mean = vec![T::zero(); images * size];
+    for (i, rows) in seen.chunks_exact(size.max(1)).enumerate() {
+        simd::add_scaled(&mut mean[i / windows * size..][..size], rows, T::of(1.0 / windows as f64));
+    }
+    mean
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::finite_difference::{check, close, normal};
+    use crate::ops::{LowRankPath, shift_mask};
+    use candle_core::Device;
+
+    fn map(seed: u64, n_in: usize, out: usize, dropout: Option<Dropout>) -> Result<LowRankMap> {
+        let path = LowRankPath { a: normal(seed, &[2, n_in])?, b: normal(seed + 1, &[out, 2])?, scale: 0.5, dropout };
+        Ok(LowRankMap { weight: normal(seed + 2, &[out, n_in])?, bias: Some(normal(seed + 3, &[out])?), path: Some(path) })
+    }
+
+    /// A shifted, padded map of two images, with two prompts where they are asked for.
+    fn half(prompts: bool, parts: WithParts, dropout: Option<Dropout>) -> Result<AttentionHalf> {
+        let grid = WindowGrid::new((3, 5), 2, true);
+        Ok(AttentionHalf {
+            patches: normal(1, &[2, 15, 4])?,
+            prompts: if prompts { Some(normal(2, &[2, 2, 4])?) } else { None },
+            grid,
+            norm: Norm { weight: normal(3, &[4])?, bias: normal(4, &[4])?, eps: 1e-5 },
+            qkv: map(10, 4, 12, dropout)?,
+            bias: normal(5, &[2, 4, 4])?,
+            mask: shift_mask(&grid, &Device::Cpu)?.map(|mask| mask.to_dtype(candle_core::DType::F64)).transpose()?,
+            proj: map(20, 4, 4, dropout)?,
+            keep: Some(vec![0.0, 1.5]),
+            parts,
+        })
+    }
+
+    /// All outputs in one tensor.
+    fn together(out: Attended) -> Result<Tensor> {
+        let mut all = vec![out.patches];
+        all.extend(out.prompts);
+        if let Some(parts) = out.parts {
+            all.extend([parts.attended, parts.projected]);
+            all.extend(parts.prompt_scores);
+        }
+        Tensor::cat(&all.iter().map(|t| t.flatten_all()).collect::<Result<Vec<_>>>()?, 0)
+    }
+
+    #[test]
+    fn the_segment_equals_its_composed_definition() -> Result<()> {
+        let dropout = Some(Dropout { rate: 0.3, seed: 7 });
+        for (prompts, parts, dropout) in
+            [(false, WithParts::No, None), (true, WithParts::No, None), (true, WithParts::Yes, dropout), (false, WithParts::Yes, None)]
+        {
+            let half = half(prompts, parts, dropout)?;
+            close(&together(half.clone().forward(Checkpoint::Off)?)?, &together(half.composed()?)?, 1e-12)?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn gradients_of_all_inputs_kept_or_made_again() -> Result<()> {
+        for (parts, dropout, checkpoint) in [
+            (WithParts::No, None, Checkpoint::Off),
+            (WithParts::Yes, Some(Dropout { rate: 0.3, seed: 7 }), Checkpoint::Off),
+            (WithParts::Yes, None, Checkpoint::On),
+        ] {
+            let half = half(true, parts, dropout)?;
+            let prompts = half.prompts.clone().unwrap();
+            let (qkv, proj) = (half.qkv.path.clone().unwrap(), half.proj.path.clone().unwrap());
+            let inputs = [
+                &half.patches, &prompts, &half.norm.weight, &half.norm.bias, &half.bias, &qkv.a, &qkv.b, &proj.a, &proj.b,
+                &half.proj.weight, half.qkv.bias.as_ref().unwrap(),
+            ];
+            check(&inputs, |v| {
+                let mut half = half.clone();
+                (half.patches, half.prompts) = (v[0].clone(), Some(v[1].clone()));
+                (half.norm.weight, half.norm.bias, half.bias) = (v[2].clone(), v[3].clone(), v[4].clone());
+                half.qkv.path = Some(LowRankPath { a: v[5].clone(), b: v[6].clone(), ..qkv.clone() });
+                half.proj.path = Some(LowRankPath { a: v[7].clone(), b: v[8].clone(), ..proj.clone() });
+                (half.proj.weight, half.qkv.bias) = (v[9].clone(), Some(v[10].clone()));
+                together(half.forward(checkpoint)?)
+            })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,78 @@
+//! Rows worked on in blocks that stay in the cache, several blocks at once.
+
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Units of rows (windows, or single rows) cut into blocks, whatever the number of threads.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Blocks {
+    units: usize,
+    per_block: usize,
+}
+
+/// Rows of a block: enough that packing a weight for a product costs little, few enough that all its values stay in the cache.
+const ROWS: usize = 256;
+/// Blocks that even small work is cut into, so that no thread idles.
+const FEWEST: usize = 8;
+/// Rows below which a product is too thin to be cut further.
+const LEAST_ROWS: usize = 48;
+/// Partial sums that are kept side by side at most; as many whatever the machine: the same sums everywhere.
+const PARTIAL_SUMS: usize = 32;
+
+impl Blocks {
+    /// `units` units of `rows` rows each.
+    pub(super) fn of(units: usize, rows: usize) -> Self {
+        let wanted = (units * rows / FEWEST).clamp(LEAST_ROWS, ROWS);
+        Self { units, per_block: (wanted / rows.max(1)).max(1) }
+    }
+
+    /// Calls `f` with each block's units, in parallel; `scratch` makes what a thread reuses from block to block.
+    pub(super) fn for_each<S>(&self, scratch: impl Fn() -> S + Sync + Send, f: impl Fn(&mut S, Range<usize>) + Sync + Send) {
+        (0..self.count()).into_par_iter().for_each_init(scratch, |scratch, i| f(scratch, self.block(i)));
+    }
+
+    /// As [`Blocks::for_each`] with sums that blocks add to: partial ones, joined in order.
+    pub(super) fn sum<S: Send>(
+        &self,
+        start: impl Fn() -> S + Sync + Send,
+        f: impl Fn(&mut S, Range<usize>) + Sync + Send,
+        join: impl Fn(&mut S, S),
+    ) -> S {
+        let group = self.count().div_ceil(PARTIAL_SUMS).max(1);
+        let groups = self.count().div_ceil(group);
+        let partial: Vec<S> = (0..groups)
+            .into_par_iter()
+            .map(|g| {
+                let mut sums = start();
+                (g * group..self.count().min((g + 1) * group)).for_each(|i| f(&mut sums, self.block(i)));
+                sums
+            })
+            .collect();
+        let mut partial = partial.into_iter();
+        let mut total = partial.next().unwrap_or_else(&start);
+        partial.for_each(|sums| join(&mut total, sums));
+        total
+    }
+
+    fn count(&self) -> usize {
+        self.units.div_ceil(self.per_block)
+    }
+
+    fn block(&self, i: usize) -> Range<usize> {
+        i * self.per_block..self.units.min((i + 1) * self.per_block)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_unit_is_in_one_block() {
+        for (units, rows) in [(1, 1), (100_000, 1), (256, 53), (4, 53), (0, 7), (3, 1000)] {
+            let blocks = Blocks::of(units, rows);
+            let seen = blocks.sum(Vec::new, |seen, block| seen.extend(block), |all, more| all.extend(more));
+            assert_eq!(seen, (0..units).collect::<Vec<_>>(), "{units} units of {rows} rows");
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! A linear map with a trained path of low rank beside it.
+
+use super::cpu::{Loan, Real, loan};
+use super::linear;
+use super::product::{Into, Matrix, product};
+use super::segment::Gradients;
+use super::simd;
+use candle_core::{Result, Tensor};
+
+/// `y = W x + b + s B A dropout(x)`: the weights of a frozen linear map, and of the trained path beside it where there is one.
+///
+/// # Shapes
+/// W `[out, in]`, b `[out]`, A `[r, in]`, B `[out, r]`.
+#[derive(Clone, Debug)]
+pub struct LowRankMap {
+    /// W.
+    pub weight: Tensor,
+    /// b.
+    pub bias: Option<Tensor>,
+    /// The trained path.
+    pub path: Option<LowRankPath>,
+}
+
+/// The trained path of a [`LowRankMap`].
+#[derive(Clone, Debug)]
+pub struct LowRankPath {
+    /// A, `[r, in]`.
+    pub a: Tensor,
+    /// B, `[out, r]`.
+    pub b: Tensor,
+    /// s.
+    pub scale: f64,
+    /// What is dropped of the path's input, in training.
+    pub dropout: Option<Dropout>,
+}
+
+/// Which values are dropped: a function of the seed and of a value's place alone, so that backward can find out again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dropout {
+    /// The share that is dropped.
+    pub rate: f64,
+    /// What tells one draw from another.
+    pub seed: u64,
+}
+
+impl Dropout {
+    /// 0 for a value that is dropped and `1 / (1 - rate)` for one that is kept; `index` is the value's place.
+    #[inline(always)]
+    fn factor(self, index: usize) -> f64 {
+        // SplitMix64's finisher.
+        let mut z = self.seed.wrapping_add((index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let uniform = ((z ^ (z >> 31)) >> 40) as f64 / (1u64 << 24) as f64;
+        if uniform < self.rate { 0.0 } else { 1.0 / (1.0 - self.rate) }
+    }
+
+    /// The factors of all values of `x`.
+    fn of(self, x: &Tensor) -> Result<Tensor> {
+        let factors: Vec<f64> = (0..x.elem_count()).map(|i| self.factor(i)).collect();
+        Tensor::from_vec(factors, x.dims(), x.device())?.to_dtype(x.dtype())
+    }
+
+    /// `y[i] = x[i] factor(first + i)`.
+    pub(super) fn apply<T: Real>(self, x: &[T], first: usize, y: &mut [T]) {
+        simd::vectorised(|| {
+            y.iter_mut().zip(x).enumerate().for_each(|(i, (y, x))| *y = *x * T::of(self.factor(first + i)));
+        });
+    }
+}
+
+impl LowRankMap {
+    /// `W x + b`.
+    pub fn pretrained(&self, x: &Tensor) -> Result<Tensor> {
+        linear(x, &self.weight, self.bias.as_ref())
+    }
+
+    /// What the path reads: `dropout(x)`.
+    pub fn dropped(&self, x: &Tensor) -> Result<Tensor> {
+        match self.dropout() {
+            Some(dropout) => x * dropout.of(x)?,
+            None => Ok(x.clone()),
+        }
+    }
+
+    /// Adds the path's `s B A x` to `y`; x as [`LowRankMap::dropped`] gives it.
+    pub fn add_path(&self, y: &Tensor, x: &Tensor) -> Result<Tensor> {
+        match &self.path {
+            Some(path) => y + linear(&(linear(x, &path.a, None)? * path.scale)?, &path.b, None)?,
+            None => Ok(y.clone()),
+        }
+    }
+
+    /// `[.., in]` to `[.., out]`.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.add_path(&self.pretrained(x)?, &self.dropped(x)?)
+    }
+
+    pub(super) fn dropout(&self) -> Option<Dropout> {
+        self.path.as_ref()?.dropout
+    }
+
+    /// Every weight.
+    pub(super) fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        let path = self.path.iter().flat_map(|path| [&path.a, &path.b]);
+        std::iter::once(&self.weight).chain(&self.bias).chain(path)
+    }
+
+    /// The weights as slices, for products over `rows` rows; the path is folded into W where that saves work.
+    pub(super) fn kernel<T: Real>(&self, rows: usize, use_of_w: UseOfW) -> Result<MapKernel<'_, T>> {
+        let (out, n_in) = self.weight.dims2()?;
+        let path = self.path.as_ref().map(|path| {
+            Ok::<_, candle_core::Error>(PathKernel { a: loan(&path.a)?, b: loan(&path.b)?, scale: T::of(path.scale) })
+        });
+        let mut kernel = MapKernel {
+            weight: loan(&self.weight)?,
+            bias: self.bias.as_ref().map(loan).transpose()?,
+            path: path.transpose()?,
+            n_in,
+            out,
+            folded: false,
+            trains: [Some(&self.weight), self.bias.as_ref()].map(|w| w.is_some_and(Tensor::track_op)),
+        };
+        let pays = rows * (n_in + out) > n_in * out;
+        if use_of_w == UseOfW::WithPath && self.dropout().is_none() && pays {
+            kernel.fold();
+        }
+        Ok(kernel)
+    }
+}
+
+/// Whether somebody needs W x alone beside the whole.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum UseOfW {
+    WithPath,
+    Alone,
+}
+
+/// A [`LowRankMap`] as slices; all its functions work on whole rows.
+pub(super) struct MapKernel<'a, T: Real> {
+    weight: Loan<'a, T>,
+    bias: Option<Loan<'a, T>>,
+    path: Option<PathKernel<'a, T>>,
+    pub(super) n_in: usize,
+    pub(super) out: usize,
+    folded: bool,
+    /// Weight, bias.
+    trains: [bool; 2],
+}
+
+struct PathKernel<'a, T: Real> {
+    a: Loan<'a, T>,
+    b: Loan<'a, T>,
+    scale: T,
+}
+
+/// Sums of the gradients of a map's weights.
+pub(super) struct MapSums<T> {
+    weight: Vec<T>,
+    bias: Vec<T>,
+    a: Vec<T>,
+    b: Vec<T>,
+    /// `A x` and `s dy B` of the rows at hand.
+    u: Vec<T>,
+    du: Vec<T>,
+}
+
+impl<T: Real> MapKernel<'_, T> {
+    fn fold(&mut self) {
+        let Some(path) = &self.path else { return };
+        let rank = path.a.len() / self.n_in;
+        let mut weight = self.weight.to_vec();
+        let (b, a) = (Matrix::rows(&path.b, rank), Matrix::rows(&path.a, self.n_in));
+        product(&mut weight, self.n_in, Into::Add, b, a, path.scale);
+        (self.weight, self.folded) = (Loan::Owned(weight), true);
+    }
+
+    /// `y = W x + b`, with the path where it is folded.
+    pub(super) fn pretrained(&self, x: &[T], y: &mut [T]) {
+        let into = match &self.bias {
+            Some(bias) => {
+                y.chunks_exact_mut(self.out).for_each(|y| y.copy_from_slice(bias));
+                Into::Add
+            }
+            None => Into::Write,
+        };
+        let (x, w) = (Matrix::rows(x, self.n_in), Matrix::rows(&self.weight, self.n_in));
+        product(y, self.out, into, x, w.t(), T::one());
+    }
+
+    /// `y += s B A x`, unless the path is folded.
+    pub(super) fn add_path(&self, x: &[T], y: &mut [T], u: &mut Vec<T>) {
+        let Some(path) = self.path.as_ref().filter(|_| !self.folded) else { return };
+        let rank = path.down(x, self.n_in, u);
+        product(y, self.out, Into::Add, Matrix::rows(u, rank), Matrix::rows(&path.b, rank).t(), path.scale);
+    }
+
+    pub(super) fn sums(&self) -> MapSums<T> {
+        let zeros = |n: usize, on: bool| vec![T::zero(); if on { n } else { 0 }];
+        let (a, b) = self.path.as_ref().map_or((0, 0), |path| (path.a.len(), path.b.len()));
+        MapSums {
+            weight: zeros(self.weight.len(), self.trains[0]),
+            bias: zeros(self.out, self.trains[1]),
+            a: zeros(a, true),
+            b: zeros(b, true),
+            u: Vec::new(),
+            du: Vec::new(),
+        }
+    }
+
+    /// `dx += dy W`, and the sums of W and b where they train.
+    pub(super) fn pretrained_backward(&self, x: &[T], dy: &[T], dx: &mut [T], sums: &mut MapSums<T>) {
+        let (rows, w) = (Matrix::rows(dy, self.out), Matrix::rows(&self.weight, self.n_in));
+        product(dx, self.n_in, Into::Add, rows, w, T::one());
+        if self.trains[0] {
+            product(&mut sums.weight, self.n_in, Into::Add, rows.t(), Matrix::rows(x, self.n_in), T::one());
+        }
+        if self.trains[1] {
+            simd::vectorised(|| dy.chunks_exact(self.out).for_each(|dy| simd::add(&mut sums.bias, dy)));
+        }
+    }
+
+    /// The path's part of the gradients: `dx += s dy B A` (unless folded), `dA += (s dy B)ᵀ x`, `dB += s dyᵀ (A x)`.
+    pub(super) fn path_backward(&self, x: &[T], dy: &[T], dx: &mut [T], sums: &mut MapSums<T>) {
+        let Some(path) = &self.path else { return };
+        let MapSums { a, b, u, du, .. } = sums;
+        let rank = path.down(x, self.n_in, u);
+        resize(du, u.len());
+        let dy = Matrix::rows(dy, self.out);
+        product(du, rank, Into::Write, dy, Matrix::rows(&path.b, rank), path.scale);
+        product(b, rank, Into::Add, dy.t(), Matrix::rows(u, rank), path.scale);
+        product(a, self.n_in, Into::Add, Matrix::rows(du, rank).t(), Matrix::rows(x, self.n_in), T::one());
+        if !self.folded {
+            product(dx, self.n_in, Into::Add, Matrix::rows(du, rank), Matrix::rows(&path.a, self.n_in), T::one());
+        }
+    }
+}
+
+impl<T: Real> PathKernel<'_, T> {
+    /// `u = A x`; gives the rank.
+    fn down(&self, x: &[T], n_in: usize, u: &mut Vec<T>) -> usize {
+        let rank = self.a.len() / n_in;
+        resize(u, x.len() / n_in * rank);
+        product(u, rank, Into::Write, Matrix::rows(x, n_in), Matrix::rows(&self.a, n_in).t(), T::one());
+        rank
+    }
+}
+
+impl<T: Real> MapSums<T> {
+    pub(super) fn add(&mut self, other: &Self) {
+        for (sum, other) in
+            [(&mut self.weight, &other.weight), (&mut self.bias, &other.bias), (&mut self.a, &other.a), (&mut self.b, &other.b)]
+        {
+            simd::vectorised(|| simd::add(sum, other));
+        }
+    }
+
+    pub(super) fn give(self, map: &LowRankMap, grads: &mut Gradients) -> Result<()> {
+        grads.give_values(&map.weight, self.weight)?;
+        if let Some(bias) = &map.bias {
+            grads.give_values(bias, self.bias)?;
+        }
+        match &map.path {
+            Some(path) => {
+                grads.give_values(&path.a, self.a)?;
+                grads.give_values(&path.b, self.b)
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Makes room for `len` values without caring what they are.
+pub(super) fn resize<T: Real>(buffer: &mut Vec<T>, len: usize) {
+    buffer.resize(len, T::zero());
+}
