@@ -4,7 +4,7 @@
 use super::blocks::Blocks;
 use super::cpu::{Parts, Real, Values, by_float, is_fused, values};
 use super::layer_norm::{Norm, NormKernel, NormSums};
-use super::low_rank::{Dropout, LowRankMap, MapKernel, MapSums, UseOfW, resize};
+use super::low_rank::{Dropout, LowRankMap, MapKernel, MapSums, UseOfW, path_backward, resize, zeroed};
 use super::segment::{self, Checkpoint, Gradients, Keep, Output, Segment};
 use super::window::WindowGrid;
 use super::window_kernel::WindowKernel;
@@ -224,6 +224,7 @@ pub(super) struct Saved<T> {
 }
 
 /// What a thread reuses from block to block.
+#[derive(Default)]
 struct Buffers<T> {
     windows: Vec<T>,
     dropped: Vec<T>,
@@ -232,20 +233,6 @@ struct Buffers<T> {
     projected: Vec<T>,
     u: Vec<T>,
     scores: Vec<T>,
-}
-
-impl<T> Buffers<T> {
-    fn new() -> Self {
-        Self {
-            windows: Vec::new(),
-            dropped: Vec::new(),
-            qkv: Vec::new(),
-            attended: Vec::new(),
-            projected: Vec::new(),
-            u: Vec::new(),
-            scores: Vec::new(),
-        }
-    }
 }
 
 impl<T: Real> Kernel<'_, T> {
@@ -321,7 +308,7 @@ impl<T: Real> Segment<T> for AttentionHalf {
             let [y, seen] = [&mut y, &mut seen].map(|v| Parts::of(v));
             let [qkv_out, attended_out] = [&mut saved.qkv, &mut saved.attended].map(|v| Parts::of(v));
             let [attended, projected, scores] = [&mut attended, &mut projected, &mut scores].map(|v| Parts::of(v));
-            kernel.blocks.for_each(Buffers::new, |buffers, block| {
+            kernel.blocks.for_each(Buffers::default, |buffers, block| {
                 let Buffers { windows: rows, dropped, qkv, attended: a, projected: out, u, scores: s } = buffers;
                 let (first, count) = (block.start * length, block.len() * length);
                 kernel.gather(block.clone(), rows);
@@ -471,7 +458,7 @@ impl<T: Real> Kernel<'_, T> {
             norm: self.norm.sums(),
             bias: vec![T::zero(); self.attention.bias_len()],
             prompts: vec![T::zero(); self.normed_prompts.len()],
-            buffers: Buffers::new(),
+            buffers: Buffers::default(),
             dout: Vec::new(),
             dattended: Vec::new(),
             dqkv: Vec::new(),
@@ -569,33 +556,6 @@ impl<T: Real> Kernel<'_, T> {
             }
         }
     }
-}
-
-/// The low-rank path's gradients where its input was dropped: by way of what the path read.
-#[allow(clippy::too_many_arguments)]
-pub(super) fn path_backward<T: Real>(
-    map: &MapKernel<T>,
-    dropout: Option<Dropout>,
-    first: usize,
-    x: &[T],
-    dy: &[T],
-    dx: &mut [T],
-    sums: &mut MapSums<T>,
-    [dropped, ddropped]: [&mut Vec<T>; 2],
-) {
-    let Some(dropout) = dropout else { return map.path_backward(x, dy, dx, sums) };
-    resize(dropped, x.len());
-    dropout.apply(x, first, dropped);
-    zeroed(ddropped, x.len());
-    map.path_backward(dropped, dy, ddropped, sums);
-    dropout.apply(ddropped, first, dropped);
-    simd::vectorised(|| simd::add(dx, dropped));
-}
-
-/// `len` zeros.
-pub(super) fn zeroed<T: Real>(buffer: &mut Vec<T>, len: usize) {
-    buffer.clear();
-    buffer.resize(len, T::zero());
 }
 
 /// `[B*nW, P, C]` to `[B, P, C]`.

@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use std::ops::{AddAssign, Deref, Range};
 
 /// A float type that kernels compute in.
-pub(super) trait Real: Float + WithDType + Sum + AddAssign + Send + Sync {
+pub(super) trait Real: Float + WithDType + Sum + AddAssign + Default + Send + Sync {
     /// A constant.
     fn of(value: f64) -> Self;
 

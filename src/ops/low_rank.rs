@@ -274,3 +274,30 @@ impl<T: Real> MapSums<T> {
 pub(super) fn resize<T: Real>(buffer: &mut Vec<T>, len: usize) {
     buffer.resize(len, T::zero());
 }
+
+/// The low-rank path's gradients where its input was dropped: by way of what the path read.
+#[allow(clippy::too_many_arguments)]
+pub(super) fn path_backward<T: Real>(
+    map: &MapKernel<T>,
+    dropout: Option<Dropout>,
+    first: usize,
+    x: &[T],
+    dy: &[T],
+    dx: &mut [T],
+    sums: &mut MapSums<T>,
+    [dropped, ddropped]: [&mut Vec<T>; 2],
+) {
+    let Some(dropout) = dropout else { return map.path_backward(x, dy, dx, sums) };
+    resize(dropped, x.len());
+    dropout.apply(x, first, dropped);
+    zeroed(ddropped, x.len());
+    map.path_backward(dropped, dy, ddropped, sums);
+    dropout.apply(ddropped, first, dropped);
+    simd::vectorised(|| simd::add(dx, dropped));
+}
+
+/// `len` zeros.
+pub(super) fn zeroed<T: Real>(buffer: &mut Vec<T>, len: usize) {
+    buffer.clear();
+    buffer.resize(len, T::zero());
+}
