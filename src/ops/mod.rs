@@ -3,7 +3,10 @@
 //! Each function is one differentiable step of the model. Its composed definition, made of candle
 //! primitives, runs on any device and float type and is what the tests take as the truth; where a
 //! measurement shows that it pays, a fused kernel with a backward of its own stands in on the CPU.
+//! The optimizer's arithmetic is here as well, for the sake of its kernel.
 
+#[cfg(feature = "train")]
+mod adamw;
 mod attention;
 mod batch_norm;
 mod cpu;
@@ -18,9 +21,13 @@ mod resize;
 mod segment;
 mod simd;
 mod softmax;
+#[cfg(feature = "train")]
+mod square_sum;
 mod tpc;
 mod window;
 
+#[cfg(feature = "train")]
+pub(crate) use adamw::{AdamWStep, Moments, adamw_step};
 pub use attention::{Attention, window_attention};
 pub use batch_norm::{BatchMoments, batch_norm, batch_norm_train};
 pub use filter::{depthwise_filter, filter_norm};
@@ -31,6 +38,8 @@ pub use patches::{merge_patches, split_patches};
 pub use pool::mean_tokens;
 pub(crate) use resize::{Taps2, bilinear_taps};
 pub use resize::{bicubic_square, bilinear};
+#[cfg(feature = "train")]
+pub(crate) use square_sum::square_sum;
 pub use tpc::task_prompt_condition;
 pub use window::{WindowGrid, relative_position_index, shift_mask};
 
