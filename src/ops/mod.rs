@@ -8,6 +8,7 @@
 #[cfg(feature = "train")]
 mod adamw;
 mod attention;
+mod bands;
 mod batch_norm;
 mod cpu;
 mod filter;
