@@ -53,7 +53,7 @@ impl CustomOp1 for Bilinear {
         fn kernel<T: Real>(x: &Tensor, dy: &Tensor) -> Result<Tensor> {
             let ((_, _, h, w), (_, _, height, width)) = (x.dims4()?, dy.dims4()?);
             let along = |from, to| Bands::of(to, transposed(from, to));
-            let dx = separable(&*values::<T>(dy)?, &along(h, height), &along(w, width));
+            let dx = separable(&values::<T>(dy)?, &along(h, height), &along(w, width));
             Tensor::from_vec(dx, x.shape(), x.device())
         }
         let dy = dy.contiguous()?;
