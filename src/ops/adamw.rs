@@ -1,7 +1,7 @@
 //! One step of AdamW on one weight.
 
 use super::cpu::{Real, by_float, is_fused, slice};
-use super::simd::vectorised;
+use super::simd::vectorised_fn;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, InplaceOp1, InplaceOp2, Layout, Result, Tensor, Var};
 use rayon::prelude::*;
@@ -86,24 +86,25 @@ const BLOCK: usize = 1 << 14;
 
 fn step<T: Real>(w: &mut [T], m: &mut [T], v: &mut [T], g: &[T], by: AdamWStep) -> Result<()> {
     if w.len() <= BLOCK {
-        vectorised(|| block(w, m, v, g, by)); // most weights are small, and waking a thread takes longer
+        block(w, m, v, g, by); // most weights are small, and waking a thread takes longer
         return Ok(());
     }
     let moments = m.par_chunks_mut(BLOCK).zip(v.par_chunks_mut(BLOCK));
     let blocks = w.par_chunks_mut(BLOCK).zip(moments).zip(g.par_chunks(BLOCK));
-    blocks.for_each(|((w, (m, v)), g)| vectorised(|| block(w, m, v, g, by)));
+    blocks.for_each(|((w, (m, v)), g)| block(w, m, v, g, by));
     Ok(())
 }
 
-#[inline(always)]
-fn block<T: Real>(w: &mut [T], m: &mut [T], v: &mut [T], g: &[T], by: AdamWStep) {
-    let (beta1, beta2, eps) = (T::of(by.beta1), T::of(by.beta2), T::of(by.eps));
-    let (new1, new2) = (T::of(1.0 - by.beta1), T::of(1.0 - by.beta2));
-    let (unbias, rate, keep) = (T::of(by.unbias), T::of(by.rate), T::of(by.keep));
-    for (((w, m), v), g) in w.iter_mut().zip(m).zip(v).zip(g) {
-        *m = *m * beta1 + *g * new1;
-        *v = *v * beta2 + *g * *g * new2;
-        *w = *w * keep - *m / ((*v * unbias).sqrt() + eps) * rate;
+vectorised_fn! {
+    fn block<T: Real>(w: &mut [T], m: &mut [T], v: &mut [T], g: &[T], by: AdamWStep) {
+        let (beta1, beta2, eps) = (T::of(by.beta1), T::of(by.beta2), T::of(by.eps));
+        let (new1, new2) = (T::of(1.0 - by.beta1), T::of(1.0 - by.beta2));
+        let (unbias, rate, keep) = (T::of(by.unbias), T::of(by.rate), T::of(by.keep));
+        for (((w, m), v), g) in w.iter_mut().zip(m).zip(v).zip(g) {
+            *m = *m * beta1 + *g * new1;
+            *v = *v * beta2 + *g * *g * new2;
+            *w = *w * keep - *m / ((*v * unbias).sqrt() + eps) * rate;
+        }
     }
 }
 

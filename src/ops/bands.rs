@@ -1,7 +1,7 @@
 //! Products of maps with band matrices along both axes.
 
 use super::cpu::Real;
-use super::simd::vectorised;
+use super::simd::vectorised_fn;
 use rayon::prelude::*;
 
 /// A matrix `[to, from]` whose rows are zero but for a few values side by side.
@@ -59,41 +59,43 @@ pub(super) fn separable<T: Real>(x: &[T], rows: &Bands<T>, columns: &Bands<T>) -
     let mut y = vec![T::zero(); x.len() / from * to];
     y.par_chunks_mut(to.max(1)).zip(x.par_chunks(from)).for_each(|(y, x)| {
         y.par_chunks_mut(ROWS * width).enumerate().for_each(|(i, y)| {
-            vectorised(|| {
-                if rows.from < rows.to() {
-                    columns_first(y, x, i * ROWS, rows, columns)
-                } else {
-                    rows_first(y, x, i * ROWS, rows, columns)
-                }
-            })
+            if rows.from < rows.to() {
+                columns_first(y, x, i * ROWS, rows, columns)
+            } else {
+                rows_first(y, x, i * ROWS, rows, columns)
+            }
         });
     });
     y
 }
 
-/// Output rows from `first` on, by way of the input rows they need at the output's width.
-#[inline(always)]
-fn columns_first<T: Real>(y: &mut [T], x: &[T], first: usize, rows: &Bands<T>, columns: &Bands<T>) {
-    let width = columns.to();
-    let last = first + y.len() / width - 1;
-    let (start, end) = (rows.starts[first], rows.starts[last] + rows.width);
-    let mut wide = vec![T::zero(); (end - start) * width];
-    let inputs = x[start * columns.from..end * columns.from].chunks_exact(columns.from);
-    wide.chunks_exact_mut(width).zip(inputs).for_each(|(wide, x)| across(wide, x, columns));
-    for (i, y) in (first..).zip(y.chunks_exact_mut(width)) {
-        let (at, weights) = rows.row(i);
-        mix(y, &wide[(at - start) * width..], weights);
+vectorised_fn! {
+    /// Output rows from `first` on, by way of the input rows they need at the output's width.
+    fn columns_first<T: Real>(y: &mut [T], x: &[T], first: usize, rows: &Bands<T>, columns: &Bands<T>) {
+        let width = columns.to();
+        let last = first + y.len() / width - 1;
+        let (start, end) = (rows.starts[first], rows.starts[last] + rows.width);
+        let mut wide = vec![T::zero(); (end - start) * width];
+        let inputs = x[start * columns.from..end * columns.from].chunks_exact(columns.from);
+        for (wide, x) in wide.chunks_exact_mut(width).zip(inputs) {
+            across(wide, x, columns);
+        }
+        for (i, y) in (first..).zip(y.chunks_exact_mut(width)) {
+            let (at, weights) = rows.row(i);
+            mix(y, &wide[(at - start) * width..], weights);
+        }
     }
 }
 
-/// Output rows from `first` on, each by way of its row at the input's width.
-#[inline(always)]
-fn rows_first<T: Real>(y: &mut [T], x: &[T], first: usize, rows: &Bands<T>, columns: &Bands<T>) {
-    let mut row = vec![T::zero(); columns.from];
-    for (i, y) in (first..).zip(y.chunks_exact_mut(columns.to())) {
-        let (at, weights) = rows.row(i);
-        mix(&mut row, &x[at * columns.from..], weights);
-        across(y, &row, columns);
+vectorised_fn! {
+    /// Output rows from `first` on, each by way of its row at the input's width.
+    fn rows_first<T: Real>(y: &mut [T], x: &[T], first: usize, rows: &Bands<T>, columns: &Bands<T>) {
+        let mut row = vec![T::zero(); columns.from];
+        for (i, y) in (first..).zip(y.chunks_exact_mut(columns.to())) {
+            let (at, weights) = rows.row(i);
+            mix(&mut row, &x[at * columns.from..], weights);
+            across(y, &row, columns);
+        }
     }
 }
 
@@ -105,17 +107,25 @@ fn mix<T: Real>(y: &mut [T], x: &[T], weights: &[T]) {
     for (k, [a, b]) in pairs.iter().enumerate() {
         let (x0, x1) = x[2 * k * n..2 * (k + 1) * n].split_at(n);
         if k == 0 {
-            y.iter_mut().zip(x0).zip(x1).for_each(|((y, x0), x1)| *y = *x0 * *a + *x1 * *b);
+            for ((y, x0), x1) in y.iter_mut().zip(x0).zip(x1) {
+                *y = *x0 * *a + *x1 * *b;
+            }
         } else {
-            y.iter_mut().zip(x0).zip(x1).for_each(|((y, x0), x1)| *y += *x0 * *a + *x1 * *b);
+            for ((y, x0), x1) in y.iter_mut().zip(x0).zip(x1) {
+                *y += *x0 * *a + *x1 * *b;
+            }
         }
     }
     for a in rest {
         let x = &x[2 * pairs.len() * n..(2 * pairs.len() + 1) * n];
         if pairs.is_empty() {
-            y.iter_mut().zip(x).for_each(|(y, x)| *y = *x * *a);
+            for (y, x) in y.iter_mut().zip(x) {
+                *y = *x * *a;
+            }
         } else {
-            y.iter_mut().zip(x).for_each(|(y, x)| *y += *x * *a);
+            for (y, x) in y.iter_mut().zip(x) {
+                *y += *x * *a;
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The sum of squares of a tensor.
 
 use super::cpu::{Real, by_float, is_fused, values};
-use super::simd::vectorised;
+use super::simd::vectorised_fn;
 use candle_core::{DType, Result, Tensor};
 use rayon::prelude::*;
 
@@ -20,25 +20,28 @@ const BLOCK: usize = 1 << 14;
 fn fused<T: Real>(x: &Tensor) -> Result<f64> {
     let x = values::<T>(x)?;
     if x.len() <= BLOCK {
-        return Ok(vectorised(|| block(&x)));
+        return Ok(block(&x));
     }
-    let sums: Vec<f64> = x.par_chunks(BLOCK).map(|x| vectorised(|| block(x))).collect();
+    let sums: Vec<f64> = x.par_chunks(BLOCK).map(block).collect();
     Ok(sums.into_iter().sum())
 }
 
-/// Many sums side by side: the inner loop is long enough that the compiler keeps it one and takes it in vector registers.
-#[inline(always)]
-fn block<T: Real>(x: &[T]) -> f64 {
-    const LANES: usize = 128;
-    let mut lanes = [0f64; LANES];
-    let (whole, rest) = x.as_chunks::<LANES>();
-    for x in whole {
-        for (lane, x) in lanes.iter_mut().zip(x) {
+vectorised_fn! {
+    /// Many sums side by side: the inner loop is long enough that the compiler keeps it one and takes it in vector registers.
+    fn block<T: Real>(x: &[T]) -> f64 {
+        const LANES: usize = 128;
+        let mut lanes = [0f64; LANES];
+        let (whole, rest) = x.as_chunks::<LANES>();
+        for x in whole {
+            for (lane, x) in lanes.iter_mut().zip(x) {
+                *lane += square(*x);
+            }
+        }
+        for (lane, x) in lanes.iter_mut().zip(rest) {
             *lane += square(*x);
         }
+        lanes.iter().sum()
     }
-    lanes.iter_mut().zip(rest).for_each(|(lane, x)| *lane += square(*x));
-    lanes.iter().sum()
 }
 
 #[inline(always)]

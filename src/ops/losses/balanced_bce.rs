@@ -4,7 +4,7 @@ use super::lanes::{sum, sum_of_logs};
 use super::pixels::{BLOCK, Channels, ChannelsMut, PixelMean, Pixels};
 use super::{absolute, fuses, masked, mean_over, total, wide};
 use crate::ops::cpu::{Real, by_float};
-use crate::ops::simd::vectorised;
+use crate::ops::simd::vectorised_fn;
 use candle_core::{Result, Tensor};
 
 /// `Σ (w y softplus(-x) + (1 - w) (1 - y) softplus(x)) / N`, N the number of valid pixels; labels are parted at 0.5.
@@ -47,7 +47,7 @@ fn fused<T: Real>(x: &Tensor, label: &Tensor, weight: Option<f64>, ignore: f32) 
     let (label, pixels) = (label.to_dtype(T::DTYPE)?.contiguous()?, Pixels::of_values(x));
     let ignore = T::of(ignore.into());
     let (mut positives, mut negatives) = (Side::default(), Side::default());
-    for (positive, negative) in pixels.map(x, &label, |x, label| vectorised(|| sums(x[0], label[0], ignore)))? {
+    for (positive, negative) in pixels.map(x, &label, |x, label| sums(x[0], label[0], ignore))? {
         positives.add(positive);
         negatives.add(negative);
     }
@@ -55,7 +55,7 @@ fn fused<T: Real>(x: &Tensor, label: &Tensor, weight: Option<f64>, ignore: f32) 
     let weight = weight.unwrap_or(negatives.count / count);
     let gradient = move |dx: &mut ChannelsMut<T>, x: &Channels<T>, label: &Channels<T>, scale: T| {
         let scales = (T::of(weight) * scale, T::of(1.0 - weight) * scale);
-        vectorised(|| write_gradient(dx[0], x[0], label[0], ignore, scales))
+        write_gradient(dx[0], x[0], label[0], ignore, scales)
     };
     let sum = weight * positives.sum + (1.0 - weight) * negatives.sum;
     x.apply_op1(PixelMean { name: "balanced-bce", value: T::of(sum / count), count, pixels, label, gradient })
@@ -75,14 +75,17 @@ impl Side {
     }
 }
 
-/// A block's positive and negative pixels.
-#[inline(always)]
-fn sums<T: Real>(x: &[T], label: &[T], ignore: T) -> (Side, Side) {
-    let mut factors = [T::one(); BLOCK]; // whose logarithm is what softplus adds to its linear part
-    factors.iter_mut().zip(x).for_each(|(factor, x)| *factor = T::one() + (-x.abs()).exponential());
-    let positive = side(x, &factors, label, -T::one(), |label| is_positive(label) & (label != ignore));
-    let negative = side(x, &factors, label, T::one(), |label| !is_positive(label) & (label != ignore));
-    (positive, negative)
+vectorised_fn! {
+    /// A block's positive and negative pixels.
+    fn sums<T: Real>(x: &[T], label: &[T], ignore: T) -> (Side, Side) {
+        let mut factors = [T::one(); BLOCK]; // whose logarithm is what softplus adds to its linear part
+        for (factor, x) in factors.iter_mut().zip(x) {
+            *factor = T::one() + (-x.abs()).exponential();
+        }
+        let positive = side(x, &factors, label, -T::one(), |label| is_positive(label) & (label != ignore));
+        let negative = side(x, &factors, label, T::one(), |label| !is_positive(label) & (label != ignore));
+        (positive, negative)
+    }
 }
 
 #[inline(always)]
@@ -103,15 +106,17 @@ fn side<T: Real>(x: &[T], factors: &[T], label: &[T], sign: T, has: impl Fn(T) -
     Side { sum: sum(&linear[..x.len()]) + sum_of_logs(&factor[..x.len()]), count: count as f64 }
 }
 
-/// `dx = -p sigmoid(-x)` for positives, `n sigmoid(x)` for negatives, with `scales` p and n.
-#[inline(always)]
-fn write_gradient<T: Real>(dx: &mut [T], x: &[T], label: &[T], ignore: T, (positive, negative): (T, T)) {
-    for ((dx, x), label) in dx.iter_mut().zip(x).zip(label) {
-        let small = (-x.abs()).exponential();
-        let nearer = (T::one() + small).recip(); // the sigmoid of |x|
-        let farther = small * nearer;
-        let (of_x, of_minus_x) = if *x >= T::zero() { (nearer, farther) } else { (farther, nearer) };
-        let slope = if is_positive(*label) { -positive * of_minus_x } else { negative * of_x };
-        *dx = if *label == ignore { T::zero() } else { slope };
+vectorised_fn! {
+    /// `dx = -p sigmoid(-x)` for positives, `n sigmoid(x)` for negatives, with `scales` p and n.
+    fn write_gradient<T: Real>(dx: &mut [T], x: &[T], label: &[T], ignore: T, scales: (T, T)) {
+        let (positive, negative) = scales;
+        for ((dx, x), label) in dx.iter_mut().zip(x).zip(label) {
+            let small = (-x.abs()).exponential();
+            let nearer = (T::one() + small).recip(); // the sigmoid of |x|
+            let farther = small * nearer;
+            let (of_x, of_minus_x) = if *x >= T::zero() { (nearer, farther) } else { (farther, nearer) };
+            let slope = if is_positive(*label) { -positive * of_minus_x } else { negative * of_x };
+            *dx = if *label == ignore { T::zero() } else { slope };
+        }
     }
 }

@@ -4,7 +4,7 @@ use super::lanes::{sum, sum_of_logs};
 use super::pixels::{BLOCK, Channels, ChannelsMut, PixelMean, Pixels, valid};
 use super::{fuses, masked, mean_over, total, wide};
 use crate::ops::cpu::{Real, by_float};
-use crate::ops::simd::vectorised;
+use crate::ops::simd::vectorised_fn;
 use candle_core::{DType, Error, Result, Tensor};
 
 /// `-log softmax(outputs)[label]`, the mean over valid pixels.
@@ -60,64 +60,66 @@ fn fused<T: Real>(x: &Tensor, label: &Tensor, ignore: f32) -> Result<Tensor> {
     let (label, pixels) = (label.to_dtype(T::DTYPE)?.contiguous()?, Pixels::of_maps(x, label)?);
     let (ignore, last) = (T::of(ignore.into()), (x.dim(1)? - 1) as f64);
     let (mut sum, mut count) = (0.0, 0.0);
-    let blocks = pixels.map(x, &label, |x, label| vectorised(|| sums(x, label[0], ignore)))?;
+    let blocks = pixels.map(x, &label, |x, label| sums(x, label[0], ignore))?;
     for block in blocks {
         let block = block.map_err(|wrong| no_class(wrong, last))?;
         (sum, count) = (sum + block.0, count + block.1);
     }
     let gradient = move |dx: &mut ChannelsMut<T>, x: &Channels<T>, label: &Channels<T>, scale: T| {
-        vectorised(|| write_gradient(dx, x, label[0], ignore, scale))
+        write_gradient(dx, x, label[0], ignore, scale)
     };
     let count = count.max(1.0);
     x.apply_op1(PixelMean { name: "cross-entropy", value: T::of(sum / count), count, pixels, label, gradient })
 }
 
-/// The sum over a block's valid pixels and their number, or a label that is no class.
-#[inline(always)]
-fn sums<T: Real>(x: &Channels<T>, label: &[T], ignore: T) -> std::result::Result<(f64, f64), f64> {
-    let last = T::of((x.len() - 1) as f64);
-    if !label.iter().fold(true, |all, v| all & ((*v == ignore) | is_class(*v, last))) {
-        let wrong = label.iter().find(|v| **v != ignore && !is_class(**v, last));
-        return Err(wrong.map_or(f64::NAN, |v| candle_core::WithDType::to_f64(*v)));
-    }
-    let (highest, n) = (highest(x), label.len());
-    let (mut partition, mut chosen) = ([T::zero(); BLOCK], [T::zero(); BLOCK]);
-    for (class, x) in x.iter().enumerate() {
-        let class = T::of(class as f64);
-        let pixels = partition.iter_mut().zip(&mut chosen).zip(*x).zip(&highest).zip(label);
-        for ((((partition, chosen), x), highest), label) in pixels {
-            let score = *x - *highest;
-            *partition += score.exponential();
-            *chosen = if *label == class { score } else { *chosen };
+vectorised_fn! {
+    /// The sum over a block's valid pixels and their number, or a label that is no class.
+    fn sums<T: Real>(x: &Channels<'_, T>, label: &[T], ignore: T) -> std::result::Result<(f64, f64), f64> {
+        let last = T::of((x.len() - 1) as f64);
+        if !label.iter().fold(true, |all, v| all & ((*v == ignore) | is_class(*v, last))) {
+            let wrong = label.iter().find(|v| **v != ignore && !is_class(**v, last));
+            return Err(wrong.map_or(f64::NAN, |v| candle_core::WithDType::to_f64(*v)));
         }
+        let (highest, n) = (highest(x), label.len());
+        let (mut partition, mut chosen) = ([T::zero(); BLOCK], [T::zero(); BLOCK]);
+        for (class, x) in x.iter().enumerate() {
+            let class = T::of(class as f64);
+            let pixels = partition.iter_mut().zip(&mut chosen).zip(*x).zip(&highest).zip(label);
+            for ((((partition, chosen), x), highest), label) in pixels {
+                let score = *x - *highest;
+                *partition += score.exponential();
+                *chosen = if *label == class { score } else { *chosen };
+            }
+        }
+        for ((partition, chosen), label) in partition.iter_mut().zip(&mut chosen).zip(label) {
+            let valid = *label != ignore;
+            *partition = if valid { *partition } else { T::one() };
+            *chosen = if valid { *chosen } else { T::zero() };
+        }
+        Ok((sum_of_logs(&partition[..n]) - sum(&chosen[..n]), valid(label, ignore)))
     }
-    for ((partition, chosen), label) in partition.iter_mut().zip(&mut chosen).zip(label) {
-        let valid = *label != ignore;
-        *partition = if valid { *partition } else { T::one() };
-        *chosen = if valid { *chosen } else { T::zero() };
-    }
-    Ok((sum_of_logs(&partition[..n]) - sum(&chosen[..n]), valid(label, ignore)))
 }
 
-/// `dx = (softmax(x) - one-hot(label)) scale` where the label is valid, and 0 elsewhere.
-#[inline(always)]
-fn write_gradient<T: Real>(dx: &mut ChannelsMut<T>, x: &Channels<T>, label: &[T], ignore: T, scale: T) {
-    let highest = highest(x);
-    let (mut partition, mut scales) = ([T::zero(); BLOCK], [T::zero(); BLOCK]);
-    for (dx, x) in dx.iter_mut().zip(x) {
-        for (((dx, partition), x), highest) in dx.iter_mut().zip(&mut partition).zip(*x).zip(&highest) {
-            *dx = (*x - *highest).exponential();
-            *partition += *dx;
+vectorised_fn! {
+    /// `dx = (softmax(x) - one-hot(label)) scale` where the label is valid, and 0 elsewhere.
+    fn write_gradient<T: Real>(dx: &mut ChannelsMut<'_, T>, x: &Channels<'_, T>, label: &[T], ignore: T, scale: T) {
+        let highest = highest(x);
+        let (mut partition, mut scales) = ([T::zero(); BLOCK], [T::zero(); BLOCK]);
+        for (dx, x) in dx.iter_mut().zip(x) {
+            for (((dx, partition), x), highest) in dx.iter_mut().zip(&mut partition).zip(*x).zip(&highest) {
+                *dx = (*x - *highest).exponential();
+                *partition += *dx;
+            }
         }
-    }
-    for ((partition, scales), label) in partition.iter_mut().zip(&mut scales).zip(label) {
-        *scales = if *label == ignore { T::zero() } else { scale };
-        *partition = *scales / *partition;
-    }
-    for (class, dx) in dx.iter_mut().enumerate() {
-        let class = T::of(class as f64);
-        for (((dx, by), scale), label) in dx.iter_mut().zip(&partition).zip(&scales).zip(label) {
-            *dx = *dx * *by - if *label == class { *scale } else { T::zero() };
+        for ((partition, scales), label) in partition.iter_mut().zip(&mut scales).zip(label) {
+            *scales = if *label == ignore { T::zero() } else { scale };
+            *partition = *scales / *partition;
+        }
+        for (class, dx) in dx.iter_mut().enumerate() {
+            let class = T::of(class as f64);
+            for (((dx, by), scale), label) in dx.iter_mut().zip(&partition).zip(&scales).zip(label) {
+                *dx = *dx * *by - if *label == class { *scale } else { T::zero() };
+            }
         }
     }
 }
@@ -127,7 +129,9 @@ fn write_gradient<T: Real>(dx: &mut ChannelsMut<T>, x: &Channels<T>, label: &[T]
 fn highest<T: Real>(x: &Channels<T>) -> [T; BLOCK] {
     let mut highest = [T::neg_infinity(); BLOCK];
     for x in x {
-        highest.iter_mut().zip(*x).for_each(|(highest, x)| *highest = if *x > *highest { *x } else { *highest });
+        for (highest, x) in highest.iter_mut().zip(*x) {
+            *highest = if *x > *highest { *x } else { *highest };
+        }
     }
     highest
 }
