@@ -103,29 +103,23 @@ vectorised_fn! {
 #[inline(always)]
 fn mix<T: Real>(y: &mut [T], x: &[T], weights: &[T]) {
     let n = y.len();
-    let (pairs, rest) = weights.as_chunks::<2>();
-    for (k, [a, b]) in pairs.iter().enumerate() {
-        let (x0, x1) = x[2 * k * n..2 * (k + 1) * n].split_at(n);
-        if k == 0 {
-            for ((y, x0), x1) in y.iter_mut().zip(x0).zip(x1) {
-                *y = *x0 * *a + *x1 * *b;
-            }
-        } else {
-            for ((y, x0), x1) in y.iter_mut().zip(x0).zip(x1) {
-                *y += *x0 * *a + *x1 * *b;
-            }
+    if let [a, b] = weights {
+        for ((y, x0), x1) in y.iter_mut().zip(&x[..n]).zip(&x[n..2 * n]) {
+            *y = *x0 * *a + *x1 * *b;
+        }
+        return;
+    }
+    y.fill(T::zero());
+    let (fours, rest) = weights.as_chunks::<4>();
+    for ([a, b, c, d], x) in fours.iter().zip(x.chunks_exact(4 * n)) {
+        let ((x0, x1), (x2, x3)) = (x[..2 * n].split_at(n), x[2 * n..].split_at(n));
+        for ((((y, x0), x1), x2), x3) in y.iter_mut().zip(x0).zip(x1).zip(x2).zip(x3) {
+            *y += (*x0 * *a + *x1 * *b) + (*x2 * *c + *x3 * *d);
         }
     }
-    for a in rest {
-        let x = &x[2 * pairs.len() * n..(2 * pairs.len() + 1) * n];
-        if pairs.is_empty() {
-            for (y, x) in y.iter_mut().zip(x) {
-                *y = *x * *a;
-            }
-        } else {
-            for (y, x) in y.iter_mut().zip(x) {
-                *y += *x * *a;
-            }
+    for (a, x) in rest.iter().zip(x[4 * fours.len() * n..].chunks_exact(n)) {
+        for (y, x) in y.iter_mut().zip(x) {
+            *y += *x * *a;
         }
     }
 }
@@ -150,10 +144,19 @@ fn across_bands<T: Real, const WIDTH: usize>(y: &mut [T], x: &[T], columns: &Ban
     let (weights, _) = columns.weights.as_chunks::<WIDTH>();
     for ((y, start), weights) in y.iter_mut().zip(&columns.starts).zip(weights) {
         let x = &x[*start..*start + WIDTH];
-        let mut sum = T::zero();
-        for (x, weight) in x.iter().zip(weights) {
-            sum += *x * *weight;
+        let mut products = [T::zero(); WIDTH];
+        for ((product, x), weight) in products.iter_mut().zip(x).zip(weights) {
+            *product = *x * *weight;
         }
-        *y = sum;
+        // Added in pairs: shorter chains, and less rounding.
+        let mut half = WIDTH / 2;
+        while half > 0 {
+            for i in 0..half {
+                let upper = products[i + half];
+                products[i] += upper;
+            }
+            half /= 2;
+        }
+        *y = products[0];
     }
 }
