@@ -1,13 +1,12 @@
 //! A layer norm whose gradient candle can make.
 
-use crate::ops;
+use crate::ops::Norm;
 use candle_core::{Result, Tensor};
 
 /// `(x - mean) / sqrt(var + 1e-5) * weight + bias` over the last dimension.
 #[derive(Clone, Debug)]
 pub struct LayerNorm {
-    weight: Tensor,
-    bias: Tensor,
+    norm: Norm,
 }
 
 impl LayerNorm {
@@ -15,11 +14,16 @@ impl LayerNorm {
 
     /// From its scale and shift, each `[C]`.
     pub fn new(weight: Tensor, bias: Tensor) -> Self {
-        Self { weight, bias }
+        Self { norm: Norm { weight, bias, eps: Self::EPS } }
     }
 
     /// `[.., C]` to `[.., C]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        ops::layer_norm(x, &self.weight, &self.bias, Self::EPS)
+        self.norm.forward(x)
+    }
+
+    /// Its weights.
+    pub fn norm(&self) -> &Norm {
+        &self.norm
     }
 }

@@ -23,16 +23,6 @@ pub struct Mlp {
     pub fc2: LowRankLinear,
 }
 
-/// An MLP's result with the two frozen products that task-adapting layers build on.
-pub struct MlpOutput {
-    /// `W1 x + b1`.
-    pub pre: Tensor,
-    /// `W2 GELU(fc1(x)) + b2`.
-    pub post: Tensor,
-    /// The whole.
-    pub out: Tensor,
-}
-
 impl Mlp {
     /// From `weights` at this place.
     pub fn new(channels: usize, hidden: usize, low_rank: MlpLowRank, weights: &Weights) -> Result<Self> {
@@ -41,17 +31,8 @@ impl Mlp {
         Ok(Self { fc1, fc2 })
     }
 
-    /// `[.., C]` to `[.., C]` with the intermediate products.
-    pub fn forward_parts(&self, x: &Tensor, mode: Mode) -> Result<MlpOutput> {
-        let pre = self.fc1.pretrained(x)?;
-        let hidden = ops::gelu(&self.fc1.add_low_rank(&pre, &self.fc1.dropped(x, mode)?)?)?;
-        let post = self.fc2.pretrained(&hidden)?;
-        let out = self.fc2.add_low_rank(&post, &self.fc2.dropped(&hidden, mode)?)?;
-        Ok(MlpOutput { pre, post, out })
-    }
-
     /// `[.., C]` to `[.., C]`.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        Ok(self.forward_parts(x, mode)?.out)
+        self.fc2.forward(&ops::gelu(&self.fc1.forward(x, mode)?)?, mode)
     }
 }

@@ -9,9 +9,9 @@ mod mlp;
 mod mode;
 
 pub use batch_norm::BatchNorm;
-pub use drop::{drop_path, dropout};
+pub use drop::drop_path;
 pub use feature_map::FeatureMap;
 pub use layer_norm::LayerNorm;
-pub use low_rank::{LowRank, LowRankConfig, LowRankLinear};
-pub use mlp::{Mlp, MlpLowRank, MlpOutput};
+pub use low_rank::{LowRankConfig, LowRankLinear};
+pub use mlp::{Mlp, MlpLowRank};
 pub use mode::{DropRng, Mode};

@@ -1,7 +1,7 @@
 //! Whether a forward pass trains, and the random numbers of one that does.
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Evaluation, or training with a generator for dropout and drop-path.
 #[derive(Clone, Copy, Debug)]
@@ -22,10 +22,18 @@ impl DropRng {
         Self(Mutex::new(StdRng::seed_from_u64(seed)))
     }
 
-    /// `count` values, each 0 with probability `rate` and `1 / (1 - rate)` otherwise.
-    pub(super) fn keep(&self, count: usize, rate: f64) -> Vec<f32> {
-        let mut rng = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = (1.0 / (1.0 - rate)) as f32;
-        (0..count).map(|_| if rng.random::<f32>() < rate as f32 { 0.0 } else { kept }).collect()
+    /// `count` factors, each 0 with probability `rate` and `1 / (1 - rate)` otherwise.
+    pub(super) fn keep(&self, count: usize, rate: f64) -> Vec<f64> {
+        let mut rng = self.lock();
+        (0..count).map(|_| if rng.random::<f64>() < rate { 0.0 } else { 1.0 / (1.0 - rate) }).collect()
+    }
+
+    /// What tells one dropout from the next.
+    pub(super) fn seed(&self) -> u64 {
+        self.lock().random()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, StdRng> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

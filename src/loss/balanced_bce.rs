@@ -1,6 +1,7 @@
 //! Balanced binary cross entropy, for saliency and edges.
 
-use super::{absolute, masked, mean_over, total, wide};
+use super::IGNORE;
+use crate::ops;
 use candle_core::{Result, Tensor};
 
 /// How much a positive pixel weighs in [`balanced_bce`]; a negative one weighs the rest to 1.
@@ -33,25 +34,11 @@ pub enum PositiveWeight {
 ///
 /// The released losses know no ignore; here ignored pixels leave the sum, the share and the count.
 pub fn balanced_bce(outputs: &Tensor, label: &Tensor, weight: PositiveWeight) -> Result<Tensor> {
-    let x = wide(outputs)?;
-    let (label, mask) = masked(label, x.dtype())?;
-    let positive = label.ge(0.5)?.to_dtype(x.dtype())?;
-    let negative = (&mask - &positive)?;
-    let count = total(&mask)?;
-    let weight = match weight {
-        PositiveWeight::ShareOfNegatives => mean_over(&total(&negative)?, &count)?,
-        PositiveWeight::Fixed(weight) => (count.ones_like()? * weight)?,
+    let fixed = match weight {
+        PositiveWeight::ShareOfNegatives => None,
+        PositiveWeight::Fixed(weight) => Some(weight),
     };
-    let positives = total(&(softplus(&x.neg()?)? * positive)?)?;
-    let negatives = total(&(softplus(&x)? * negative)?)?;
-    let sum = ((positives * &weight)? + (negatives * weight.affine(-1.0, 1.0)?)?)?;
-    mean_over(&sum, &count)
-}
-
-/// `log(1 + exp(x))`, stable for large values of either sign: `(x + |x|)/2 + log(1 + exp(-|x|))`.
-fn softplus(x: &Tensor) -> Result<Tensor> {
-    let size = absolute(x)?;
-    ((x + &size)? * 0.5)? + (size.neg()?.exp()? + 1.0)?.log()?
+    ops::balanced_bce(outputs, label, fixed, IGNORE)
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Cross entropy over classes, for segmentation and human parts.
 
-use super::{masked, mean_over, total, wide};
-use candle_core::{DType, Result, Tensor};
+use super::IGNORE;
+use crate::ops;
+use candle_core::{Result, Tensor};
 
 /// The mean over valid pixels of how improbable the scores make the right class.
 ///
@@ -23,35 +24,14 @@ use candle_core::{DType, Result, Tensor};
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn cross_entropy(outputs: &Tensor, label: &Tensor) -> Result<Tensor> {
-    let outputs = wide(outputs)?;
-    let classes = outputs.dim(1)?;
-    let (label, mask) = masked(label, outputs.dtype())?;
-    check_classes(&label, classes)?;
-    let shifted = outputs.broadcast_sub(&outputs.detach().max_keepdim(1)?)?;
-    let log_sum = shifted.exp()?.sum_keepdim(1)?.log()?;
-    let chosen = shifted.gather(&label.to_dtype(DType::U32)?, 1)?;
-    mean_over(&total(&((log_sum - chosen)? * &mask)?)?, &total(&mask)?)
-}
-
-fn check_classes(label: &Tensor, classes: usize) -> Result<()> {
-    let last = (classes - 1) as f64;
-    let nearest = label.clamp(0.0, last)?.floor()?;
-    if label.elem_count() == 0 || label.eq(&nearest)?.min_all()?.to_scalar::<u8>()? == 1 {
-        return Ok(());
-    }
-    let values = label.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
-    let wrong = values.into_iter().find(|v| !((0.0..=last).contains(v) && v.fract() == 0.0)).unwrap_or(f64::NAN);
-    candle_core::bail!(
-        "label: expected classes 0 to {last} or 255, got {wrong} (raise the task's number of outputs, mark such pixels \
-         255, and resize labels by their nearest pixel)"
-    )
+    ops::cross_entropy(outputs, label, IGNORE)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ops::finite_difference::{check, normal};
-    use candle_core::Device;
+    use candle_core::{DType, Device};
 
     #[test]
     fn gradient_with_ignored_pixels() -> Result<()> {

@@ -1,6 +1,7 @@
 //! Absolute differences, for normals and depth.
 
-use super::{absolute, masked, mean_over, total, wide};
+use super::IGNORE;
+use crate::ops;
 use candle_core::{Result, Tensor};
 
 /// The mean absolute difference, over valid values, of predicted normals brought to unit length.
@@ -25,10 +26,7 @@ use candle_core::{Result, Tensor};
 /// The released code divides by `|n| + 1e-12`, whose gradient at length 0 is 1e12 and would leave nothing of all others
 /// once clipped; here it is 1e6 at most, and values differ by less than f32 can tell from length 0.01 on.
 pub fn normals_l1(outputs: &Tensor, label: &Tensor) -> Result<Tensor> {
-    let x = wide(outputs)?;
-    let square = x.sqr()?.sum_keepdim(1)?;
-    let unit = x.broadcast_div(&(square + 1e-12)?.sqrt()?)?;
-    mean_difference(&unit, label)
+    ops::normals_l1(outputs, label, IGNORE)
 }
 
 /// The mean absolute difference over valid values.
@@ -49,12 +47,7 @@ pub fn normals_l1(outputs: &Tensor, label: &Tensor) -> Result<Tensor> {
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn depth_l1(outputs: &Tensor, label: &Tensor) -> Result<Tensor> {
-    mean_difference(&wide(outputs)?, label)
-}
-
-fn mean_difference(x: &Tensor, label: &Tensor) -> Result<Tensor> {
-    let (label, mask) = masked(label, x.dtype())?;
-    mean_over(&total(&(absolute(&(x - label)?)? * &mask)?)?, &total(&mask)?)
+    ops::l1(outputs, label, IGNORE)
 }
 
 #[cfg(test)]

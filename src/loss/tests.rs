@@ -4,7 +4,7 @@ use super::*;
 use crate::ops::finite_difference::{check, normal};
 use crate::sample::IGNORE;
 use crate::task::TaskKind;
-use candle_core::{Device, Var};
+use candle_core::{DType, Device, Result, Tensor, Var};
 
 /// Outputs a kind has in these tests.
 fn channels(kind: TaskKind) -> usize {

@@ -5,7 +5,7 @@ use super::blocks::Blocks;
 use super::cpu::{Parts, Real, Values, by_float, is_fused, values};
 use super::layer_norm::{Norm, NormKernel, NormSums};
 use super::low_rank::{Dropout, LowRankMap, MapKernel, MapSums, UseOfW, path_backward, resize, zeroed};
-use super::segment::{self, Checkpoint, Gradients, Keep, Output, Segment};
+use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
 use super::window::WindowGrid;
 use super::window_kernel::WindowKernel;
 use super::{simd, window_attention};
@@ -158,7 +158,14 @@ impl AttentionHalf {
             keep: self.keep.as_ref().map(|keep| keep.iter().map(|k| T::of(*k)).collect()),
             dropouts: [self.qkv.dropout(), self.proj.dropout()],
             blocks: Blocks::of(images * self.grid.windows(), length),
-            sizes: Sizes { images, tokens, c, length, n: self.grid.window() * self.grid.window(), windows: self.grid.windows() },
+            sizes: Sizes {
+                images,
+                tokens,
+                c,
+                length,
+                n: self.grid.window() * self.grid.window(),
+                windows: self.grid.windows(),
+            },
             norm,
         })
     }
@@ -170,8 +177,8 @@ fn in_every_window(prompts: &Tensor, windows: usize) -> Result<Tensor> {
     prompts.unsqueeze(1)?.broadcast_as((b, windows, p, c))?.reshape((b * windows, p, c))
 }
 
-/// `x` `[b, ..]` times one factor an image.
-pub(super) fn scale_images(x: &Tensor, keep: Option<&[f64]>) -> Result<Tensor> {
+/// `x` `[b, ..]` times one factor an image; `None` for 1.
+pub fn scale_images(x: &Tensor, keep: Option<&[f64]>) -> Result<Tensor> {
     let Some(keep) = keep else { return Ok(x.clone()) };
     let mut dims = vec![1; x.rank()];
     dims[0] = keep.len();
@@ -292,7 +299,7 @@ impl<T: Real> Segment<T> for AttentionHalf {
         inputs
     }
 
-    fn forward(&self, keep: Keep) -> Result<(Vec<Output<T>>, Option<Saved<T>>)> {
+    fn forward(&self, keep: Keep) -> Result<Passed<T, Saved<T>>> {
         let kernel = self.kernel::<T>()?;
         let Sizes { images, tokens, c, length, n, windows } = kernel.sizes;
         let (p, heads) = (kernel.sizes.prompts(), kernel.attention.heads());
@@ -300,7 +307,8 @@ impl<T: Real> Segment<T> for AttentionHalf {
         let (all, parts) = (keep == Keep::All, self.parts == WithParts::Yes);
         let mut y = zeros(images * tokens * c, true);
         let mut seen = zeros(images * windows * p * c, true); // the prompts' rows of every window
-        let mut saved = Saved { qkv: zeros(kernel.sizes.rows() * 3 * c, all), attended: zeros(kernel.sizes.rows() * c, all) };
+        let mut saved =
+            Saved { qkv: zeros(kernel.sizes.rows() * 3 * c, all), attended: zeros(kernel.sizes.rows() * c, all) };
         let mut attended = zeros(images * windows * n * c, parts);
         let mut projected = zeros(images * windows * n * c, parts);
         let mut scores = zeros(images * windows * heads * p * n, parts);
@@ -317,7 +325,8 @@ impl<T: Real> Segment<T> for AttentionHalf {
                 kernel.qkv.add_path(kernel.dropped(0, first * c, rows, dropped), qkv, u);
                 resize(a, count * c);
                 for (i, w) in block.clone().enumerate() {
-                    let (qkv, a) = (&qkv[i * length * 3 * c..][..length * 3 * c], &mut a[i * length * c..][..length * c]);
+                    let (qkv, a) =
+                        (&qkv[i * length * 3 * c..][..length * 3 * c], &mut a[i * length * c..][..length * c]);
                     kernel.attention.forward(qkv, w, a, s);
                     if parts {
                         // SAFETY: each window is in one block.
@@ -468,7 +477,14 @@ impl<T: Real> Kernel<'_, T> {
     }
 
     /// The gradients of one block of windows.
-    fn backward(&self, saved: &Saved<T>, incoming: &Incoming<T>, block: Range<usize>, dx: &Parts<T>, sums: &mut Sums<T>) {
+    fn backward(
+        &self,
+        saved: &Saved<T>,
+        incoming: &Incoming<T>,
+        block: Range<usize>,
+        dx: &Parts<T>,
+        sums: &mut Sums<T>,
+    ) {
         let Sizes { c, length, n, .. } = self.sizes;
         let (p, heads, first) = (self.sizes.prompts(), self.attention.heads(), block.start * length);
         let count = block.len() * length;
@@ -479,15 +495,35 @@ impl<T: Real> Kernel<'_, T> {
         resize(&mut sums.dqkv, count * 3 * c);
         for (i, w) in block.clone().enumerate() {
             let qkv = &saved.qkv[(first + i * length) * 3 * c..][..length * 3 * c];
-            let (dout, dqkv) = (&sums.dattended[i * length * c..][..length * c], &mut sums.dqkv[i * length * 3 * c..][..length * 3 * c]);
+            let (dout, dqkv) = (
+                &sums.dattended[i * length * c..][..length * c],
+                &mut sums.dqkv[i * length * 3 * c..][..length * 3 * c],
+            );
             let dscores = incoming.scores.as_ref().map(|d| &d[w * heads * p * n..][..heads * p * n]);
-            self.attention.backward(qkv, w, dout, dscores, dqkv, &mut sums.bias, [&mut sums.buffers.scores, &mut sums.dscores]);
+            self.attention.backward(
+                qkv,
+                w,
+                dout,
+                dscores,
+                dqkv,
+                &mut sums.bias,
+                [&mut sums.buffers.scores, &mut sums.dscores],
+            );
         }
         self.gather(block.clone(), &mut sums.buffers.windows);
         zeroed(&mut sums.drows, count * c);
         let Sums { qkv, buffers, dqkv, drows, dattended, .. } = sums;
         self.qkv.pretrained_backward(&buffers.windows, dqkv, drows, qkv);
-        path_backward(&self.qkv, self.dropouts[0], first * c, &buffers.windows, dqkv, drows, qkv, [&mut buffers.dropped, dattended]);
+        path_backward(
+            &self.qkv,
+            self.dropouts[0],
+            first * c,
+            &buffers.windows,
+            dqkv,
+            drows,
+            qkv,
+            [&mut buffers.dropped, dattended],
+        );
         self.gather_backward(incoming, block, dx, sums);
     }
 
@@ -517,7 +553,16 @@ impl<T: Real> Kernel<'_, T> {
         let (p, first) = (self.sizes.prompts(), block.start * length * c);
         let Sums { proj, dout, dattended, drows, buffers, .. } = sums;
         // The path before the frozen product: the latter's gradient has the parts' added to it.
-        path_backward(&self.proj, self.dropouts[1], first, attended, dout, dattended, proj, [&mut buffers.dropped, drows]);
+        path_backward(
+            &self.proj,
+            self.dropouts[1],
+            first,
+            attended,
+            dout,
+            dattended,
+            proj,
+            [&mut buffers.dropped, drows],
+        );
         for (i, w) in block.enumerate() {
             let patches = (i * length + p) * c..(i + 1) * length * c;
             if let Some(d) = &incoming.projected {
@@ -577,7 +622,11 @@ mod tests {
 
     fn map(seed: u64, n_in: usize, out: usize, dropout: Option<Dropout>) -> Result<LowRankMap> {
         let path = LowRankPath { a: normal(seed, &[2, n_in])?, b: normal(seed + 1, &[out, 2])?, scale: 0.5, dropout };
-        Ok(LowRankMap { weight: normal(seed + 2, &[out, n_in])?, bias: Some(normal(seed + 3, &[out])?), path: Some(path) })
+        Ok(LowRankMap {
+            weight: normal(seed + 2, &[out, n_in])?,
+            bias: Some(normal(seed + 3, &[out])?),
+            path: Some(path),
+        })
     }
 
     /// A shifted, padded map of two images, with two prompts where they are asked for.
@@ -611,9 +660,12 @@ mod tests {
     #[test]
     fn the_segment_equals_its_composed_definition() -> Result<()> {
         let dropout = Some(Dropout { rate: 0.3, seed: 7 });
-        for (prompts, parts, dropout) in
-            [(false, WithParts::No, None), (true, WithParts::No, None), (true, WithParts::Yes, dropout), (false, WithParts::Yes, None)]
-        {
+        for (prompts, parts, dropout) in [
+            (false, WithParts::No, None),
+            (true, WithParts::No, None),
+            (true, WithParts::Yes, dropout),
+            (false, WithParts::Yes, None),
+        ] {
             let half = half(prompts, parts, dropout)?;
             close(&together(half.clone().forward(Checkpoint::Off)?)?, &together(half.composed()?)?, 1e-12)?;
         }
@@ -631,8 +683,17 @@ mod tests {
             let prompts = half.prompts.clone().unwrap();
             let (qkv, proj) = (half.qkv.path.clone().unwrap(), half.proj.path.clone().unwrap());
             let inputs = [
-                &half.patches, &prompts, &half.norm.weight, &half.norm.bias, &half.bias, &qkv.a, &qkv.b, &proj.a, &proj.b,
-                &half.proj.weight, half.qkv.bias.as_ref().unwrap(),
+                &half.patches,
+                &prompts,
+                &half.norm.weight,
+                &half.norm.bias,
+                &half.bias,
+                &qkv.a,
+                &qkv.b,
+                &proj.a,
+                &proj.b,
+                &half.proj.weight,
+                half.qkv.bias.as_ref().unwrap(),
             ];
             check(&inputs, |v| {
                 let mut half = half.clone();

@@ -27,7 +27,11 @@ impl Blocks {
     }
 
     /// Calls `f` with each block's units, in parallel; `scratch` makes what a thread reuses from block to block.
-    pub(super) fn for_each<S>(&self, scratch: impl Fn() -> S + Sync + Send, f: impl Fn(&mut S, Range<usize>) + Sync + Send) {
+    pub(super) fn for_each<S>(
+        &self,
+        scratch: impl Fn() -> S + Sync + Send,
+        f: impl Fn(&mut S, Range<usize>) + Sync + Send,
+    ) {
         (0..self.count()).into_par_iter().for_each_init(scratch, |scratch, i| f(scratch, self.block(i)));
     }
 

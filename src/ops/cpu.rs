@@ -6,10 +6,10 @@ use num_traits::Float;
 use rayon::prelude::*;
 use std::iter::Sum;
 use std::marker::PhantomData;
-use std::ops::{AddAssign, Deref, Range};
+use std::ops::{AddAssign, Deref, MulAssign, Range};
 
 /// A float type that kernels compute in.
-pub(super) trait Real: Float + WithDType + Sum + AddAssign + Default + Send + Sync {
+pub(super) trait Real: Float + WithDType + Sum + AddAssign + MulAssign + Default + Send + Sync {
     /// A constant.
     fn of(value: f64) -> Self;
 

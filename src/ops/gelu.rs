@@ -29,7 +29,7 @@ impl CustomOp1 for Gelu {
             let x = slice::<T>(x, layout)?;
             let mut y = vec![T::zero(); x.len()];
             for_rows(&mut y, 1, |first, y| {
-                simd::vectorised(|| y.iter_mut().zip(&x[first..]).for_each(|(y, x)| *y = value(*x)));
+                forward(&x[first..], y);
             });
             Ok(T::to_cpu_storage_owned(y))
         }
@@ -43,16 +43,27 @@ impl CustomOp1 for Gelu {
             let (xs, dys) = (&*xs, &*dys);
             let mut dx = vec![T::zero(); xs.len()];
             for_rows(&mut dx, 1, |first, dx| {
-                simd::vectorised(|| {
-                    for ((dx, x), dy) in dx.iter_mut().zip(&xs[first..]).zip(&dys[first..]) {
-                        *dx = *dy * slope(*x);
-                    }
-                });
+                dx.copy_from_slice(&dys[first..][..dx.len()]);
+                backward(&xs[first..], dx);
             });
             Tensor::from_vec(dx, x.shape(), x.device())
         }
         let dy = dy.contiguous()?;
         by_float!(x.dtype(), kernel(x, &dy)).map(Some)
+    }
+}
+
+simd::vectorised_fn! {
+    /// `y = gelu(x)` for slices.
+    pub(super) fn forward<T: Real>(x: &[T], y: &mut [T]) {
+        y.iter_mut().zip(x).for_each(|(y, x)| *y = value(*x));
+    }
+}
+
+simd::vectorised_fn! {
+    /// `d *= gelu'(x)` for slices: a gradient of GELU's values to one of what it was taken of.
+    pub(super) fn backward<T: Real>(x: &[T], d: &mut [T]) {
+        d.iter_mut().zip(x).for_each(|(d, x)| *d *= slope(*x));
     }
 }
 

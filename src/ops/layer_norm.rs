@@ -97,23 +97,23 @@ fn weight_gradients<T: Real>(x: &Tensor, w: &Tensor, dy: &Tensor, eps: f64) -> R
     Ok((Tensor::from_slice(dw, c, x.device())?, Tensor::from_slice(db, c, x.device())?))
 }
 
-/// Rows of x to rows of y.
-fn normalise<T: Real>(x: &[T], w: &[T], b: &[T], eps: T, y: &mut [T]) {
-    simd::vectorised(|| {
+simd::vectorised_fn! {
+    /// Rows of x to rows of y.
+    fn normalise<T: Real>(x: &[T], w: &[T], b: &[T], eps: T, y: &mut [T]) {
         for (y, x) in y.chunks_exact_mut(w.len()).zip(x.chunks_exact(w.len())) {
             let (mean, scale) = moments(x, eps);
             for (((y, x), w), b) in y.iter_mut().zip(x).zip(w).zip(b) {
                 *y = (*x - mean) * scale * *w + *b;
             }
         }
-    });
+    }
 }
 
-/// `dx += ` the gradient of rows.
-fn add_input_gradient<T: Real>(x: &[T], w: &[T], eps: T, dy: &[T], dx: &mut [T]) {
-    let c = w.len();
-    let n = T::of(c as f64);
-    simd::vectorised(|| {
+simd::vectorised_fn! {
+    /// `dx += ` the gradient of rows.
+    fn add_input_gradient<T: Real>(x: &[T], w: &[T], eps: T, dy: &[T], dx: &mut [T]) {
+        let c = w.len();
+        let n = T::of(c as f64);
         for ((dx, x), dy) in dx.chunks_exact_mut(c).zip(x.chunks_exact(c)).zip(dy.chunks_exact(c)) {
             let (mean, scale) = moments(x, eps);
             let sum = simd::dot(dy, w) / n;
@@ -130,16 +130,16 @@ fn add_input_gradient<T: Real>(x: &[T], w: &[T], eps: T, dy: &[T], dx: &mut [T])
                 *dx += (*dy * *w - sum - (*x - mean) * along) * scale;
             }
         }
-    });
+    }
 }
 
 /// Values of a row that are summed at a time.
 const LANES: usize = 16;
 
-/// `dw += dy n`, `db += dy` over rows.
-fn add_weight_gradients<T: Real>(x: &[T], eps: T, dy: &[T], dw: &mut [T], db: &mut [T]) {
-    let c = dw.len();
-    simd::vectorised(|| {
+simd::vectorised_fn! {
+    /// `dw += dy n`, `db += dy` over rows.
+    fn add_weight_gradients<T: Real>(x: &[T], eps: T, dy: &[T], dw: &mut [T], db: &mut [T]) {
+        let c = dw.len();
         for (x, dy) in x.chunks_exact(c).zip(dy.chunks_exact(c)) {
             let (mean, scale) = moments(x, eps);
             for (((dw, db), x), dy) in dw.iter_mut().zip(db.iter_mut()).zip(x).zip(dy) {
@@ -147,7 +147,7 @@ fn add_weight_gradients<T: Real>(x: &[T], eps: T, dy: &[T], dw: &mut [T], db: &m
                 *db += *dy;
             }
         }
-    });
+    }
 }
 
 /// Mean, and one over the root of the variance.

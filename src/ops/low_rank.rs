@@ -69,6 +69,23 @@ impl Dropout {
     }
 }
 
+impl LowRankPath {
+    /// Rank r.
+    pub fn rank(&self) -> Result<usize> {
+        self.a.dim(0)
+    }
+
+    /// `A x`: `[.., in]` to `[.., r]`.
+    pub fn down(&self, x: &Tensor) -> Result<Tensor> {
+        linear(x, &self.a, None)
+    }
+
+    /// `s B u`: `[.., r]` to `[.., out]`.
+    pub fn up(&self, u: &Tensor) -> Result<Tensor> {
+        linear(&(u * self.scale)?, &self.b, None)
+    }
+}
+
 impl LowRankMap {
     /// `W x + b`.
     pub fn pretrained(&self, x: &Tensor) -> Result<Tensor> {
@@ -86,7 +103,7 @@ impl LowRankMap {
     /// Adds the path's `s B A x` to `y`; x as [`LowRankMap::dropped`] gives it.
     pub fn add_path(&self, y: &Tensor, x: &Tensor) -> Result<Tensor> {
         match &self.path {
-            Some(path) => y + linear(&(linear(x, &path.a, None)? * path.scale)?, &path.b, None)?,
+            Some(path) => y + path.up(&path.down(x)?)?,
             None => Ok(y.clone()),
         }
     }
@@ -248,9 +265,12 @@ impl<T: Real> PathKernel<'_, T> {
 
 impl<T: Real> MapSums<T> {
     pub(super) fn add(&mut self, other: &Self) {
-        for (sum, other) in
-            [(&mut self.weight, &other.weight), (&mut self.bias, &other.bias), (&mut self.a, &other.a), (&mut self.b, &other.b)]
-        {
+        for (sum, other) in [
+            (&mut self.weight, &other.weight),
+            (&mut self.bias, &other.bias),
+            (&mut self.a, &other.a),
+            (&mut self.b, &other.b),
+        ] {
             simd::vectorised(|| simd::add(sum, other));
         }
     }
@@ -300,4 +320,21 @@ pub(super) fn path_backward<T: Real>(
 pub(super) fn zeroed<T: Real>(buffer: &mut Vec<T>, len: usize) {
     buffer.clear();
     buffer.resize(len, T::zero());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{DType, Device};
+
+    #[test]
+    fn dropout_keeps_the_mean_and_is_a_function_of_its_seed() -> Result<()> {
+        let x = Tensor::ones((200, 50), DType::F32, &Device::Cpu)?;
+        let draw = |seed| -> Result<Vec<f32>> { (&x * Dropout { rate: 0.25, seed }.of(&x)?)?.flatten_all()?.to_vec1() };
+        let mean = draw(3)?.iter().sum::<f32>() / 10_000.0;
+        assert!((mean - 1.0).abs() < 0.03, "{mean}");
+        assert_eq!(draw(1)?, draw(1)?);
+        assert_ne!(draw(1)?, draw(2)?);
+        Ok(())
+    }
 }

@@ -6,7 +6,7 @@ use super::blocks::Blocks;
 use super::cpu::{Parts, Real, Values, by_float, is_fused, values};
 use super::layer_norm::{Norm, NormKernel, NormSums};
 use super::low_rank::{Dropout, LowRankMap, MapKernel, MapSums, UseOfW, path_backward, resize, zeroed};
-use super::segment::{self, Checkpoint, Gradients, Keep, Output, Segment};
+use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
 use super::{gelu, simd};
 use candle_core::{Result, Tensor};
 use std::ops::Range;
@@ -202,7 +202,7 @@ impl<T: Real> Segment<T> for MlpHalf {
         inputs
     }
 
-    fn forward(&self, keep: Keep) -> Result<(Vec<Output<T>>, Option<Saved<T>>)> {
+    fn forward(&self, keep: Keep) -> Result<Passed<T, Saved<T>>> {
         let kernel = self.kernel::<T>()?;
         let (images, tokens, c) = self.x.dims3()?;
         let (rows, hidden) = (images * tokens, kernel.hidden);
@@ -229,7 +229,7 @@ impl<T: Real> Segment<T> for MlpHalf {
                     unsafe { saved.at(first * hidden, count * hidden) }.copy_from_slice(pre);
                 }
                 resize(h, count * hidden);
-                simd::vectorised(|| h.iter_mut().zip(&*pre).for_each(|(h, pre)| *h = gelu::value(*pre)));
+                gelu::forward(pre, h);
                 resize(out, count * c);
                 kernel.fc2.pretrained(h, out);
                 if parts {
@@ -279,14 +279,21 @@ impl<T: Real> Segment<T> for MlpHalf {
 
 impl<T: Real> Kernel<'_, T> {
     /// The gradients of one block of rows.
-    fn backward(&self, saved: &Saved<T>, incoming: &Incoming<T>, block: Range<usize>, dx: &Parts<T>, sums: &mut Sums<T>) {
+    fn backward(
+        &self,
+        saved: &Saved<T>,
+        incoming: &Incoming<T>,
+        block: Range<usize>,
+        dx: &Parts<T>,
+        sums: &mut Sums<T>,
+    ) {
         let (c, hidden, count) = (self.c, self.hidden, block.len());
         let (rows, wide) = (block.start * c..block.end * c, block.start * hidden..block.end * hidden);
         let Sums { norm, fc1, fc2, buffers, dhidden, dnormed } = sums;
         let Buffers { normed, dropped: room, hidden: h, out: dout, u: other, .. } = buffers;
         let pre = &saved.pre[wide.clone()];
         resize(h, pre.len());
-        simd::vectorised(|| h.iter_mut().zip(pre).for_each(|(h, pre)| *h = gelu::value(*pre)));
+        gelu::forward(pre, h);
 
         zeroed(dout, count * c);
         if let Some(dy) = &incoming.y {
@@ -298,7 +305,7 @@ impl<T: Real> Kernel<'_, T> {
             simd::add(dout, &d[rows.clone()]);
         }
         self.fc2.pretrained_backward(h, dout, dhidden, fc2);
-        simd::vectorised(|| dhidden.iter_mut().zip(pre).for_each(|(d, pre)| *d = *d * gelu::slope(*pre)));
+        gelu::backward(pre, dhidden);
 
         resize(normed, count * c);
         self.norm.forward(&self.x[rows.clone()], normed);
@@ -325,7 +332,11 @@ mod tests {
 
     fn map(seed: u64, n_in: usize, out: usize, dropout: Option<Dropout>) -> Result<LowRankMap> {
         let path = LowRankPath { a: normal(seed, &[2, n_in])?, b: normal(seed + 1, &[out, 2])?, scale: 0.5, dropout };
-        Ok(LowRankMap { weight: normal(seed + 2, &[out, n_in])?, bias: Some(normal(seed + 3, &[out])?), path: Some(path) })
+        Ok(LowRankMap {
+            weight: normal(seed + 2, &[out, n_in])?,
+            bias: Some(normal(seed + 3, &[out])?),
+            path: Some(path),
+        })
     }
 
     fn half(parts: WithParts, dropout: Option<Dropout>) -> Result<MlpHalf> {
@@ -363,8 +374,17 @@ mod tests {
         ] {
             let half = half(parts, dropout)?;
             let (one, two) = (half.fc1.path.clone().unwrap(), half.fc2.path.clone().unwrap());
-            let inputs =
-                [&half.x, &half.norm.weight, &half.norm.bias, &one.a, &one.b, &two.a, &two.b, &half.fc1.weight, &half.fc2.weight];
+            let inputs = [
+                &half.x,
+                &half.norm.weight,
+                &half.norm.bias,
+                &one.a,
+                &one.b,
+                &two.a,
+                &two.b,
+                &half.fc1.weight,
+                &half.fc2.weight,
+            ];
             check(&inputs, |v| {
                 let mut half = half.clone();
                 (half.x, half.norm.weight, half.norm.bias) = (v[0].clone(), v[1].clone(), v[2].clone());

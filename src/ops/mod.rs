@@ -3,9 +3,13 @@
 //! Each function is one differentiable step of the model. Its composed definition, made of candle
 //! primitives, runs on any device and float type and is what the tests take as the truth; where a
 //! measurement shows that it pays, a fused kernel with a backward of its own stands in on the CPU.
+//! The optimizer's arithmetic is here as well, for the sake of its kernel.
 
+#[cfg(feature = "train")]
+mod adamw;
 mod attention;
 mod attention_half;
+mod bands;
 mod batch_norm;
 mod blocks;
 mod cpu;
@@ -13,6 +17,7 @@ mod filter;
 mod gelu;
 mod layer_norm;
 mod linear;
+mod losses;
 mod low_rank;
 mod mlp_half;
 mod patches;
@@ -22,24 +27,31 @@ mod resize;
 mod segment;
 mod simd;
 mod softmax;
+#[cfg(feature = "train")]
+mod square_sum;
 mod tpc;
 mod window;
 mod window_kernel;
 
+#[cfg(feature = "train")]
+pub(crate) use adamw::{AdamWStep, Moments, adamw_step};
 pub use attention::{Attention, window_attention};
-pub use attention_half::{Attended, AttendedParts, AttentionHalf, WithParts};
+pub use attention_half::{Attended, AttendedParts, AttentionHalf, WithParts, scale_images};
 pub use batch_norm::{BatchMoments, batch_norm, batch_norm_train};
 pub use filter::{depthwise_filter, filter_norm};
 pub use gelu::gelu;
 pub use layer_norm::{Norm, layer_norm};
 pub use linear::linear;
+pub(crate) use losses::{balanced_bce, cross_entropy, l1, normals_l1};
 pub use low_rank::{Dropout, LowRankMap, LowRankPath};
 pub use mlp_half::{MlpHalf, MlpOutput, MlpParts};
 pub use patches::{merge_patches, split_patches};
 pub use pool::mean_tokens;
 pub(crate) use resize::{Taps2, bilinear_taps};
-pub use segment::Checkpoint;
 pub use resize::{bicubic_square, bilinear};
+pub use segment::Checkpoint;
+#[cfg(feature = "train")]
+pub(crate) use square_sum::square_sum;
 pub use tpc::task_prompt_condition;
 pub use window::{WindowGrid, relative_position_index, shift_mask};
 

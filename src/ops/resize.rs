@@ -1,21 +1,73 @@
 //! Resizing maps: bilinear with a gradient, and bicubic for bias tables.
 
+use super::bands::{Bands, separable};
+use super::cpu::{Real, by_float, is_fused, slice, values};
 use super::linear;
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor};
 
 /// Bilinear resizing, `align_corners` false, as `torch.nn.functional.interpolate` does it.
 ///
 /// # Shapes
 /// `[B, C, h, w]` to `[B, C, height, width]`.
 ///
-/// Written as a product with a constant sparse matrix along each axis, so that its gradient is the transposed product.
-pub fn bilinear(x: &Tensor, (height, width): (usize, usize)) -> Result<Tensor> {
+/// A product with a constant matrix along each axis, so that its gradient is the transposed product. The matrices are bands;
+/// the fused kernel looks at nothing outside them.
+pub fn bilinear(x: &Tensor, size: (usize, usize)) -> Result<Tensor> {
     let (_, _, h, w) = x.dims4()?;
-    if (h, w) == (height, width) {
-        return Ok(x.clone());
+    if (h, w) == size {
+        Ok(x.clone())
+    } else if is_fused(x) && x.elem_count() > 0 && size.0 * size.1 > 0 {
+        x.contiguous()?.apply_op1(Bilinear { size })
+    } else {
+        composed(x, size)
     }
+}
+
+fn composed(x: &Tensor, (height, width): (usize, usize)) -> Result<Tensor> {
     let wide = along_last(x, width, linear_taps)?;
     along_last(&wide.transpose(2, 3)?, height, linear_taps)?.transpose(2, 3)?.contiguous()
+}
+
+struct Bilinear {
+    size: (usize, usize),
+}
+
+impl CustomOp1 for Bilinear {
+    fn name(&self) -> &'static str {
+        "bilinear"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        fn kernel<T: Real>(x: &[T], from: (usize, usize), to: (usize, usize)) -> Result<CpuStorage> {
+            let along = |from, to| Bands::of(from, (0..to).map(|i| linear_taps(centre(i, from, to), from)).collect());
+            Ok(T::to_cpu_storage_owned(separable(x, &along(from.0, to.0), &along(from.1, to.1))))
+        }
+        let (b, c, h, w) = layout.shape().dims4()?;
+        let y = by_float!(x.dtype(), kernel(slice(x, layout)?, (h, w), self.size))?;
+        Ok((y, (b, c, self.size.0, self.size.1).into()))
+    }
+
+    /// Each input gathers from the outputs that it went into.
+    fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        fn kernel<T: Real>(x: &Tensor, dy: &Tensor) -> Result<Tensor> {
+            let ((_, _, h, w), (_, _, height, width)) = (x.dims4()?, dy.dims4()?);
+            let along = |from, to| Bands::of(to, transposed(from, to));
+            let dx = separable(&values::<T>(dy)?, &along(h, height), &along(w, width));
+            Tensor::from_vec(dx, x.shape(), x.device())
+        }
+        let dy = dy.contiguous()?;
+        by_float!(x.dtype(), kernel(x, &dy)).map(Some)
+    }
+}
+
+/// For each input position the output positions it goes into, and with which weight.
+fn transposed(from: usize, to: usize) -> Vec<Vec<(usize, f64)>> {
+    let mut into = vec![Vec::new(); from];
+    for i in 0..to {
+        linear_taps(centre(i, from, to), from).into_iter().for_each(|(at, weight)| into[at].push((i, weight)));
+    }
+    into
 }
 
 /// Bicubic resizing (a = -0.75, `align_corners` false, no antialias) of square tables: `[heads, m, m]` to `[heads, n, n]`.
@@ -76,6 +128,7 @@ fn cubic_taps(centre: f64, from: usize) -> Vec<(usize, f64)> {
 mod tests {
     use super::*;
     use crate::ops::finite_difference::{check, close, normal};
+    use candle_core::Var;
 
     #[test]
     fn bilinear_values_as_torch_gives_them() -> Result<()> {
@@ -88,7 +141,42 @@ mod tests {
     fn bilinear_gradient_up_down_and_odd() -> Result<()> {
         for size in [(7, 5), (2, 3), (3, 9)] {
             check(&[&normal(1, &[2, 2, 3, 4])?], |v| bilinear(&v[0], size))?;
+            check(&[&normal(1, &[2, 2, 3, 4])?], |v| composed(&v[0], size))?;
         }
+        Ok(())
+    }
+
+    /// Compares values and gradients of the two definitions, in both float types.
+    fn agree(x: &Tensor, size: (usize, usize)) -> Result<()> {
+        for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 1e-6)] {
+            let x = Var::from_tensor(&x.to_dtype(dtype)?)?;
+            let (got, want) = (bilinear(&x, size)?, composed(&x, size)?);
+            close(&got, &want, tolerance)?;
+            let c = normal(2, want.dims())?.to_dtype(dtype)?;
+            let gradient =
+                |y: &Tensor| Ok::<_, candle_core::Error>((y * &c)?.sum_all()?.backward()?.remove(&x).unwrap());
+            close(&gradient(&got)?, &gradient(&want)?, tolerance)?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn fused_and_composed_bilinear_agree() -> Result<()> {
+        let x = normal(1, &[2, 3, 13, 9])?;
+        // Up by 4, by 8 and by odd factors, down, one axis alone, to one value, several blocks of rows.
+        for size in [(52, 36), (104, 72), (39, 20), (5, 4), (13, 20), (30, 9), (1, 1), (150, 3), (6, 90)] {
+            for x in [&x, &x.narrow(2, 4, 1)?, &x.t()?] {
+                agree(x, size)?;
+            }
+        }
+        // Most rows go nowhere, in every block of them.
+        agree(&normal(3, &[1, 1, 200, 40])?, (9, 3))
+    }
+
+    #[test]
+    fn bilinear_of_nothing_is_nothing() -> Result<()> {
+        let x = Tensor::zeros((0, 2, 3, 4), DType::F32, &Device::Cpu)?;
+        assert_eq!(bilinear(&x, (6, 8))?.dims(), [0, 2, 6, 8]);
         Ok(())
     }
 

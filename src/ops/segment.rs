@@ -23,11 +23,14 @@ pub(super) trait Segment<T: Real>: Send + Sync + 'static {
     fn inputs(&self) -> Vec<&Tensor>;
 
     /// The outputs, and what backward needs; the latter is made only where `keep` says so.
-    fn forward(&self, keep: Keep) -> Result<(Vec<Output<T>>, Option<Self::Saved>)>;
+    fn forward(&self, keep: Keep) -> Result<Passed<T, Self::Saved>>;
 
     /// Gives `grads` the gradient of every tracked input, from the outputs' (`None` for an output that nothing reads).
     fn backward(&self, saved: Self::Saved, outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()>;
 }
+
+/// A segment's outputs, and what backward needs.
+pub(super) type Passed<T, S> = (Vec<Output<T>>, Option<S>);
 
 /// One of a segment's outputs.
 pub(super) struct Output<T> {

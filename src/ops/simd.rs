@@ -7,6 +7,33 @@ pub(super) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(f)
 }
 
+/// Defines a function that is compiled whole for AVX-512, AVX2 and the baseline, and runs the one for the processor at hand.
+///
+/// A closure given to [`vectorised`] is compiled so only where the optimizer inlines it, which it does with small ones; the body
+/// of such a function always is. Loops in it are written as loops: the same holds for closures given to `for_each`.
+macro_rules! vectorised_fn {
+    ($(#[$doc:meta])* $vis:vis fn $name:ident<$t:ident: $bound:ident>($($arg:ident: $of:ty),* $(,)?) $body:block) => {
+        $crate::ops::simd::vectorised_fn! { $(#[$doc])* $vis fn $name<$t: $bound>($($arg: $of),*) -> () $body }
+    };
+    ($(#[$doc:meta])* $vis:vis fn $name:ident<$t:ident: $bound:ident>($($arg:ident: $of:ty),* $(,)?) -> $out:ty $body:block) => {
+        $(#[$doc])*
+        $vis fn $name<$t: $bound>($($arg: $of),*) -> $out {
+            struct Call<T, Args>(Args, std::marker::PhantomData<T>);
+            impl<$t: $bound> pulp::NullaryFnOnce for Call<$t, ($($of,)*)> {
+                type Output = $out;
+
+                #[inline(always)]
+                fn call(self) -> $out {
+                    let ($($arg,)*) = self.0;
+                    $body
+                }
+            }
+            pulp::Arch::new().dispatch(Call::<$t, _>(($($arg,)*), std::marker::PhantomData))
+        }
+    };
+}
+pub(super) use vectorised_fn;
+
 /// Sums kept side by side: one register of f32 on the widest machines. The order of additions is the same on all.
 const LANES: usize = 16;
 

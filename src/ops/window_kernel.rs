@@ -68,20 +68,7 @@ impl<'a, T: Real> WindowKernel<'a, T> {
         let (n, p) = (self.n, self.length - self.n);
         product(out, self.length, Into::Write, self.part(qkv, 0, head), self.part(qkv, 1, head).t(), self.scale());
         let mask = self.mask.as_ref().map(|mask| &mask[w % (mask.len() / (n * n)) * n * n..][..n * n]);
-        simd::vectorised(|| {
-            for (i, row) in out.chunks_exact_mut(self.length).enumerate() {
-                if i >= p {
-                    simd::add(&mut row[p..], &self.bias[(head * n + i - p) * n..][..n]);
-                    if let Some(mask) = mask {
-                        simd::add(&mut row[p..], &mask[(i - p) * n..][..n]);
-                    }
-                }
-                let most = simd::largest(row);
-                row.iter_mut().for_each(|v| *v = (*v - most).exponential());
-                let whole = simd::sum(row).recip();
-                row.iter_mut().for_each(|v| *v = *v * whole);
-            }
-        });
+        softmax(out, p, &self.bias[head * n * n..][..n * n], mask);
     }
 
     fn scale(&self) -> T {
@@ -111,7 +98,7 @@ impl<'a, T: Real> WindowKernel<'a, T> {
             let across = Matrix::rows(weights, length);
             product(&mut dqkv[at(2)..], 3 * c, Into::Write, across.t(), dout, T::one());
             product(dlogits, length, Into::Write, dout, self.part(qkv, 2, head).t(), T::one());
-            self.softmax_backward(weights, dlogits, &mut dbias[head * n * n..][..n * n]);
+            softmax_backward(weights, dlogits, p, &mut dbias[head * n * n..][..n * n], self.scale());
             if let Some(d) = dprompt_scores {
                 for (row, d) in dlogits.chunks_exact_mut(length).zip(d[head * p * n..][..p * n].chunks_exact(n)) {
                     simd::vectorised(|| simd::add(&mut row[p..], d));
@@ -122,20 +109,38 @@ impl<'a, T: Real> WindowKernel<'a, T> {
             product(&mut dqkv[at(1)..], 3 * c, Into::Write, dlogits.t(), self.part(qkv, 0, head), T::one());
         }
     }
+}
 
-    /// `dlogits = y (dy - Σ dy y)` in place, added to the bias's gradient, then scaled to that of `q kᵀ`.
-    fn softmax_backward(&self, y: &[T], dy: &mut [T], dbias: &mut [T]) {
-        let (length, n, scale) = (self.length, self.n, self.scale());
-        let p = length - n;
-        simd::vectorised(|| {
-            for (i, (y, dy)) in y.chunks_exact(length).zip(dy.chunks_exact_mut(length)).enumerate() {
-                let along = simd::dot(y, dy);
-                y.iter().zip(dy.iter_mut()).for_each(|(y, dy)| *dy = *y * (*dy - along));
-                if i >= p {
-                    simd::add(&mut dbias[(i - p) * n..][..n], &dy[p..]);
+simd::vectorised_fn! {
+    /// `softmax(logits + bias + mask)` in place, row by row; bias and mask lie on what follows the `p` prompts.
+    fn softmax<T: Real>(logits: &mut [T], p: usize, bias: &[T], mask: Option<&[T]>) {
+        let n = bias.len().isqrt();
+        for (i, row) in logits.chunks_exact_mut(p + n).enumerate() {
+            if i >= p {
+                simd::add(&mut row[p..], &bias[(i - p) * n..][..n]);
+                if let Some(mask) = mask {
+                    simd::add(&mut row[p..], &mask[(i - p) * n..][..n]);
                 }
-                dy.iter_mut().for_each(|dy| *dy = *dy * scale);
             }
-        });
+            let most = simd::largest(row);
+            row.iter_mut().for_each(|v| *v = (*v - most).exponential());
+            let whole = simd::sum(row).recip();
+            row.iter_mut().for_each(|v| *v *= whole);
+        }
+    }
+}
+
+simd::vectorised_fn! {
+    /// `dlogits = y (dy - Σ dy y)` in place, added to the bias's gradient, then scaled to that of `q kᵀ`.
+    fn softmax_backward<T: Real>(y: &[T], dy: &mut [T], p: usize, dbias: &mut [T], scale: T) {
+        let n = dbias.len().isqrt();
+        for (i, (y, dy)) in y.chunks_exact(p + n).zip(dy.chunks_exact_mut(p + n)).enumerate() {
+            let along = simd::dot(y, dy);
+            y.iter().zip(dy.iter_mut()).for_each(|(y, dy)| *dy = *y * (*dy - along));
+            if i >= p {
+                simd::add(&mut dbias[(i - p) * n..][..n], &dy[p..]);
+            }
+            dy.iter_mut().for_each(|dy| *dy *= scale);
+        }
     }
 }

@@ -1,10 +1,10 @@
 //! Window attention with its pretrained weights, and prompts before the tokens of every window.
 
 use super::{BlockConfig, Tokens};
-use crate::layers::{LowRankLinear, Mode};
-use crate::ops::{self, WindowGrid};
+use crate::layers::{LayerNorm, LowRankLinear, Mode};
+use crate::ops::{self, Attended, AttentionHalf, Checkpoint, WindowGrid, WithParts};
 use crate::params::Weights;
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -20,16 +20,6 @@ pub struct WindowAttention {
     window: usize,
     shifted: bool,
     masks: MaskCache,
-}
-
-/// What attention leaves in each window.
-pub struct Attended {
-    /// How the map was cut.
-    pub grid: WindowGrid,
-    /// `[B*nW, P+N, C]`: the prompts' rows first.
-    pub tokens: Tensor,
-    /// `[B*nW, nH, P, N]`: unscaled scores of prompts with patches; `None` without prompts.
-    pub prompt_scores: Option<Tensor>,
 }
 
 impl WindowAttention {
@@ -48,18 +38,34 @@ impl WindowAttention {
         })
     }
 
-    /// Attends within windows; patches and prompts come normed.
-    pub fn forward(&self, normed: &Tokens, mode: Mode) -> Result<Attended> {
-        let grid = WindowGrid::new(normed.size, self.window, self.shifted);
-        let patches = grid.partition(&normed.patches)?;
-        let windows = match &normed.prompts {
-            None => patches,
-            Some(prompts) => Tensor::cat(&[&in_every_window(prompts, grid.windows())?, &patches], 1)?,
+    /// `x + k proj(attention(norm(x)))` for a block's tokens, with what [`AttentionHalf`] gives besides.
+    pub fn half(
+        &self,
+        x: &Tokens,
+        norm: &LayerNorm,
+        keep: Option<Vec<f64>>,
+        parts: WithParts,
+        mode: Mode,
+    ) -> Result<Attended> {
+        let grid = self.grid(x.size);
+        let half = AttentionHalf {
+            patches: x.patches.clone(),
+            prompts: x.prompts.clone(),
+            grid,
+            norm: norm.norm().clone(),
+            qkv: self.qkv.map(mode),
+            bias: self.bias()?,
+            mask: self.masks.get(&grid, x.patches.device(), x.patches.dtype())?,
+            proj: self.proj.map(mode),
+            keep,
+            parts,
         };
-        let qkv = self.qkv.forward(&windows, mode)?;
-        let mask = self.masks.get(&grid, qkv.device())?;
-        let ops::Attention { tokens, prompt_scores } = ops::window_attention(&qkv, &self.bias()?, mask.as_ref())?;
-        Ok(Attended { grid, tokens, prompt_scores })
+        half.forward(Checkpoint::Off)
+    }
+
+    /// How a map of this size is cut.
+    pub fn grid(&self, size: (usize, usize)) -> WindowGrid {
+        WindowGrid::new(size, self.window, self.shifted)
     }
 
     /// `[nH, N, N]` from the table.
@@ -69,30 +75,24 @@ impl WindowAttention {
     }
 }
 
-/// `[B, P, C]` to `[B*nW, P, C]`.
-fn in_every_window(prompts: &Tensor, windows: usize) -> Result<Tensor> {
-    let (b, p, c) = prompts.dims3()?;
-    prompts.unsqueeze(1)?.broadcast_as((b, windows, p, c))?.reshape((b * windows, p, c))
-}
-
 /// The shift masks of the sizes seen lately.
 #[derive(Debug, Default)]
-struct MaskCache(Mutex<HashMap<WindowGrid, Option<Tensor>>>);
+struct MaskCache(Mutex<HashMap<(WindowGrid, DType), Option<Tensor>>>);
 
 impl MaskCache {
     /// Sizes kept before the cache starts anew: enough for any training, bounded for a server of odd photos.
     const SIZES: usize = 16;
 
-    fn get(&self, grid: &WindowGrid, device: &candle_core::Device) -> Result<Option<Tensor>> {
+    fn get(&self, grid: &WindowGrid, device: &Device, dtype: DType) -> Result<Option<Tensor>> {
         let mut masks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(mask) = masks.get(grid) {
+        if let Some(mask) = masks.get(&(*grid, dtype)) {
             return Ok(mask.clone());
         }
         if masks.len() >= Self::SIZES {
             masks.clear();
         }
-        let mask = ops::shift_mask(grid, device)?;
-        masks.insert(*grid, mask.clone());
+        let mask = ops::shift_mask(grid, device)?.map(|mask| mask.to_dtype(dtype)).transpose()?;
+        masks.insert((*grid, dtype), mask.clone());
         Ok(mask)
     }
 }

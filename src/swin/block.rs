@@ -1,7 +1,8 @@
 //! The one Swin block; with rank 0 and no prompts it is the plain one.
 
-use super::{Attended, BlockLowRank, WindowAttention};
-use crate::layers::{LayerNorm, Mlp, MlpLowRank, MlpOutput, Mode, drop_path};
+use super::{BlockLowRank, WindowAttention};
+use crate::layers::{LayerNorm, Mlp, MlpLowRank, Mode, drop_path};
+use crate::ops::{self, AttendedParts, Checkpoint, MlpHalf, MlpOutput, MlpParts, WindowGrid, WithParts};
 use crate::params::Weights;
 use candle_core::{Result, Tensor};
 
@@ -63,12 +64,12 @@ pub struct SwinBlock {
 pub struct BlockParts {
     /// What the next block reads.
     pub tokens: Tokens,
-    /// How the map was cut, the attended tokens as the low-rank path read them, and the prompts' scores.
-    pub attended: Attended,
-    /// `W a + b` of the output projection for the patches: `[B*nW, N, C]`.
-    pub projected: Tensor,
+    /// How the map was cut.
+    pub grid: WindowGrid,
+    /// What attention left in each window.
+    pub attended: AttendedParts,
     /// The MLP's products for the patches.
-    pub mlp: MlpOutput,
+    pub mlp: MlpParts,
 }
 
 impl SwinBlock {
@@ -91,55 +92,56 @@ impl SwinBlock {
 
     /// Tokens to tokens.
     pub fn forward(&self, x: &Tokens, mode: Mode) -> Result<Tokens> {
-        Ok(self.forward_parts(x, mode)?.tokens)
+        Ok(self.halves(x, WithParts::No, mode)?.0)
     }
 
     /// [`SwinBlock::forward`] with the values that task-adapting parts build on.
     pub fn forward_parts(&self, x: &Tokens, mode: Mode) -> Result<BlockParts> {
-        let normed = Tokens {
-            patches: self.norm1.forward(&x.patches)?,
-            prompts: x.prompts.as_ref().map(|prompts| self.norm1.forward(prompts)).transpose()?,
-            size: x.size,
-        };
-        let Attended { grid, tokens, prompt_scores } = self.attention.forward(&normed, mode)?;
-        let frozen = self.attention.proj.pretrained(&tokens)?;
-        let dropped = self.attention.proj.dropped(&tokens, mode)?;
-        let projected = self.attention.proj.add_low_rank(&frozen, &dropped)?;
+        let (tokens, attended, mlp) = self.halves(x, WithParts::Yes, mode)?;
+        let (Some(attended), Some(mlp)) = (attended, mlp) else { candle_core::bail!("a block without its parts") };
+        Ok(BlockParts { tokens, grid: self.attention.grid(x.size), attended, mlp })
+    }
 
-        let (p, n) = split_at(&tokens, grid.window())?;
-        let y = self.residual(&x.patches, &grid.reverse(&projected.narrow(1, p, n)?)?, mode)?;
-        let mlp = self.mlp.forward_parts(&self.norm2.forward(&y)?, mode)?;
-        let prompts = match &x.prompts {
-            Some(prompts) => Some(self.update_prompts(prompts, &projected.narrow(1, 0, p)?, mode)?),
-            None => None,
+    fn halves(
+        &self,
+        x: &Tokens,
+        parts: WithParts,
+        mode: Mode,
+    ) -> Result<(Tokens, Option<AttendedParts>, Option<MlpParts>)> {
+        let images = x.patches.dim(0)?;
+        let attended = self.attention.half(x, &self.norm1, self.drop_path(images, mode), parts, mode)?;
+        let half = MlpHalf {
+            x: attended.patches,
+            norm: self.norm2.norm().clone(),
+            fc1: self.mlp.fc1.map(mode),
+            fc2: self.mlp.fc2.map(mode),
+            keep: self.drop_path(images, mode),
+            parts,
         };
-        Ok(BlockParts {
-            tokens: Tokens { patches: self.residual(&y, &mlp.out, mode)?, prompts, size: x.size },
-            attended: Attended { grid, tokens: dropped.narrow(1, p, n)?, prompt_scores },
-            projected: frozen.narrow(1, p, n)?,
-            mlp,
-        })
+        let MlpOutput { y, parts: mlp } = half.forward(Checkpoint::Off)?;
+        let prompts = match (&x.prompts, attended.prompts) {
+            (Some(prompts), Some(attended)) => Some(self.update_prompts(prompts, attended, mode)?),
+            _ => None,
+        };
+        Ok((Tokens { patches: y, prompts, size: x.size }, attended.parts, mlp))
     }
 
     /// `x + drop_path(y)`.
     pub fn residual(&self, x: &Tensor, y: &Tensor, mode: Mode) -> Result<Tensor> {
-        x + drop_path(y, self.config.drop_path, mode)?
+        x + ops::scale_images(y, self.drop_path(x.dim(0)?, mode).as_deref())?
     }
 
-    /// `prompts` `[B, P, C]` as they came, `attended` `[B*nW, P, C]` from every window.
-    fn update_prompts(&self, prompts: &Tensor, attended: &Tensor, mode: Mode) -> Result<Tensor> {
-        let (b, p, c) = prompts.dims3()?;
-        let mean = attended.reshape((b, (), p, c))?.mean(1)?;
+    /// This pass's factor of each image's residual.
+    fn drop_path(&self, images: usize, mode: Mode) -> Option<Vec<f64>> {
+        drop_path(images, self.config.drop_path, mode)
+    }
+
+    /// `prompts` `[B, P, C]` as they came, `attended` `[B, P, C]` averaged over the windows.
+    fn update_prompts(&self, prompts: &Tensor, attended: Tensor, mode: Mode) -> Result<Tensor> {
         if self.config.prompts == PromptUpdate::Attended {
-            return Ok(mean);
+            return Ok(attended);
         }
-        let update = self.mlp.forward(&self.norm2.forward(&mean)?, mode)?;
+        let update = self.mlp.forward(&self.norm2.forward(&attended)?, mode)?;
         self.residual(prompts, &update, mode)
     }
-}
-
-/// How many rows of a window `[B*nW, P+N, C]` are prompts and how many patches.
-fn split_at(tokens: &Tensor, window: usize) -> Result<(usize, usize)> {
-    let n = window * window;
-    Ok((tokens.dim(1)? - n, n))
 }

@@ -10,7 +10,7 @@ pub mod names;
 mod patch_embed;
 mod stage;
 
-pub use attention::{Attended, WindowAttention};
+pub use attention::WindowAttention;
 pub use backbone::{Swin, SwinFeatures};
 pub use block::{BlockConfig, BlockParts, PromptUpdate, SwinBlock, Tokens};
 pub use config::{BlockLowRank, Preset, SwinConfig};

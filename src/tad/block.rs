@@ -70,9 +70,9 @@ impl TADBlock {
     pub fn forward(&self, x: &Tokens, mode: Mode) -> Result<(Tokens, TaskTokens)> {
         let parts = self.block.forward_parts(x, mode)?;
         let (tpc, z) = self.condition(&parts)?;
-        let grid = parts.attended.grid;
+        let grid = parts.grid;
         let window = (grid.window(), grid.window());
-        let projected = self.proj.forward(&parts.projected, &z, window)?;
+        let projected = self.proj.forward(&parts.attended.projected, &z, window)?;
         let shared = self.for_each_task(&x.patches)?;
         let x_t = self.block.residual(&shared, &grid.reverse(&projected)?, mode)?;
         let update = self.mlp(&parts, &x_t, x.size)?;
@@ -83,7 +83,7 @@ impl TADBlock {
 
     /// The TPC feature, where there are prompts, and what proj's task path reads: both `[T*B*nW, M*M, C]`.
     fn condition(&self, parts: &BlockParts) -> Result<(Option<Tensor>, Tensor)> {
-        let attended = &parts.attended.tokens;
+        let attended = &parts.attended.attended;
         match (&parts.attended.prompt_scores, &self.prompt_norm) {
             (Some(scores), Some(norm)) => {
                 let tpc = ops::task_prompt_condition(attended, scores, self.tasks)?;

@@ -21,7 +21,7 @@ impl TaskAwareLinear {
     /// Adds a filter to a block's linear, from `weights` at that linear's place; a linear without a low-rank path needs none.
     pub fn new(linear: &LowRankLinear, kind: TaskFilterKind, tasks: &TaskSet, weights: &Weights) -> Result<Self> {
         let filter = match linear.low_rank() {
-            Some(path) => TaskFilter::new(kind, tasks, path.rank(), weights)?,
+            Some(path) => TaskFilter::new(kind, tasks, path.rank()?, weights)?,
             None => TaskFilter::None,
         };
         Ok(Self { linear: linear.clone(), filter })

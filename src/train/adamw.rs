@@ -2,6 +2,7 @@
 
 use super::Gradients;
 use crate::files::write_tensors;
+use crate::ops::{self, AdamWStep, Moments};
 use crate::params::{Checkpoint, Entry, Group, Ledger, Pretrained};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor, Var};
@@ -42,8 +43,7 @@ pub struct AdamW {
 struct Slot {
     name: String,
     var: Var,
-    first: Tensor,
-    second: Tensor,
+    moments: Moments,
     decays: bool,
 }
 
@@ -52,9 +52,10 @@ impl AdamW {
     pub fn new(ledger: &Ledger, config: AdamWConfig) -> Result<Self> {
         let slot = |entry: Entry| -> Option<Result<Slot>> {
             let var = entry.trained()?.clone();
-            let moments = || Ok((var.zeros_like()?, var.zeros_like()?));
+            let zeros = || Var::zeros(var.shape(), var.dtype(), var.device());
+            let moments = || Ok(Moments { first: zeros()?, second: zeros()? });
             let decays = decays(&entry);
-            Some(moments().map(|(first, second)| Slot { name: entry.name.clone(), var, first, second, decays }))
+            Some(moments().map(|moments| Slot { name: entry.name.clone(), var, moments, decays }))
         };
         Ok(Self { slots: ledger.trained().into_iter().filter_map(slot).collect::<Result<_>>()?, config, steps: 0 })
     }
@@ -65,14 +66,11 @@ impl AdamW {
         let AdamWConfig { beta1, beta2, eps, weight_decay } = self.config;
         let steps = i32::try_from(self.steps).unwrap_or(i32::MAX);
         let (correct1, correct2) = (1.0 - beta1.powi(steps), 1.0 - beta2.powi(steps));
-        for (slot, grad) in self.slots.iter_mut().zip(grads.iter()) {
+        let by = AdamWStep { beta1, beta2, eps, unbias: 1.0 / correct2, rate: rate / correct1, keep: 1.0 };
+        for (slot, grad) in self.slots.iter().zip(grads.iter()) {
             let Some(grad) = grad else { continue };
-            slot.first = ((&slot.first * beta1)? + (grad * (1.0 - beta1))?)?;
-            slot.second = ((&slot.second * beta2)? + (grad.sqr()? * (1.0 - beta2))?)?;
-            let deviation = ((&slot.second * (1.0 / correct2))?.sqrt()? + eps)?;
-            let update = ((&slot.first / deviation)? * (rate / correct1))?;
-            let decay = if slot.decays { 1.0 - rate * weight_decay } else { 1.0 };
-            slot.var.set(&((slot.var.as_detached_tensor() * decay)? - update)?)?;
+            let keep = if slot.decays { 1.0 - rate * weight_decay } else { 1.0 };
+            ops::adamw_step(&slot.var, grad, &slot.moments, AdamWStep { keep, ..by })?;
         }
         Ok(())
     }
@@ -89,8 +87,8 @@ impl AdamW {
     pub fn save(&self, path: &Path) -> Result<()> {
         let mut tensors = vec![("steps".to_owned(), Tensor::new(self.steps as i64, &Device::Cpu)?)];
         for slot in &self.slots {
-            for (moment, tensor) in [("first", &slot.first), ("second", &slot.second)] {
-                tensors.push((format!("{moment}.{}", slot.name), tensor.clone()));
+            for (moment, tensor) in [("first", &slot.moments.first), ("second", &slot.moments.second)] {
+                tensors.push((format!("{moment}.{}", slot.name), tensor.as_detached_tensor()));
             }
         }
         write_tensors(path, tensors, None)
@@ -102,20 +100,20 @@ impl AdamW {
     /// A file that cannot be read or holds the state of other weights; the optimizer is unchanged then.
     pub fn load(&mut self, path: &Path) -> Result<()> {
         let state = Checkpoint::open(path)?;
-        let moment = |moment: &str, slot: &Slot| -> Result<Tensor> {
+        let moment = |moment: &str, slot: &Slot| -> Result<Var> {
             let name = format!("{moment}.{}", slot.name);
             match state.shape(&name) {
                 Some(shape) if shape == slot.var.dims() => {
-                    Ok(state.load(&name, slot.var.dtype(), slot.var.device())?)
+                    Ok(Var::from_tensor(&state.load(&name, slot.var.dtype(), slot.var.device())?)?)
                 }
                 _ => Err(Error::file(path, format!("no `{name}` of this shape"), "take the state of the same model")),
             }
         };
         let steps = state.load("steps", DType::I64, &Device::Cpu)?.to_scalar::<i64>()?;
-        let moments = self.slots.iter().map(|slot| Ok((moment("first", slot)?, moment("second", slot)?)));
-        let moments = moments.collect::<Result<Vec<_>>>()?;
-        for (slot, (first, second)) in self.slots.iter_mut().zip(moments) {
-            (slot.first, slot.second) = (first, second);
+        let moments = |slot| Ok(Moments { first: moment("first", slot)?, second: moment("second", slot)? });
+        let moments = self.slots.iter().map(moments).collect::<Result<Vec<_>>>()?;
+        for (slot, moments) in self.slots.iter_mut().zip(moments) {
+            slot.moments = moments;
         }
         self.steps =
             usize::try_from(steps).map_err(|_| Error::file(path, "a negative step count", "take another copy"))?;

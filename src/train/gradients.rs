@@ -1,8 +1,9 @@
 //! The gradients of one step: collected by the ledger, checked, clipped.
 
+use crate::ops;
 use crate::params::{Entry, Ledger};
 use crate::{Error, Result};
-use candle_core::{DType, Tensor, backprop::GradStore};
+use candle_core::{Tensor, backprop::GradStore};
 
 /// The gradient of each trained weight that has one, in the ledger's order.
 pub struct Gradients {
@@ -32,7 +33,7 @@ impl Gradients {
         let mut sum = 0.0;
         for (grad, name) in self.grads.iter().zip(&self.names) {
             let Some(grad) = grad else { continue };
-            let square = grad.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>()?;
+            let square = ops::square_sum(grad)?;
             if !square.is_finite() {
                 let what = format!("the gradient of `{name}`");
                 return Err(Error::NonFinite { what, step, cure: "lower the learning rate".into() });
@@ -53,7 +54,7 @@ impl Gradients {
 mod tests {
     use super::*;
     use crate::params::Group;
-    use candle_core::Device;
+    use candle_core::{DType, Device};
 
     fn ledger_and_loss(values: &[f32]) -> Result<(Ledger, GradStore)> {
         let ledger = Ledger::seeded(0, DType::F32, &Device::Cpu);

@@ -1,0 +1,109 @@
+//! Time and weigh the model, to be compared with another implementation on the same machine: the same options and the same
+//! JSON keys as the PyTorch peer has.
+//!
+//!     cargo run --release --example profile -- infer --rank 64 --image 448 --batch 1
+//!     cargo run --release --example profile -- train --rank 64 --image 448 --batch 2
+//!
+//! A training step is forward, the sum over tasks of the mean of the squared output, backward for the trained parameters, AdamW.
+
+use clap::{Parser, ValueEnum};
+use serde::Serialize;
+use std::time::Instant;
+use tadformer::candle_core::{DType, Device, Tensor};
+use tadformer::layers::{DropRng, Mode};
+use tadformer::tad::TadConfig;
+use tadformer::train::{AdamW, AdamWConfig, Gradients};
+use tadformer::{SwinConfig, TADFormer};
+
+#[derive(Clone, Copy, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Work {
+    /// A forward pass in evaluation.
+    Infer,
+    /// A training step.
+    Train,
+}
+
+/// Prints one JSON line: the median and least seconds of the runs, and the peak resident memory in MB.
+#[derive(Parser, Serialize)]
+struct Options {
+    #[arg(value_enum)]
+    mode: Work,
+    /// Rank of the low-rank paths.
+    #[arg(long, default_value_t = 64)]
+    rank: usize,
+    /// Side of the image in pixels.
+    #[arg(long, default_value_t = 448)]
+    image: usize,
+    /// Images at a time.
+    #[arg(long, default_value_t = 1)]
+    batch: usize,
+    /// Runs that are timed.
+    #[arg(long, default_value_t = 5)]
+    repeat: usize,
+    /// Runs before them that are not.
+    #[arg(long, default_value_t = 2)]
+    warmup: usize,
+    /// Threads; 0 for one a core.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+}
+
+#[derive(Serialize)]
+struct Report {
+    #[serde(flatten)]
+    options: Options,
+    median_s: f64,
+    min_s: f64,
+    peak_rss_mb: Option<u64>,
+}
+
+/// The most memory this process has held, in MB, where the system tells.
+fn peak_rss_mb() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? / 1024)
+}
+
+/// The model that the peer builds: no dropout and no drop-path, weights drawn at random.
+fn model(options: &Options) -> tadformer::Result<TADFormer> {
+    let swin = SwinConfig { image_size: options.image, drop_path: 0.0, ..SwinConfig::tiny() };
+    let tad = TadConfig { dropout: 0.0, ..TadConfig::with_rank(options.rank) };
+    TADFormer::builder(swin).tad(tad).build()
+}
+
+fn train_step(model: &TADFormer, optimizer: &mut AdamW, images: &Tensor, rng: &DropRng) -> anyhow::Result<()> {
+    let outputs = model.forward(images, Mode::Train(rng))?;
+    let losses = outputs.iter().map(|(_, output)| output.sqr()?.mean_all());
+    let loss = Tensor::stack(&losses.collect::<tadformer::candle_core::Result<Vec<_>>>()?, 0)?.sum_all()?;
+    let grads = Gradients::of(model.ledger(), &loss.backward()?);
+    Ok(optimizer.step(&grads, 1e-4)?)
+}
+
+fn main() -> anyhow::Result<()> {
+    let mut options = Options::parse();
+    anyhow::ensure!(options.repeat > 0, "--repeat: expected at least 1, got 0");
+    let threads = if options.threads == 0 { std::thread::available_parallelism()?.get() } else { options.threads };
+    options.threads = threads;
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+    let model = model(&options)?;
+    let images = Tensor::randn(0f32, 1.0, (options.batch, 3, options.image, options.image), &Device::Cpu)?;
+    let images = images.to_dtype(DType::F32)?;
+    let mut optimizer = AdamW::new(model.ledger(), AdamWConfig::default())?;
+    let rng = DropRng::seeded(0);
+    let mut seconds = Vec::new();
+    for i in 0..options.warmup + options.repeat {
+        let start = Instant::now();
+        match options.mode {
+            Work::Infer => drop(model.forward(&images, Mode::Eval)?),
+            Work::Train => train_step(&model, &mut optimizer, &images, &rng)?,
+        }
+        if i >= options.warmup {
+            seconds.push(start.elapsed().as_secs_f64());
+        }
+    }
+    seconds.sort_by(f64::total_cmp);
+    let (median_s, min_s) = (seconds[seconds.len() / 2], seconds[0]);
+    println!("{}", serde_json::to_string(&Report { options, median_s, min_s, peak_rss_mb: peak_rss_mb() })?);
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! Cross entropy over classes.
+
+use super::lanes::{sum, sum_of_logs};
+use super::pixels::{BLOCK, Channels, ChannelsMut, PixelMean, Pixels, valid};
+use super::{fuses, masked, mean_over, total, wide};
+use crate::ops::cpu::{Real, by_float};
+use crate::ops::simd::vectorised_fn;
+use candle_core::{DType, Error, Result, Tensor};
+
+/// `-log softmax(outputs)[label]`, the mean over valid pixels.
+///
+/// # Shapes
+/// `outputs` `[B, n, ..]`, `label` `[B, 1, ..]`.
+///
+/// # Errors
+/// A label that is neither a class nor `ignore`.
+pub(crate) fn cross_entropy(outputs: &Tensor, label: &Tensor, ignore: f32) -> Result<Tensor> {
+    let outputs = wide(outputs)?;
+    if fuses(&outputs, label) && outputs.narrow(1, 0, 1)?.dims() == label.dims() {
+        by_float!(outputs.dtype(), fused(&outputs.contiguous()?, label, ignore))
+    } else {
+        composed(&outputs, label, ignore)
+    }
+}
+
+pub(super) fn composed(outputs: &Tensor, label: &Tensor, ignore: f32) -> Result<Tensor> {
+    let classes = outputs.dim(1)?;
+    let (label, mask) = masked(label, outputs.dtype(), ignore)?;
+    check_classes(&label, classes)?;
+    let shifted = outputs.broadcast_sub(&outputs.detach().max_keepdim(1)?)?;
+    let log_sum = shifted.exp()?.sum_keepdim(1)?.log()?;
+    let chosen = shifted.gather(&label.to_dtype(DType::U32)?, 1)?;
+    mean_over(&total(&((log_sum - chosen)? * &mask)?)?, &total(&mask)?)
+}
+
+fn check_classes(label: &Tensor, classes: usize) -> Result<()> {
+    let last = (classes - 1) as f64;
+    let nearest = label.clamp(0.0, last)?.floor()?;
+    if label.elem_count() == 0 || label.eq(&nearest)?.min_all()?.to_scalar::<u8>()? == 1 {
+        return Ok(());
+    }
+    let values = label.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+    let wrong = values.into_iter().find(|v| !is_class(*v, last)).unwrap_or(f64::NAN);
+    Err(no_class(wrong, last))
+}
+
+#[inline(always)]
+fn is_class<T: Real>(value: T, last: T) -> bool {
+    value >= T::zero() && value <= last && value.floor() == value
+}
+
+fn no_class(wrong: f64, last: f64) -> Error {
+    Error::msg(format!(
+        "label: expected classes 0 to {last} or 255, got {wrong} (raise the task's number of outputs, mark such pixels \
+         255, and resize labels by their nearest pixel)"
+    ))
+}
+
+fn fused<T: Real>(x: &Tensor, label: &Tensor, ignore: f32) -> Result<Tensor> {
+    let (label, pixels) = (label.to_dtype(T::DTYPE)?.contiguous()?, Pixels::of_maps(x, label)?);
+    let (ignore, last) = (T::of(ignore.into()), (x.dim(1)? - 1) as f64);
+    let (mut sum, mut count) = (0.0, 0.0);
+    let blocks = pixels.map(x, &label, |x, label| sums(x, label[0], ignore))?;
+    for block in blocks {
+        let block = block.map_err(|wrong| no_class(wrong, last))?;
+        (sum, count) = (sum + block.0, count + block.1);
+    }
+    let gradient = move |dx: &mut ChannelsMut<T>, x: &Channels<T>, label: &Channels<T>, scale: T| {
+        write_gradient(dx, x, label[0], ignore, scale)
+    };
+    let count = count.max(1.0);
+    x.apply_op1(PixelMean { name: "cross-entropy", value: T::of(sum / count), count, pixels, label, gradient })
+}
+
+vectorised_fn! {
+    /// The sum over a block's valid pixels and their number, or a label that is no class.
+    fn sums<T: Real>(x: &Channels<'_, T>, label: &[T], ignore: T) -> std::result::Result<(f64, f64), f64> {
+        let last = T::of((x.len() - 1) as f64);
+        if !label.iter().fold(true, |all, v| all & ((*v == ignore) | is_class(*v, last))) {
+            let wrong = label.iter().find(|v| **v != ignore && !is_class(**v, last));
+            return Err(wrong.map_or(f64::NAN, |v| candle_core::WithDType::to_f64(*v)));
+        }
+        let (highest, n) = (highest(x), label.len());
+        let (mut partition, mut chosen) = ([T::zero(); BLOCK], [T::zero(); BLOCK]);
+        for (class, x) in x.iter().enumerate() {
+            let class = T::of(class as f64);
+            let pixels = partition.iter_mut().zip(&mut chosen).zip(*x).zip(&highest).zip(label);
+            for ((((partition, chosen), x), highest), label) in pixels {
+                let score = *x - *highest;
+                *partition += score.exponential();
+                *chosen = if *label == class { score } else { *chosen };
+            }
+        }
+        for ((partition, chosen), label) in partition.iter_mut().zip(&mut chosen).zip(label) {
+            let valid = *label != ignore;
+            *partition = if valid { *partition } else { T::one() };
+            *chosen = if valid { *chosen } else { T::zero() };
+        }
+        Ok((sum_of_logs(&partition[..n]) - sum(&chosen[..n]), valid(label, ignore)))
+    }
+}
+
+vectorised_fn! {
+    /// `dx = (softmax(x) - one-hot(label)) scale` where the label is valid, and 0 elsewhere.
+    fn write_gradient<T: Real>(dx: &mut ChannelsMut<'_, T>, x: &Channels<'_, T>, label: &[T], ignore: T, scale: T) {
+        let highest = highest(x);
+        let (mut partition, mut scales) = ([T::zero(); BLOCK], [T::zero(); BLOCK]);
+        for (dx, x) in dx.iter_mut().zip(x) {
+            for (((dx, partition), x), highest) in dx.iter_mut().zip(&mut partition).zip(*x).zip(&highest) {
+                *dx = (*x - *highest).exponential();
+                *partition += *dx;
+            }
+        }
+        for ((partition, scales), label) in partition.iter_mut().zip(&mut scales).zip(label) {
+            *scales = if *label == ignore { T::zero() } else { scale };
+            *partition = *scales / *partition;
+        }
+        for (class, dx) in dx.iter_mut().enumerate() {
+            let class = T::of(class as f64);
+            for (((dx, by), scale), label) in dx.iter_mut().zip(&partition).zip(&scales).zip(label) {
+                *dx = *dx * *by - if *label == class { *scale } else { T::zero() };
+            }
+        }
+    }
+}
+
+/// The highest score of each pixel.
+#[inline(always)]
+fn highest<T: Real>(x: &Channels<T>) -> [T; BLOCK] {
+    let mut highest = [T::neg_infinity(); BLOCK];
+    for x in x {
+        for (highest, x) in highest.iter_mut().zip(*x) {
+            *highest = if *x > *highest { *x } else { *highest };
+        }
+    }
+    highest
+}
