@@ -20,6 +20,7 @@ mod linear;
 mod losses;
 mod low_rank;
 mod mlp_half;
+mod norm_down;
 mod patches;
 mod pool;
 mod product;
@@ -29,6 +30,8 @@ mod simd;
 mod softmax;
 #[cfg(feature = "train")]
 mod square_sum;
+mod task_hidden;
+mod task_update;
 mod tpc;
 mod window;
 mod window_kernel;
@@ -45,6 +48,7 @@ pub use linear::linear;
 pub(crate) use losses::{balanced_bce, cross_entropy, l1, normals_l1};
 pub use low_rank::{Dropout, LowRankMap, LowRankPath};
 pub use mlp_half::{MlpHalf, MlpOutput, MlpParts};
+pub use norm_down::norm_down;
 pub use patches::{merge_patches, split_patches};
 pub use pool::mean_tokens;
 pub(crate) use resize::{Taps2, bilinear_taps};
@@ -52,6 +56,8 @@ pub use resize::{bicubic_square, bilinear};
 pub use segment::Checkpoint;
 #[cfg(feature = "train")]
 pub(crate) use square_sum::square_sum;
+pub use task_hidden::task_hidden;
+pub use task_update::task_update;
 pub use tpc::task_prompt_condition;
 pub use window::{WindowGrid, relative_position_index, shift_mask};
 

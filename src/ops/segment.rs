@@ -102,6 +102,14 @@ pub(super) fn run<T: Real, S: Segment<T>>(segment: S, checkpoint: Checkpoint) ->
     outputs.into_iter().enumerate().map(pick).collect()
 }
 
+/// The output of a segment that has one.
+pub(super) fn only(mut outputs: Vec<Tensor>) -> Result<Tensor> {
+    match outputs.pop() {
+        Some(output) if outputs.is_empty() => Ok(output),
+        _ => candle_core::bail!("expected a segment of one output, got {}", outputs.len() + 1),
+    }
+}
+
 /// Whether a segment's intermediate values are kept for backward or made again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Checkpoint {

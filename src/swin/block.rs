@@ -131,8 +131,8 @@ impl SwinBlock {
         x + ops::scale_images(y, self.drop_path(x.dim(0)?, mode).as_deref())?
     }
 
-    /// This pass's factor of each image's residual.
-    fn drop_path(&self, images: usize, mode: Mode) -> Option<Vec<f64>> {
+    /// This pass's factor of each of `images` residuals.
+    pub fn drop_path(&self, images: usize, mode: Mode) -> Option<Vec<f64>> {
         drop_path(images, self.config.drop_path, mode)
     }
 

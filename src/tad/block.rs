@@ -75,8 +75,7 @@ impl TADBlock {
         let projected = self.proj.forward(&parts.attended.projected, &z, window)?;
         let shared = self.for_each_task(&x.patches)?;
         let x_t = self.block.residual(&shared, &grid.reverse(&projected)?, mode)?;
-        let update = self.mlp(&parts, &x_t, x.size)?;
-        let tokens = self.block.residual(&x_t, &update, mode)?;
+        let tokens = self.mlp(&parts, &x_t, x.size, mode)?;
         let tpc = tpc.map(|tpc| grid.reverse(&self.read(tpc)?)).transpose()?;
         Ok((parts.tokens, TaskTokens { tpc, tokens }))
     }
@@ -102,9 +101,15 @@ impl TADBlock {
         }
     }
 
-    fn mlp(&self, parts: &BlockParts, x_t: &Tensor, size: (usize, usize)) -> Result<Tensor> {
-        let hidden = ops::gelu(&self.fc1.forward(&parts.mlp.pre, &self.block.norm2.forward(x_t)?, size)?)?;
-        self.fc2.forward(&parts.mlp.post, &hidden, size)
+    /// The tasks' second half, `[T*B, H*W, C]` to the same.
+    fn mlp(&self, parts: &BlockParts, x_t: &Tensor, size: (usize, usize), mode: Mode) -> Result<Tensor> {
+        let (Some(fc1), Some(fc2)) = (self.fc1.path(), self.fc2.path()) else {
+            let hidden = ops::gelu(&self.fc1.forward(&parts.mlp.pre, &self.block.norm2.forward(x_t)?, size)?)?;
+            return self.block.residual(x_t, &self.fc2.forward(&parts.mlp.post, &hidden, size)?, mode);
+        };
+        let u = self.fc1.filter(&ops::norm_down(x_t, self.block.norm2.norm(), &fc1.a)?, size)?;
+        let u = self.fc2.filter(&ops::task_hidden(&parts.mlp.pre, &u, fc1, fc2)?, size)?;
+        ops::task_update(x_t, &parts.mlp.post, &u, fc2, self.block.drop_path(x_t.dim(0)?, mode))
     }
 
     /// `[b, N, C]` to `[T*b, N, C]`.

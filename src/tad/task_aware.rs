@@ -2,6 +2,7 @@
 
 use super::{TaskFilter, TaskFilterKind};
 use crate::layers::LowRankLinear;
+use crate::ops::LowRankPath;
 use crate::params::Weights;
 use crate::task::TaskSet;
 use candle_core::{Result, Tensor};
@@ -25,6 +26,16 @@ impl TaskAwareLinear {
             None => TaskFilter::None,
         };
         Ok(Self { linear: linear.clone(), filter })
+    }
+
+    /// The low-rank path, where there is one.
+    pub fn path(&self) -> Option<&LowRankPath> {
+        self.linear.low_rank()
+    }
+
+    /// The task filter: `A z` `[T*b, N, r]` of maps of `size` to the same.
+    pub fn filter(&self, u: &Tensor, size: (usize, usize)) -> Result<Tensor> {
+        self.filter.forward_tokens(u, size)
     }
 
     /// Adds each task's path to the shared frozen product.

@@ -1,0 +1,122 @@
+//! A norm and the thin product that follows it on a task's path.
+#![allow(unsafe_code)] // blocks of rows write their own parts of the outputs
+
+use super::blocks::Blocks;
+use super::cpu::{Loan, Parts, Real, Values, by_float, is_fused, loan, values};
+use super::layer_norm::{Norm, NormKernel};
+use super::linear;
+use super::low_rank::{resize, zeroed};
+use super::product::{Into, Matrix, product};
+use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
+use super::simd;
+use candle_core::{Result, Tensor};
+
+/// `u = A norm(x)`: `[b, N, C]` to `[b, N, r]`; the normed tokens are not kept.
+pub fn norm_down(x: &Tensor, norm: &Norm, a: &Tensor) -> Result<Tensor> {
+    if !is_fused(x) {
+        return linear(&norm.forward(x)?, a, None);
+    }
+    let step = NormDown { x: x.contiguous()?, norm: norm.clone(), a: a.contiguous()? };
+    segment::only(by_float!(x.dtype(), run(step))?)
+}
+
+fn run<T: Real>(step: NormDown) -> Result<Vec<Tensor>> {
+    segment::run::<T, _>(step, Checkpoint::Off)
+}
+
+struct NormDown {
+    x: Tensor,
+    norm: Norm,
+    a: Tensor,
+}
+
+struct Kernel<'a, T: Real> {
+    x: Values<'a, T>,
+    norm: NormKernel<'a, T>,
+    a: Loan<'a, T>,
+    blocks: Blocks,
+    c: usize,
+    rank: usize,
+}
+
+impl NormDown {
+    fn kernel<T: Real>(&self) -> Result<Kernel<'_, T>> {
+        let (rank, c) = self.a.dims2()?;
+        let blocks = Blocks::of(self.x.elem_count() / c, 1);
+        Ok(Kernel { x: values(&self.x)?, norm: self.norm.kernel()?, a: loan(&self.a)?, blocks, c, rank })
+    }
+}
+
+impl<T: Real> Segment<T> for NormDown {
+    type Saved = ();
+
+    fn name(&self) -> &'static str {
+        "norm-down"
+    }
+
+    fn inputs(&self) -> Vec<&Tensor> {
+        let [weight, bias] = self.norm.tensors();
+        vec![&self.x, weight, bias, &self.a]
+    }
+
+    fn forward(&self, _: Keep) -> Result<Passed<T, ()>> {
+        let kernel = self.kernel::<T>()?;
+        let (b, n, c) = self.x.dims3()?;
+        let rank = kernel.rank;
+        let mut u = vec![T::zero(); b * n * rank];
+        let out = Parts::of(&mut u);
+        kernel.blocks.for_each(Vec::new, |normed, block| {
+            resize(normed, block.len() * c);
+            kernel.norm.forward(&kernel.x[block.start * c..block.end * c], normed);
+            // SAFETY: each row is in one block.
+            let out = unsafe { out.at(block.start * rank, block.len() * rank) };
+            product(out, rank, Into::Write, Matrix::rows(normed, c), Matrix::rows(&kernel.a, c).t(), T::one());
+        });
+        Ok((vec![Output::new(u, (b, n, rank))], Some(())))
+    }
+
+    fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
+        let Some(Some(du)) = outputs.first() else { return Ok(()) };
+        let (kernel, du) = (self.kernel::<T>()?, values::<T>(du)?);
+        let Kernel { c, rank, .. } = kernel;
+        let mut dx = vec![T::zero(); self.x.elem_count()];
+        let out = Parts::of(&mut dx);
+        let start = || (kernel.norm.sums(), vec![T::zero(); kernel.a.len()], Vec::new(), Vec::new());
+        let (norm, da, ..) = kernel.blocks.sum(
+            start,
+            |(norm, da, normed, dnormed), block| {
+                let (x, du) = (&kernel.x[block.start * c..block.end * c], &du[block.start * rank..block.end * rank]);
+                resize(normed, x.len());
+                kernel.norm.forward(x, normed);
+                let du = Matrix::rows(du, rank);
+                product(da, c, Into::Add, du.t(), Matrix::rows(normed, c), T::one());
+                zeroed(dnormed, x.len());
+                product(dnormed, c, Into::Write, du, Matrix::rows(&kernel.a, c), T::one());
+                // SAFETY: each row is in one block.
+                kernel.norm.backward(x, dnormed, unsafe { out.at(block.start * c, block.len() * c) }, norm);
+            },
+            |sums, other| {
+                sums.0.add(&other.0);
+                simd::add(&mut sums.1, &other.1);
+            },
+        );
+        grads.give_values(&self.x, dx)?;
+        grads.give_values(&self.a, da)?;
+        norm.give(&self.norm, grads)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::finite_difference::{check, close, normal};
+
+    #[test]
+    fn values_and_gradients() -> Result<()> {
+        let inputs = [normal(1, &[2, 5, 4])?, normal(2, &[4])?, normal(3, &[4])?, normal(4, &[2, 4])?];
+        let norm = |v: &[Tensor]| Norm { weight: v[1].clone(), bias: v[2].clone(), eps: 1e-5 };
+        let want = linear(&norm(&inputs).forward(&inputs[0])?, &inputs[3], None)?;
+        close(&norm_down(&inputs[0], &norm(&inputs), &inputs[3])?, &want, 1e-12)?;
+        check(&inputs.each_ref(), |v| norm_down(&v[0], &norm(v), &v[3]))
+    }
+}

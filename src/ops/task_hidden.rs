@@ -1,0 +1,201 @@
+//! The hidden values of the tasks' perceptrons, which are never kept: `4C` wide for each task.
+#![allow(unsafe_code)] // blocks of rows write their own parts of the outputs
+
+use super::blocks::Blocks;
+use super::cpu::{Loan, Parts, Real, Values, by_float, is_fused, loan, values};
+use super::low_rank::{LowRankPath, resize, zeroed};
+use super::product::{Into, Matrix, product};
+use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
+use super::{gelu, simd};
+use candle_core::{Result, Tensor};
+use std::ops::Range;
+
+/// `u_t = A2 GELU(pre + s1 B1 f_t)` for each task t: what the second layer's path reads of the first layer's values.
+///
+/// # Shapes
+/// `pre` `[B, N, hidden]`, the frozen product that tasks share; `filtered` f `[T*B, N, r1]`, the tasks leading; result
+/// `[T*B, N, r2]`.
+pub fn task_hidden(pre: &Tensor, filtered: &Tensor, fc1: &LowRankPath, fc2: &LowRankPath) -> Result<Tensor> {
+    if !is_fused(pre) {
+        return fc2.down(&super::gelu(&add_to_shared(pre, &fc1.up(filtered)?)?)?);
+    }
+    let (pre, filtered) = (pre.contiguous()?, filtered.contiguous()?);
+    let step = TaskHidden { pre, filtered, b: fc1.b.contiguous()?, scale: fc1.scale, a: fc2.a.contiguous()? };
+    segment::only(by_float!(step.pre.dtype(), run(step))?)
+}
+
+/// `shared` `[b, N, C]` plus each task's `[T*b, N, C]`.
+pub(super) fn add_to_shared(shared: &Tensor, tasks: &Tensor) -> Result<Tensor> {
+    let (b, n, c) = shared.dims3()?;
+    tasks.reshape(((), b, n, c))?.broadcast_add(shared)?.reshape(tasks.shape())
+}
+
+fn run<T: Real>(step: TaskHidden) -> Result<Vec<Tensor>> {
+    segment::run::<T, _>(step, Checkpoint::Off)
+}
+
+struct TaskHidden {
+    pre: Tensor,
+    filtered: Tensor,
+    b: Tensor,
+    scale: f64,
+    a: Tensor,
+}
+
+struct Kernel<'a, T: Real> {
+    pre: Values<'a, T>,
+    filtered: Values<'a, T>,
+    b: Loan<'a, T>,
+    a: Loan<'a, T>,
+    scale: T,
+    blocks: Blocks,
+    /// Rows that tasks share.
+    rows: usize,
+    tasks: usize,
+    hidden: usize,
+    ranks: [usize; 2],
+}
+
+impl TaskHidden {
+    fn kernel<T: Real>(&self) -> Result<Kernel<'_, T>> {
+        let ((hidden, r1), (r2, _)) = (self.b.dims2()?, self.a.dims2()?);
+        let rows = self.pre.elem_count() / hidden;
+        Ok(Kernel {
+            pre: values(&self.pre)?,
+            filtered: values(&self.filtered)?,
+            b: loan(&self.b)?,
+            a: loan(&self.a)?,
+            scale: T::of(self.scale),
+            blocks: Blocks::of(rows, 1),
+            rows,
+            tasks: self.filtered.elem_count() / r1 / rows.max(1),
+            hidden,
+            ranks: [r1, r2],
+        })
+    }
+}
+
+impl<T: Real> Kernel<'_, T> {
+    /// A block's rows of task `t`, in arrays of `width` values a row.
+    fn of_task(&self, t: usize, block: &Range<usize>, width: usize) -> Range<usize> {
+        (t * self.rows + block.start) * width..(t * self.rows + block.end) * width
+    }
+
+    /// `pre + s B f` of a block and task, and GELU of it.
+    fn hidden(&self, block: &Range<usize>, f: &[T], before: &mut Vec<T>, h: &mut Vec<T>) {
+        let (hidden, r1) = (self.hidden, self.ranks[0]);
+        before.clear();
+        before.extend_from_slice(&self.pre[block.start * hidden..block.end * hidden]);
+        product(before, hidden, Into::Add, Matrix::rows(f, r1), Matrix::rows(&self.b, r1).t(), self.scale);
+        resize(h, before.len());
+        gelu::forward(before, h);
+    }
+}
+
+/// Sums of gradients over blocks, and what a thread reuses from block to block.
+struct Sums<T> {
+    a: Vec<T>,
+    b: Vec<T>,
+    before: Vec<T>,
+    h: Vec<T>,
+    dh: Vec<T>,
+}
+
+impl<T: Real> Segment<T> for TaskHidden {
+    type Saved = ();
+
+    fn name(&self) -> &'static str {
+        "task-hidden"
+    }
+
+    fn inputs(&self) -> Vec<&Tensor> {
+        vec![&self.pre, &self.filtered, &self.b, &self.a]
+    }
+
+    fn forward(&self, _: Keep) -> Result<Passed<T, ()>> {
+        let kernel = self.kernel::<T>()?;
+        let (hidden, [r1, r2]) = (kernel.hidden, kernel.ranks);
+        let mut u = vec![T::zero(); kernel.tasks * kernel.rows * r2];
+        let out = Parts::of(&mut u);
+        kernel.blocks.for_each(Default::default, |(before, h): &mut (Vec<T>, Vec<T>), block| {
+            for t in 0..kernel.tasks {
+                kernel.hidden(&block, &kernel.filtered[kernel.of_task(t, &block, r1)], before, h);
+                let place = kernel.of_task(t, &block, r2);
+                // SAFETY: each row is in one block.
+                let out = unsafe { out.at(place.start, place.len()) };
+                product(out, r2, Into::Write, Matrix::rows(h, hidden), Matrix::rows(&kernel.a, hidden).t(), T::one());
+            }
+        });
+        let (tb, n, _) = self.filtered.dims3()?;
+        Ok((vec![Output::new(u, (tb, n, r2))], Some(())))
+    }
+
+    fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
+        let Some(Some(du)) = outputs.first() else { return Ok(()) };
+        let (kernel, du) = (self.kernel::<T>()?, values::<T>(du)?);
+        let (mut dpre, mut df) = (vec![T::zero(); kernel.pre.len()], vec![T::zero(); kernel.filtered.len()]);
+        let sums = {
+            let (dpre, df) = (Parts::of(&mut dpre), Parts::of(&mut df));
+            let start = || Sums {
+                a: vec![T::zero(); kernel.a.len()],
+                b: vec![T::zero(); kernel.b.len()],
+                before: Vec::new(),
+                h: Vec::new(),
+                dh: Vec::new(),
+            };
+            let join = |sums: &mut Sums<T>, other: Sums<T>| {
+                simd::add(&mut sums.a, &other.a);
+                simd::add(&mut sums.b, &other.b);
+            };
+            kernel.blocks.sum(start, |sums, block| kernel.backward(&du, block, &dpre, &df, sums), join)
+        };
+        grads.give_values(&self.pre, dpre)?;
+        grads.give_values(&self.filtered, df)?;
+        grads.give_values(&self.b, sums.b)?;
+        grads.give_values(&self.a, sums.a)
+    }
+}
+
+impl<T: Real> Kernel<'_, T> {
+    /// The gradients of one block of rows, task by task.
+    fn backward(&self, du: &[T], block: Range<usize>, dpre: &Parts<T>, df: &Parts<T>, sums: &mut Sums<T>) {
+        let (hidden, [r1, r2]) = (self.hidden, self.ranks);
+        let Sums { a, b, before, h, dh } = sums;
+        // SAFETY: each row is in one block.
+        let dpre = unsafe { dpre.at(block.start * hidden, block.len() * hidden) };
+        for t in 0..self.tasks {
+            let f = &self.filtered[self.of_task(t, &block, r1)];
+            let du = Matrix::rows(&du[self.of_task(t, &block, r2)], r2);
+            self.hidden(&block, f, before, h);
+            product(a, hidden, Into::Add, du.t(), Matrix::rows(h, hidden), T::one());
+            zeroed(dh, h.len());
+            product(dh, hidden, Into::Write, du, Matrix::rows(&self.a, hidden), T::one());
+            gelu::backward(before, dh);
+            let (dq, place) = (Matrix::rows(dh, hidden), self.of_task(t, &block, r1));
+            // SAFETY: each row is in one block.
+            let df = unsafe { df.at(place.start, place.len()) };
+            product(df, r1, Into::Write, dq, Matrix::rows(&self.b, r1), self.scale);
+            product(b, r1, Into::Add, dq.t(), Matrix::rows(f, r1), self.scale);
+            simd::vectorised(|| simd::add(dpre, dh));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::finite_difference::{check, close, normal};
+
+    #[test]
+    fn values_and_gradients() -> Result<()> {
+        let inputs = [normal(1, &[2, 5, 6])?, normal(2, &[4, 5, 3])?, normal(3, &[6, 3])?, normal(4, &[2, 6])?];
+        let paths = |v: &[Tensor]| {
+            let path = |a: &Tensor, b: &Tensor| LowRankPath { a: a.clone(), b: b.clone(), scale: 0.5, dropout: None };
+            (path(&v[2], &v[2]), path(&v[3], &v[3]))
+        };
+        let (fc1, fc2) = paths(&inputs);
+        let want = fc2.down(&super::super::gelu(&add_to_shared(&inputs[0], &fc1.up(&inputs[1])?)?)?)?;
+        close(&task_hidden(&inputs[0], &inputs[1], &fc1, &fc2)?, &want, 1e-12)?;
+        check(&inputs.each_ref(), |v| task_hidden(&v[0], &v[1], &paths(v).0, &paths(v).1))
+    }
+}
