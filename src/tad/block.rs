@@ -69,28 +69,34 @@ impl TADBlock {
     /// Shared tokens on, and each task's tokens.
     pub fn forward(&self, x: &Tokens, mode: Mode) -> Result<(Tokens, TaskTokens)> {
         let parts = self.block.forward_parts(x, mode)?;
-        let (tpc, z) = self.condition(&parts)?;
+        let (tpc, x_t) = self.project(&x.patches, &parts, mode)?;
         let grid = parts.grid;
-        let window = (grid.window(), grid.window());
-        let projected = self.proj.forward(&parts.attended.projected, &z, window)?;
-        let shared = self.for_each_task(&x.patches)?;
-        let x_t = self.block.residual(&shared, &grid.reverse(&projected)?, mode)?;
         let tokens = self.mlp(&parts, &x_t, x.size, mode)?;
         let tpc = tpc.map(|tpc| grid.reverse(&self.read(tpc)?)).transpose()?;
         Ok((parts.tokens, TaskTokens { tpc, tokens }))
     }
 
-    /// The TPC feature, where there are prompts, and what proj's task path reads: both `[T*B*nW, M*M, C]`.
-    fn condition(&self, parts: &BlockParts) -> Result<(Option<Tensor>, Tensor)> {
-        let attended = &parts.attended.attended;
-        match (&parts.attended.prompt_scores, &self.prompt_norm) {
-            (Some(scores), Some(norm)) => {
-                let tpc = ops::task_prompt_condition(attended, scores, self.tasks)?;
-                let z = norm.forward(&tpc.broadcast_add(attended)?)?;
-                Ok((Some(tpc.flatten_to(1)?), z.flatten_to(1)?))
-            }
-            _ => Ok((None, self.for_each_task(attended)?)),
-        }
+    /// The TPC feature, where there are prompts, `[T*B*nW, M*M, C]`; and the tasks' tokens after attention, `[T*B, H*W, C]`.
+    fn project(&self, x: &Tensor, parts: &BlockParts, mode: Mode) -> Result<(Option<Tensor>, Tensor)> {
+        let (attended, frozen) = (&parts.attended.attended, &parts.attended.projected);
+        let tpc = match &parts.attended.prompt_scores {
+            Some(scores) => Some(ops::task_prompt_condition(attended, scores, self.tasks)?),
+            None => None,
+        };
+        let conditioned = tpc.as_ref().map(|tpc| tpc.broadcast_add(attended)?.flatten_to(1)).transpose()?;
+        let tpc = tpc.map(|tpc| tpc.flatten_to(1)).transpose()?;
+        let window = (parts.grid.window(), parts.grid.window());
+        let Some(path) = self.proj.path() else {
+            let update = parts.grid.reverse(&self.for_each_task(frozen)?)?;
+            return Ok((tpc, self.block.residual(&self.for_each_task(x)?, &update, mode)?));
+        };
+        let u = match (conditioned, &self.prompt_norm) {
+            (Some(conditioned), Some(norm)) => ops::norm_down(&conditioned, norm.norm(), &path.a)?,
+            _ => self.for_each_task(&path.down(attended)?)?,
+        };
+        let f = self.proj.filter(&u, window)?;
+        let keep = self.block.drop_path(self.tasks * x.dim(0)?, mode);
+        Ok((tpc, ops::task_projection(x, frozen, &f, path, &parts.grid, keep)?))
     }
 
     /// The TPC feature as the stage's gate reads it, window by window.

@@ -2,6 +2,7 @@
 
 use super::{Gate, TADBlock, TadConfig, TaskPaths, TaskTokens};
 use crate::layers::{LayerNorm, Mode};
+use crate::ops;
 use crate::params::{Group, Weights};
 use crate::swin::{StagePlan, SwinConfig, SwinStage, Tokens};
 use crate::task::TaskSet;
@@ -68,10 +69,7 @@ impl TADStage {
         match &self.mix {
             Mix::None => Ok(tokens),
             Mix::Average => (tpc + tokens)? * 0.5,
-            Mix::Gate(gate) => {
-                let g = candle_nn::ops::sigmoid(gate)?;
-                &tokens + (tpc - &tokens)?.broadcast_mul(&g)?
-            }
+            Mix::Gate(gate) => ops::mix(&tokens, &tpc, &candle_nn::ops::sigmoid(gate)?),
         }
     }
 }

@@ -1,0 +1,245 @@
+//! A task's first residual: attention's projection, shared and of the task's own path, back at the tokens' places.
+#![allow(unsafe_code)] // blocks of windows write their own parts of the outputs
+
+use super::blocks::Blocks;
+use super::cpu::{Loan, Parts, Real, Values, by_float, is_fused, loan, values};
+use super::low_rank::{LowRankPath, zeroed};
+use super::product::{Into, Matrix, product};
+use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
+use super::task_hidden::add_to_shared;
+use super::window::WindowGrid;
+use super::{scale_images, simd};
+use candle_core::{Result, Tensor};
+use std::ops::Range;
+
+/// `x_t = x + k reverse(shared + s B f_t)` for each task t.
+///
+/// # Shapes
+/// `x` `[B, H*W, C]`; `shared` `[B*nW, N, C]` and `filtered` f `[T*B*nW, N, r]` in windows of `grid`; `keep` k one factor for
+/// each of T*B or `None` for 1; result `[T*B, H*W, C]`.
+pub fn task_projection(
+    x: &Tensor,
+    shared: &Tensor,
+    filtered: &Tensor,
+    path: &LowRankPath,
+    grid: &WindowGrid,
+    keep: Option<Vec<f64>>,
+) -> Result<Tensor> {
+    if !is_fused(x) {
+        return composed(x, shared, filtered, path, grid, keep.as_deref());
+    }
+    let step = TaskProjection {
+        x: x.contiguous()?,
+        shared: shared.contiguous()?,
+        filtered: filtered.contiguous()?,
+        b: path.b.contiguous()?,
+        scale: path.scale,
+        grid: *grid,
+        keep,
+    };
+    segment::only(by_float!(x.dtype(), run(step))?)
+}
+
+fn composed(
+    x: &Tensor,
+    shared: &Tensor,
+    filtered: &Tensor,
+    path: &LowRankPath,
+    grid: &WindowGrid,
+    keep: Option<&[f64]>,
+) -> Result<Tensor> {
+    let update = grid.reverse(&add_to_shared(shared, &path.up(filtered)?)?)?;
+    add_to_shared(x, &scale_images(&update, keep)?)
+}
+
+fn run<T: Real>(step: TaskProjection) -> Result<Vec<Tensor>> {
+    segment::run::<T, _>(step, Checkpoint::Off)
+}
+
+struct TaskProjection {
+    x: Tensor,
+    shared: Tensor,
+    filtered: Tensor,
+    b: Tensor,
+    scale: f64,
+    grid: WindowGrid,
+    keep: Option<Vec<f64>>,
+}
+
+struct Kernel<'a, T: Real> {
+    shared: Values<'a, T>,
+    filtered: Values<'a, T>,
+    b: Loan<'a, T>,
+    scale: T,
+    keep: Option<Vec<T>>,
+    places: Vec<Option<u32>>,
+    blocks: Blocks,
+    images: usize,
+    tokens: usize,
+    /// Windows of one image, and patches of one window.
+    windows: usize,
+    n: usize,
+    tasks: usize,
+    c: usize,
+    rank: usize,
+}
+
+impl TaskProjection {
+    fn kernel<T: Real>(&self) -> Result<Kernel<'_, T>> {
+        let ((images, tokens, c), (all, n, rank)) = (self.x.dims3()?, self.filtered.dims3()?);
+        let windows = self.grid.windows();
+        Ok(Kernel {
+            shared: values(&self.shared)?,
+            filtered: values(&self.filtered)?,
+            b: loan(&self.b)?,
+            scale: T::of(self.scale),
+            keep: self.keep.as_ref().map(|keep| keep.iter().map(|k| T::of(*k)).collect()),
+            places: self.grid.places(),
+            blocks: Blocks::of(images * windows, n),
+            images,
+            tokens,
+            windows,
+            n,
+            tasks: all / (images * windows),
+            c,
+            rank,
+        })
+    }
+}
+
+impl<T: Real> Kernel<'_, T> {
+    /// The filtered rows of task `t` in a block of windows.
+    fn filtered(&self, t: usize, block: &Range<usize>) -> Range<usize> {
+        let first = t * self.images * self.windows;
+        (first + block.start) * self.n * self.rank..(first + block.end) * self.n * self.rank
+    }
+
+    /// Each row of a block: its number there, its token among those of all images, its image and its factor for task `t`.
+    fn rows(&self, t: usize, block: &Range<usize>) -> impl Iterator<Item = (usize, usize, T)> {
+        block.clone().enumerate().flat_map(move |(i, w)| {
+            let image = w / self.windows;
+            let k = self.keep.as_ref().map_or(T::one(), |keep| keep[t * self.images + image]);
+            let places = &self.places[w % self.windows * self.n..][..self.n];
+            let at = move |(j, place): (usize, &Option<u32>)| {
+                place.map(|place| (i * self.n + j, image * self.tokens + place as usize, k))
+            };
+            places.iter().enumerate().filter_map(at)
+        })
+    }
+}
+
+impl<T: Real> Segment<T> for TaskProjection {
+    type Saved = ();
+
+    fn name(&self) -> &'static str {
+        "task-projection"
+    }
+
+    fn inputs(&self) -> Vec<&Tensor> {
+        vec![&self.x, &self.shared, &self.filtered, &self.b]
+    }
+
+    fn forward(&self, _: Keep) -> Result<Passed<T, ()>> {
+        let (kernel, x) = (self.kernel::<T>()?, values::<T>(&self.x)?);
+        let (c, n, rank) = (kernel.c, kernel.n, kernel.rank);
+        let mut y = vec![T::zero(); kernel.tasks * x.len()];
+        let out = Parts::of(&mut y);
+        kernel.blocks.for_each(Vec::new, |update, block| {
+            for t in 0..kernel.tasks {
+                update.clear();
+                update.extend_from_slice(&kernel.shared[block.start * n * c..block.end * n * c]);
+                let f = Matrix::rows(&kernel.filtered[kernel.filtered(t, &block)], rank);
+                product(update, c, Into::Add, f, Matrix::rows(&kernel.b, rank).t(), kernel.scale);
+                for (row, token, k) in kernel.rows(t, &block) {
+                    // SAFETY: each token stands in one window, each window in one block.
+                    let y = unsafe { out.at(t * x.len() + token * c, c) };
+                    y.copy_from_slice(&x[token * c..][..c]);
+                    simd::vectorised(|| simd::add_scaled(y, &update[row * c..][..c], k));
+                }
+            }
+        });
+        let tb = kernel.tasks * kernel.images;
+        Ok((vec![Output::new(y, (tb, kernel.tokens, c))], Some(())))
+    }
+
+    fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
+        let Some(Some(dy)) = outputs.first() else { return Ok(()) };
+        let (kernel, dys) = (self.kernel::<T>()?, values::<T>(dy)?);
+        let mut dx = vec![T::zero(); self.x.elem_count()];
+        let (mut dshared, mut df) = (vec![T::zero(); kernel.shared.len()], vec![T::zero(); kernel.filtered.len()]);
+        let (db, _) = {
+            let parts = [&mut dx, &mut dshared, &mut df].map(|v| Parts::of(v));
+            kernel.blocks.sum(
+                || (vec![T::zero(); kernel.b.len()], Vec::new()),
+                |(db, update), block| kernel.backward(&dys, block, &parts, db, update),
+                |sums, other| simd::add(&mut sums.0, &other.0),
+            )
+        };
+        grads.give_values(&self.x, dx)?;
+        grads.give_values(&self.shared, dshared)?;
+        grads.give_values(&self.filtered, df)?;
+        grads.give_values(&self.b, db)
+    }
+}
+
+impl<T: Real> Kernel<'_, T> {
+    /// The gradients of one block of windows, task by task.
+    fn backward(
+        &self,
+        dy: &[T],
+        block: Range<usize>,
+        [dx, dshared, df]: &[Parts<T>; 3],
+        db: &mut [T],
+        update: &mut Vec<T>,
+    ) {
+        let (c, rank, rows) = (self.c, self.rank, block.len() * self.n);
+        // SAFETY: each window is in one block.
+        let dshared = unsafe { dshared.at(block.start * self.n * c, rows * c) };
+        for t in 0..self.tasks {
+            zeroed(update, rows * c);
+            for (row, token, k) in self.rows(t, &block) {
+                let dy = &dy[(t * self.images * self.tokens + token) * c..][..c];
+                // SAFETY: each token stands in one window, each window in one block.
+                let dx = unsafe { dx.at(token * c, c) };
+                let update = &mut update[row * c..][..c];
+                simd::vectorised(|| {
+                    simd::add(dx, dy);
+                    simd::add_scaled(update, dy, k);
+                });
+            }
+            simd::vectorised(|| simd::add(dshared, update));
+            let (d, place) = (Matrix::rows(update, c), self.filtered(t, &block));
+            // SAFETY: each window is in one block.
+            let df = unsafe { df.at(place.start, place.len()) };
+            product(df, rank, Into::Write, d, Matrix::rows(&self.b, rank), self.scale);
+            product(db, rank, Into::Add, d.t(), Matrix::rows(&self.filtered[place], rank), self.scale);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::finite_difference::{check, close, normal};
+
+    #[test]
+    fn values_and_gradients_on_a_map_that_is_padded_and_shifted() -> Result<()> {
+        let grid = WindowGrid::new((3, 5), 2, true);
+        let windows = 2 * grid.windows();
+        let inputs = [
+            normal(1, &[2, 15, 3])?,
+            normal(2, &[windows, 4, 3])?,
+            normal(3, &[2 * windows, 4, 2])?,
+            normal(4, &[3, 2])?,
+        ];
+        let path = |b: &Tensor| LowRankPath { a: b.clone(), b: b.clone(), scale: 0.5, dropout: None };
+        for keep in [None, Some(vec![0.0, 1.5, 1.0, 0.5])] {
+            let [x, shared, f, b] = inputs.each_ref();
+            let want = composed(x, shared, f, &path(b), &grid, keep.as_deref())?;
+            let step = |v: &[Tensor]| task_projection(&v[0], &v[1], &v[2], &path(&v[3]), &grid, keep.clone());
+            close(&step(&inputs)?, &want, 1e-12)?;
+            check(&inputs.each_ref(), step)?;
+        }
+        Ok(())
+    }
+}
