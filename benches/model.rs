@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Result, Tensor};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
-use tadformer::layers::{DropRng, Mode};
+use tadformer::layers::{Mode, TrainingPass};
 use tadformer::{SwinConfig, TADFormer};
 
 fn model(rank: usize, image: usize) -> tadformer::Result<(TADFormer, Tensor)> {
@@ -13,7 +13,7 @@ fn model(rank: usize, image: usize) -> tadformer::Result<(TADFormer, Tensor)> {
 }
 
 fn step(model: &TADFormer, images: &Tensor) -> Result<()> {
-    let outputs = model.forward(images, Mode::Train(&DropRng::seeded(0)))?;
+    let outputs = model.forward(images, Mode::Train(&TrainingPass::seeded(0)))?;
     let losses = outputs.iter().map(|(_, output)| output.sqr()?.mean_all()).collect::<Result<Vec<_>>>()?;
     Tensor::stack(&losses, 0)?.sum_all()?.backward().map(drop)
 }

@@ -10,7 +10,8 @@ use clap::{Parser, ValueEnum};
 use serde::Serialize;
 use std::time::Instant;
 use tadformer::candle_core::{DType, Device, Tensor};
-use tadformer::layers::{DropRng, Mode};
+use tadformer::layers::{Mode, TrainingPass};
+use tadformer::ops::Checkpoint;
 use tadformer::tad::TadConfig;
 use tadformer::train::{AdamW, AdamWConfig, Gradients};
 use tadformer::{SwinConfig, TADFormer};
@@ -44,6 +45,9 @@ struct Options {
     /// Runs before them that are not.
     #[arg(long, default_value_t = 2)]
     warmup: usize,
+    /// Make blocks' intermediate values again in backward.
+    #[arg(long)]
+    checkpoint: bool,
     /// Threads; 0 for one a core.
     #[arg(long, default_value_t = 0)]
     threads: usize,
@@ -72,7 +76,7 @@ fn model(options: &Options) -> tadformer::Result<TADFormer> {
     TADFormer::builder(swin).tad(tad).build()
 }
 
-fn train_step(model: &TADFormer, optimizer: &mut AdamW, images: &Tensor, rng: &DropRng) -> anyhow::Result<()> {
+fn train_step(model: &TADFormer, optimizer: &mut AdamW, images: &Tensor, rng: &TrainingPass) -> anyhow::Result<()> {
     let outputs = model.forward(images, Mode::Train(rng))?;
     let losses = outputs.iter().map(|(_, output)| output.sqr()?.mean_all());
     let loss = Tensor::stack(&losses.collect::<tadformer::candle_core::Result<Vec<_>>>()?, 0)?.sum_all()?;
@@ -90,7 +94,8 @@ fn main() -> anyhow::Result<()> {
     let images = Tensor::randn(0f32, 1.0, (options.batch, 3, options.image, options.image), &Device::Cpu)?;
     let images = images.to_dtype(DType::F32)?;
     let mut optimizer = AdamW::new(model.ledger(), AdamWConfig::default())?;
-    let rng = DropRng::seeded(0);
+    let checkpoint = if options.checkpoint { Checkpoint::On } else { Checkpoint::Off };
+    let rng = TrainingPass::seeded(0).with_checkpoint(checkpoint);
     let mut seconds = Vec::new();
     for i in 0..options.warmup + options.repeat {
         let start = Instant::now();

@@ -4,7 +4,7 @@
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 use tadformer::heads::{Head, HrNetConfig, HrNetHead};
-use tadformer::layers::{BatchNorm, DropRng, FeatureMap, LowRankConfig, LowRankLinear, Mlp, MlpLowRank, Mode};
+use tadformer::layers::{BatchNorm, FeatureMap, LowRankConfig, LowRankLinear, Mlp, MlpLowRank, Mode, TrainingPass};
 use tadformer::params::{Entry, Group, Ledger, Release, Weights, random_source};
 use tadformer::swin::{BlockConfig, PatchEmbed, PatchMerging, PromptUpdate, SwinBlock, SwinConfig, Tokens};
 use tadformer::tad::{TaskAwareLinear, TaskFilterKind};
@@ -86,7 +86,7 @@ fn batch_norm_in_training_and_evaluation() -> Result<()> {
     for train in [false, true] {
         let (weights, ledger) = weights();
         let norm = BatchNorm::new(3, &weights.pp("norm"))?;
-        let (x, rng) = (input(&ledger, "x", &[5, 3])?, DropRng::seeded(0));
+        let (x, rng) = (input(&ledger, "x", &[5, 3])?, TrainingPass::seeded(0));
         // In evaluation the statistics are fixed; in training they move, and the batch's own are used.
         check(&ledger, || norm.forward(&x, if train { Mode::Train(&rng) } else { Mode::Eval }))?;
     }
@@ -168,7 +168,7 @@ fn an_hrnet_head() -> Result<()> {
     let (weights, ledger) = weights();
     let head = HrNetHead::new(&HrNetConfig { channels: vec![2, 3] }, &[4, 6], 2, &weights.pp("head"))?;
     let (fine, coarse) = (input(&ledger, "fine", &[2, 12, 4])?, input(&ledger, "coarse", &[2, 4, 6])?);
-    let rng = DropRng::seeded(0);
+    let rng = TrainingPass::seeded(0);
     check(&ledger, || {
         let maps =
             [FeatureMap { tokens: fine.clone(), size: (3, 4) }, FeatureMap { tokens: coarse.clone(), size: (2, 2) }];

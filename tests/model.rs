@@ -5,14 +5,15 @@ mod common;
 
 use candle_core::{DType, Device, Result, Tensor};
 use common::{builder, distance, images, randomise_b, swin};
-use tadformer::layers::{DropRng, Mode};
+use tadformer::layers::{Mode, TrainingPass};
+use tadformer::ops::Checkpoint;
 use tadformer::params::{Group, Ledger, Pretrained, Release, Role, Weights, random_source};
-use tadformer::swin::Swin;
+use tadformer::swin::{Swin, SwinConfig};
 use tadformer::tad::{AdaptedLinear, Gate, TadConfig, TaskFilterKind, TaskPaths};
 use tadformer::{TADFormer, Tuning};
 
 fn loss(model: &TADFormer, images: &Tensor) -> Result<Tensor> {
-    let outputs = model.forward(images, Mode::Train(&DropRng::seeded(1)))?;
+    let outputs = model.forward(images, Mode::Train(&TrainingPass::seeded(1)))?;
     let losses = outputs.iter().map(|(_, output)| output.sqr()?.mean_all()).collect::<Result<Vec<_>>>()?;
     Tensor::stack(&losses, 0)?.sum_all()
 }
@@ -43,6 +44,24 @@ fn every_trained_parameter_gets_a_gradient_but_the_unused_prompt_norms() -> Resu
     let full = builder().release(Release::everything()).build().unwrap();
     randomise_b(&full)?;
     assert_eq!(without_gradient(&full)?, unused);
+    Ok(())
+}
+
+#[test]
+fn checkpointing_changes_no_gradient() -> Result<()> {
+    let config = SwinConfig { drop_path: 0.3, ..swin() };
+    let model = TADFormer::builder(config).tasks("sal=1,depth=1".parse().unwrap()).rank(2).build().unwrap();
+    randomise_b(&model)?;
+    let images = images(2, 40, 64)?;
+    let gradients = |checkpoint| -> Result<Vec<Vec<f32>>> {
+        let pass = TrainingPass::seeded(5).with_checkpoint(checkpoint);
+        let outputs = model.forward(&images, Mode::Train(&pass))?;
+        let losses = outputs.iter().map(|(_, output)| output.sqr()?.mean_all()).collect::<Result<Vec<_>>>()?;
+        let store = Tensor::stack(&losses, 0)?.sum_all()?.backward()?;
+        let trained = model.ledger().trained();
+        trained.iter().filter_map(|entry| store.get(entry.tensor())).map(|grad| grad.flatten_all()?.to_vec1()).collect()
+    };
+    assert_eq!(gradients(Checkpoint::Off)?, gradients(Checkpoint::On)?);
     Ok(())
 }
 
@@ -152,7 +171,7 @@ fn bad_images_are_refused_with_the_cure() -> Result<()> {
         let message = refuse(images);
         assert!(message.contains("one patch (4)") && message.contains("enlarge"), "{message}");
     }
-    let tiny = model.forward(&images(1, 8, 8)?, Mode::Train(&DropRng::seeded(0))).unwrap_err().to_string();
+    let tiny = model.forward(&images(1, 8, 8)?, Mode::Train(&TrainingPass::seeded(0))).unwrap_err().to_string();
     assert!(tiny.contains("BatchNorm") && tiny.contains("larger batch or image"), "{tiny}");
     Ok(())
 }
@@ -175,7 +194,7 @@ fn dropout_and_drop_path_draw_from_the_seed() -> Result<()> {
     randomise_b(&model)?;
     let images = images(2, 64, 64)?;
     let depth = |seed| -> Result<Tensor> {
-        let rng = DropRng::seeded(seed);
+        let rng = TrainingPass::seeded(seed);
         Ok(model.forward(&images, Mode::Train(&rng))?.get("depth").unwrap().clone())
     };
     assert_eq!(distance(&depth(1)?, &depth(1)?)?, 0.0);

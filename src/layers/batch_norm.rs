@@ -71,7 +71,7 @@ impl BatchNorm {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layers::DropRng;
+    use crate::layers::TrainingPass;
     use crate::params::{Ledger, Release, random_source};
     use candle_core::{DType, Device};
 
@@ -85,7 +85,7 @@ mod tests {
     fn training_follows_the_batch_as_pytorch_does() -> Result<()> {
         let (norm, ledger) = norm()?;
         let x = Tensor::new(&[[1f32, 10.], [3., 10.]], &Device::Cpu)?;
-        let y = norm.forward(&x, Mode::Train(&DropRng::seeded(0)))?.to_vec2::<f32>()?;
+        let y = norm.forward(&x, Mode::Train(&TrainingPass::seeded(0)))?.to_vec2::<f32>()?;
         assert!((y[0][0] + 1.0).abs() < 1e-4 && (y[1][0] - 1.0).abs() < 1e-4 && y[0][1] == 0.0);
         assert_eq!(norm.mean.to_vec1::<f32>()?, [0.2, 1.0]);
         assert_eq!(norm.variance.to_vec1::<f32>()?, [1.1, 0.9], "unbiased variance 2 and 0, momentum 0.1");
@@ -97,7 +97,7 @@ mod tests {
     fn one_value_per_channel_is_refused_in_training() -> Result<()> {
         let (norm, _) = norm()?;
         let x = Tensor::ones((1, 2), DType::F32, &Device::Cpu)?;
-        let message = norm.forward(&x, Mode::Train(&DropRng::seeded(0))).unwrap_err().to_string();
+        let message = norm.forward(&x, Mode::Train(&TrainingPass::seeded(0))).unwrap_err().to_string();
         assert!(message.contains("at least 2 values") && message.contains("larger batch"), "{message}");
         norm.forward(&x, Mode::Eval).map(drop)
     }

@@ -13,11 +13,11 @@ pub fn drop_path(images: usize, rate: f64, mode: Mode) -> Option<Vec<f64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layers::DropRng;
+    use crate::layers::TrainingPass;
 
     #[test]
     fn a_residual_is_dropped_whole_or_scaled_so_that_the_mean_stays() {
-        let rng = DropRng::seeded(3);
+        let rng = TrainingPass::seeded(3);
         let factors = drop_path(10_000, 0.25, Mode::Train(&rng)).unwrap();
         assert!(factors.iter().all(|factor| [0.0, 1.0 / 0.75].contains(factor)));
         let mean = factors.iter().sum::<f64>() / 10_000.0;
@@ -28,7 +28,7 @@ mod tests {
 
     #[test]
     fn the_same_seed_drops_the_same() {
-        let draw = |seed| drop_path(64, 0.5, Mode::Train(&DropRng::seeded(seed)));
+        let draw = |seed| drop_path(64, 0.5, Mode::Train(&TrainingPass::seeded(seed)));
         assert_eq!(draw(1), draw(1));
         assert_ne!(draw(1), draw(2));
     }

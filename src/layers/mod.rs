@@ -14,4 +14,4 @@ pub use feature_map::FeatureMap;
 pub use layer_norm::LayerNorm;
 pub use low_rank::{LowRankConfig, LowRankLinear};
 pub use mlp::{Mlp, MlpLowRank};
-pub use mode::{DropRng, Mode};
+pub use mode::{Mode, TrainingPass};

@@ -1,25 +1,52 @@
-//! Whether a forward pass trains, and the random numbers of one that does.
+//! Whether a forward pass trains, and what one that does needs to know.
 
+use crate::ops::Checkpoint;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Evaluation, or training with a generator for dropout and drop-path.
+/// Evaluation or training.
 #[derive(Clone, Copy, Debug)]
 pub enum Mode<'a> {
     /// Nothing is dropped, running statistics are used.
     Eval,
-    /// Dropout and drop-path draw from the generator; BatchNorm uses and updates with the batch's statistics.
-    Train(&'a DropRng),
+    /// Dropout and drop-path draw from the pass's generator; BatchNorm uses and updates with the batch's statistics.
+    Train(&'a TrainingPass),
 }
 
-/// The crate's own generator for dropout and drop-path: seeded, since candle's CPU device cannot be.
-#[derive(Debug)]
-pub struct DropRng(Mutex<StdRng>);
+impl Mode<'_> {
+    /// Whether blocks keep what backward needs or make it again.
+    pub fn checkpoint(self) -> Checkpoint {
+        match self {
+            Self::Eval => Checkpoint::Off,
+            Self::Train(pass) => pass.checkpoint,
+        }
+    }
+}
 
-impl DropRng {
-    /// A generator that gives the same draws for the same seed.
+/// A training pass: the crate's own generator for dropout and drop-path, seeded, since candle's CPU device cannot be; and
+/// whether blocks keep what backward needs.
+///
+/// ```
+/// use tadformer::layers::{Mode, TrainingPass};
+/// use tadformer::ops::Checkpoint;
+/// let pass = TrainingPass::seeded(7).with_checkpoint(Checkpoint::On);
+/// assert_eq!(Mode::Train(&pass).checkpoint(), Checkpoint::On);
+/// ```
+#[derive(Debug)]
+pub struct TrainingPass {
+    rng: Mutex<StdRng>,
+    checkpoint: Checkpoint,
+}
+
+impl TrainingPass {
+    /// A pass that draws the same for the same seed and keeps what backward needs.
     pub fn seeded(seed: u64) -> Self {
-        Self(Mutex::new(StdRng::seed_from_u64(seed)))
+        Self { rng: Mutex::new(StdRng::seed_from_u64(seed)), checkpoint: Checkpoint::Off }
+    }
+
+    /// The same pass with another answer to what blocks keep. It changes no gradient, only memory and time, and on the CPU alone.
+    pub fn with_checkpoint(self, checkpoint: Checkpoint) -> Self {
+        Self { checkpoint, ..self }
     }
 
     /// `count` factors, each 0 with probability `rate` and `1 / (1 - rate)` otherwise.
@@ -34,6 +61,6 @@ impl DropRng {
     }
 
     fn lock(&self) -> MutexGuard<'_, StdRng> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.rng.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

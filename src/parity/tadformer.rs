@@ -2,7 +2,7 @@
 
 use super::{GRADIENT_LIMIT, Golden, Row, output_row, relative_error, rms};
 use crate::heads::HrNetConfig;
-use crate::layers::{DropRng, Mode};
+use crate::layers::{Mode, TrainingPass};
 use crate::model::{Outputs, TADFormer, TADFormerBuilder, TADFormerConfig};
 use crate::params::Release;
 use crate::swin::{SwinConfig, names};
@@ -42,7 +42,7 @@ pub(super) fn compare(golden: &Golden, dtype: DType) -> Result<Vec<Row>> {
     let mut rows = outputs(golden, "output", &model.forward(&images, Mode::Eval)?, &torch)?;
     rows.extend(stages(golden, &model, &images, &torch)?);
     if golden.under("grad.").next().is_some() {
-        let trained = model.forward(&images, Mode::Train(&DropRng::seeded(0)))?;
+        let trained = model.forward(&images, Mode::Train(&TrainingPass::seeded(0)))?;
         rows.extend(outputs(golden, "train.output", &trained, &torch)?);
         rows.extend(gradients(golden, &model, &trained, &torch)?);
     }

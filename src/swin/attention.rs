@@ -2,7 +2,7 @@
 
 use super::{BlockConfig, Tokens};
 use crate::layers::{LayerNorm, LowRankLinear, Mode};
-use crate::ops::{self, Attended, AttentionHalf, Checkpoint, WindowGrid, WithParts};
+use crate::ops::{self, Attended, AttentionHalf, WindowGrid, WithParts};
 use crate::params::Weights;
 use candle_core::{DType, Device, Result, Tensor};
 use std::collections::HashMap;
@@ -60,7 +60,7 @@ impl WindowAttention {
             keep,
             parts,
         };
-        half.forward(Checkpoint::Off)
+        half.forward(mode.checkpoint())
     }
 
     /// How a map of this size is cut.

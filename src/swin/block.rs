@@ -2,7 +2,7 @@
 
 use super::{BlockLowRank, WindowAttention};
 use crate::layers::{LayerNorm, Mlp, MlpLowRank, Mode, drop_path};
-use crate::ops::{self, AttendedParts, Checkpoint, MlpHalf, MlpOutput, MlpParts, WindowGrid, WithParts};
+use crate::ops::{self, AttendedParts, MlpHalf, MlpOutput, MlpParts, WindowGrid, WithParts};
 use crate::params::Weights;
 use candle_core::{Result, Tensor};
 
@@ -118,7 +118,7 @@ impl SwinBlock {
             keep: self.drop_path(images, mode),
             parts,
         };
-        let MlpOutput { y, parts: mlp } = half.forward(Checkpoint::Off)?;
+        let MlpOutput { y, parts: mlp } = half.forward(mode.checkpoint())?;
         let prompts = match (&x.prompts, attended.prompts) {
             (Some(prompts), Some(attended)) => Some(self.update_prompts(prompts, attended, mode)?),
             _ => None,

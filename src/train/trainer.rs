@@ -2,10 +2,11 @@
 
 use super::evaluate::label;
 use super::{AdamW, AdamWConfig, Evaluation, Gradients, History, Observer, Schedule, StepRecord, evaluate};
-use crate::layers::{DropRng, Mode};
+use crate::layers::{Mode, TrainingPass};
 use crate::loss::MultiTaskLoss;
 use crate::metrics::delta_m;
 use crate::model::TADFormer;
+use crate::ops::Checkpoint;
 use crate::{Batch, Error, Result};
 use candle_core::DType;
 use std::collections::BTreeMap;
@@ -26,6 +27,8 @@ pub struct TrainConfig {
     pub validate_every: usize,
     /// The seed of dropout and drop-path.
     pub seed: u64,
+    /// Whether blocks keep what backward needs, or make it again to save memory.
+    pub checkpoint: Checkpoint,
     /// Where the best adapter is kept.
     pub adapter: PathBuf,
 }
@@ -39,6 +42,7 @@ impl TrainConfig {
             clip_norm: 5.0,
             validate_every: (steps / 10).max(1),
             seed: 0,
+            checkpoint: Checkpoint::Off,
             adapter: adapter.into(),
         }
     }
@@ -194,7 +198,8 @@ impl<'a> Trainer<'a> {
 
     /// One step: forward, losses, backward, clip, move.
     fn step(&mut self, batch: &Batch, step: usize) -> Result<StepRecord> {
-        let rng = DropRng::seeded(self.config.seed.wrapping_add((step as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+        let seed = self.config.seed.wrapping_add((step as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let rng = TrainingPass::seeded(seed).with_checkpoint(self.config.checkpoint);
         let outputs = self.model.forward(&batch.images, Mode::Train(&rng))?;
         let mut labelled = Vec::new();
         for (task, output) in outputs.iter() {
