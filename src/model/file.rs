@@ -53,11 +53,20 @@ pub struct OpenOptions {
     pub dtype: DType,
     /// Where the weights live.
     pub device: Device,
+    /// Where a backbone of the Hugging Face hub comes from.
+    #[cfg(feature = "hub")]
+    pub hub: crate::hub::Hub,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { backbone: None, dtype: DType::F32, device: Device::Cpu }
+        Self {
+            backbone: None,
+            dtype: DType::F32,
+            device: Device::Cpu,
+            #[cfg(feature = "hub")]
+            hub: Default::default(),
+        }
     }
 }
 
@@ -134,12 +143,27 @@ impl ModelFile {
         let beside = self.path.with_file_name(self.metadata.base.file_name());
         let recorded = match &self.metadata.base.origin {
             Origin::File { path } => Some(PathBuf::from(path)),
-            Origin::Random { .. } => None,
+            Origin::Random { .. } | Origin::Hub { .. } => None,
         };
-        [Some(beside.clone()), recorded].into_iter().flatten().find(|path| path.exists()).ok_or_else(|| {
-            let problem = format!("its backbone {} is not beside it", beside.display());
-            Error::file(&self.path, problem, "put it there, or give the backbone's checkpoint")
-        })
+        if let Some(path) = [Some(beside.clone()), recorded].into_iter().flatten().find(|path| path.exists()) {
+            return Ok(path);
+        }
+        if let Some((id, commit)) = self.metadata.base.origin.published() {
+            return self.published_backbone(options, &id, &commit);
+        }
+        let problem = format!("its backbone {} is not beside it", beside.display());
+        Err(Error::file(&self.path, problem, "put it there, or give the backbone's checkpoint"))
+    }
+
+    #[cfg(feature = "hub")]
+    fn published_backbone(&self, options: &OpenOptions, id: &str, commit: &str) -> Result<PathBuf> {
+        super::pretrained::weights(&options.hub.model(&format!("{id}@{commit}"))?)
+    }
+
+    #[cfg(not(feature = "hub"))]
+    fn published_backbone(&self, _: &OpenOptions, id: &str, commit: &str) -> Result<PathBuf> {
+        let problem = format!("its backbone is {id} at commit {commit} of the Hugging Face hub");
+        Err(Error::file(&self.path, problem, "build with the feature `hub`, or give the backbone's checkpoint"))
     }
 
     /// Sets a model's trained weights and statistics from the file.
@@ -199,8 +223,8 @@ impl TADFormer {
         ModelFile::open(path)?.into_model(options)
     }
 
-    /// Writes what was trained. A backbone that was drawn at random, or read from a file outside the Hugging Face hub's cache, is
-    /// written beside it, named with its digest; what lies in the cache is published, and recorded alone.
+    /// Writes what was trained. A backbone that was drawn at random, or read from a file, is written beside it, named with its
+    /// digest; one of the Hugging Face hub, or of the hub's cache, is [published](Origin::published), and recorded alone.
     ///
     /// # Errors
     /// A folder or disk that cannot be written to; nothing is left half-written then.
@@ -209,10 +233,10 @@ impl TADFormer {
         self.save(path, Stored::Adapter, |entry| !matches!(entry.role, Role::Frozen(_)))?;
         let beside = path.with_file_name(self.base().file_name());
         match &self.base().origin {
-            _ if beside.exists() => Ok(()),
+            origin if beside.exists() || origin.published().is_some() => Ok(()),
             Origin::Random { seed } => self.save_random_backbone(*seed, &beside),
-            Origin::File { path } if in_hub_cache(path) => Ok(()),
             Origin::File { path } => self.save_backbone_of(path, &beside),
+            Origin::Hub { .. } => Ok(()),
         }
     }
 
@@ -290,9 +314,4 @@ impl TADFormer {
         let tensors = ledger.entries().into_iter().map(|entry| (entry.name.clone(), entry.tensor().clone())).collect();
         write_tensors(path, tensors, None)
     }
-}
-
-/// The hub's cache keeps a model under `models--OWNER--NAME/snapshots/REVISION`.
-fn in_hub_cache(path: &str) -> bool {
-    Path::new(path).components().any(|part| part.as_os_str().to_string_lossy().starts_with("models--"))
 }

@@ -5,6 +5,7 @@ mod builder;
 mod config;
 mod file;
 mod outputs;
+mod pretrained;
 mod tadformer;
 
 pub use base::{BaseModel, LoadReport, Origin};
