@@ -42,7 +42,7 @@ fn start(model: Model) -> (Server, TempDir, Hub) {
 }
 
 fn hub(server: &Server, cache: &TempDir) -> Hub {
-    Hub::default().endpoint(server.endpoint()).cache(cache.path())
+    Hub::new(server.endpoint(), cache.path())
 }
 
 fn build(builder: TADFormerBuilder) -> TADFormer {
@@ -424,6 +424,8 @@ fn hub_of(endpoint: &str, cache: &TempDir) -> Vec<(String, String)> {
 fn child(hub: &[(String, String)], more: &[(&str, &str)]) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "what_another_process_does"])
+        .env_remove("HF_TOKEN")
+        .env_remove("HF_HUB_OFFLINE")
         .envs(hub.iter().cloned())
         .envs(more.iter().copied())
         .stdout(Stdio::null())

@@ -11,10 +11,7 @@ pub(super) fn hub(variable: impl Fn(&str) -> Option<String>) -> Hub {
         || folder("XDG_CACHE_HOME").unwrap_or_else(|| std::env::home_dir().unwrap_or_default().join(".cache"));
     let home = folder("HF_HOME").unwrap_or_else(|| user_cache().join("huggingface"));
     let cache = folder("HF_HUB_CACHE").or_else(|| folder("HUGGINGFACE_HUB_CACHE")).unwrap_or_else(|| home.join("hub"));
-    let token_in = |file: PathBuf| {
-        let token = std::fs::read_to_string(file).ok()?.trim().to_owned();
-        (!token.is_empty()).then_some(token)
-    };
+    let token_in = |file: PathBuf| std::fs::read_to_string(file).ok().filter(|token| !token.trim().is_empty());
     let token =
         variable("HF_TOKEN").or_else(|| token_in(folder("HF_TOKEN_PATH")?)).or_else(|| token_in(home.join("token")));
     let on = |value: String| ["1", "on", "yes", "true"].contains(&value.to_lowercase().as_str());
@@ -23,12 +20,12 @@ pub(super) fn hub(variable: impl Fn(&str) -> Option<String>) -> Hub {
     let hub = Hub {
         endpoint: String::new(),
         cache,
-        token,
+        token: None,
         lookup: if offline { Lookup::Offline } else { Lookup::Missing },
         patience: Duration::from_secs(20),
         report: None,
     };
-    hub.endpoint(endpoint)
+    hub.endpoint(endpoint).token(token.unwrap_or_default())
 }
 
 #[cfg(test)]

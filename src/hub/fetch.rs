@@ -76,8 +76,9 @@ impl Session {
             .cache_enabled(false)
             .retry_max_attempts(3)
             .retry_base_delay(Duration::from_millis(30))
-            .user_agent(concat!("tadformer/", env!("CARGO_PKG_VERSION")));
-        let client = hub.token.iter().fold(client, |client, token| client.token(token));
+            .user_agent(concat!("tadformer/", env!("CARGO_PKG_VERSION")))
+            // Given none it would take the environment's; one that no header can hold is not sent.
+            .token(hub.token.as_deref().unwrap_or("\n"));
         let client = client.build().map_err(|e| match e {
             HFError::Url(_) => {
                 Error::config("endpoint", "an address such as https://huggingface.co", &hub.endpoint, "see HF_ENDPOINT")

@@ -88,6 +88,11 @@ impl fmt::Debug for Hub {
 }
 
 impl Hub {
+    /// A hub by its address, with its cache, and nothing from the environment: no token, and not offline.
+    pub fn new(endpoint: impl Into<String>, cache: impl Into<PathBuf>) -> Self {
+        environment::hub(|_| None).endpoint(endpoint).cache(cache).token("")
+    }
+
     /// Another hub: the start of its addresses, such as `https://huggingface.co`.
     pub fn endpoint(mut self, endpoint: impl Into<String>) -> Self {
         self.endpoint = endpoint.into().trim_end_matches('/').to_owned();
@@ -100,9 +105,9 @@ impl Hub {
         self
     }
 
-    /// The token of an account, for private and gated models. It is sent to the endpoint alone.
+    /// The token of an account, for private and gated models; an empty one is none. It is sent to the endpoint alone.
     pub fn token(mut self, token: impl Into<String>) -> Self {
-        self.token = Some(token.into());
+        self.token = Some(token.into().trim().to_owned()).filter(|token| !token.is_empty());
         self
     }
 
