@@ -6,7 +6,7 @@ use candle_nn::VarBuilder;
 use tadformer::heads::{Head, HrNetConfig, HrNetHead};
 use tadformer::layers::{BatchNorm, FeatureMap, LowRankConfig, LowRankLinear, Mlp, MlpLowRank, Mode, TrainingPass};
 use tadformer::params::{Entry, Group, Ledger, Release, Weights, random_source};
-use tadformer::swin::{BlockConfig, PatchEmbed, PatchMerging, PromptUpdate, SwinBlock, SwinConfig, Tokens};
+use tadformer::swin::{BlockConfig, PatchEmbed, PatchMerging, PromptUpdate, StageMap, SwinBlock, SwinConfig, Tokens};
 use tadformer::tad::{TaskAwareLinear, TaskFilterKind};
 use tadformer::{TADBlock, TaskPrompt, TaskSet, tad::TadConfig};
 
@@ -100,10 +100,24 @@ fn patch_embedding_and_merging() -> Result<()> {
     let (embed, merging) =
         (PatchEmbed::new(&config, &weights.pp("patch_embed"))?, PatchMerging::new(4, &weights.pp("merge"))?);
     let images = input(&ledger, "images", &[1, 3, 5, 7])?;
-    check(&ledger, || {
-        let map = embed.forward(&images)?;
-        Ok(merging.forward(&map.tokens, map.size)?.0)
-    })
+    check(&ledger, || Ok(merging.forward(&embed.forward(&images)?)?.tokens))
+}
+
+#[test]
+fn projecting_a_map_that_is_still_to_be_merged() -> Result<()> {
+    for rows in [2, 9] {
+        // A map of more tokens than the projection has rows, and one of fewer.
+        let (weights, ledger) = weights();
+        let merging = PatchMerging::new(4, &weights.pp("merge"))?;
+        let (tokens, projection) = (input(&ledger, "x", &[1, 15, 4])?, input(&ledger, "projection", &[rows, 8])?);
+        let map = StageMap::new(FeatureMap { tokens, size: (3, 5) }, Some(merging));
+        let want = tadformer::ops::linear(&map.features()?.tokens, &projection, None)?;
+        let got = map.project(&projection)?;
+        assert!((&got.tokens - want)?.abs()?.max_all()?.to_scalar::<f64>()? < 1e-12);
+        assert_eq!(got.size, (2, 3));
+        check(&ledger, || Ok(map.project(&projection)?.tokens))?;
+    }
+    Ok(())
 }
 
 #[test]
@@ -158,7 +172,8 @@ fn a_task_adapting_block() -> Result<()> {
     check(&ledger, || {
         let x = Tokens { patches: patches.clone(), prompts: Some(prompts.clone()), size: (3, 5) };
         let (shared, task) = block.forward(&x, Mode::Eval)?;
-        let tasks = Tensor::cat(&[&task.tokens, &task.tpc.unwrap()], 0)?.reshape((1, 60, 4))?;
+        let tpc = task.grid.reverse(&task.condition.unwrap().feature()?.flatten_to(1)?)?;
+        let tasks = Tensor::cat(&[&task.tokens, &tpc], 0)?.reshape((1, 60, 4))?;
         Tensor::cat(&[&shared.patches, &shared.prompts.unwrap(), &tasks], 1)
     })
 }
@@ -170,8 +185,8 @@ fn an_hrnet_head() -> Result<()> {
     let (fine, coarse) = (input(&ledger, "fine", &[2, 12, 4])?, input(&ledger, "coarse", &[2, 4, 6])?);
     let rng = TrainingPass::seeded(0);
     check(&ledger, || {
-        let maps =
-            [FeatureMap { tokens: fine.clone(), size: (3, 4) }, FeatureMap { tokens: coarse.clone(), size: (2, 2) }];
+        let maps = [(&fine, (3, 4)), (&coarse, (2, 2))]
+            .map(|(tokens, size)| FeatureMap { tokens: tokens.clone(), size }.into());
         head.forward(&maps, Mode::Train(&rng))
     })
 }

@@ -4,6 +4,7 @@ use super::Head;
 use crate::layers::{BatchNorm, FeatureMap, Mode};
 use crate::ops;
 use crate::params::{Group, Weights, uniform_by_fan_in};
+use crate::swin::StageMap;
 use crate::{Error, Result};
 use candle_core::{Result as CandleResult, Tensor};
 use serde::{Deserialize, Serialize};
@@ -95,20 +96,17 @@ impl HrNetHead {
     }
 
     /// All stages projected and at the finest's size: rows `[B*h*w, sum of channels]`.
-    fn gather(&self, stages: &[FeatureMap], size: (usize, usize)) -> CandleResult<Tensor> {
-        let project = |(stage, weight): (&FeatureMap, &Tensor)| {
-            let tokens = ops::linear(&stage.tokens, weight, None)?;
-            ops::bilinear(&FeatureMap { tokens, size: stage.size }.to_nchw()?, size)
-        };
+    fn gather(&self, stages: &[StageMap], size: (usize, usize)) -> CandleResult<Tensor> {
+        let project = |(stage, weight): (&StageMap, &Tensor)| ops::bilinear(&stage.project(weight)?.to_nchw()?, size);
         let maps: Vec<Tensor> = stages.iter().zip(&self.projections).map(project).collect::<CandleResult<_>>()?;
         FeatureMap::from_nchw(&Tensor::cat(&maps, 1)?)?.tokens.contiguous()?.flatten_to(1)
     }
 }
 
 impl Head for HrNetHead {
-    fn forward(&self, stages: &[FeatureMap], mode: Mode) -> CandleResult<Tensor> {
+    fn forward(&self, stages: &[StageMap], mode: Mode) -> CandleResult<Tensor> {
         let Some(finest) = stages.first() else { candle_core::bail!("HRNet head: expected one map a stage, got none") };
-        let (batch, size) = (finest.tokens.dim(0)?, finest.size);
+        let (batch, size) = (finest.batch()?, finest.size());
         let rows = self.norm.forward(&self.hidden.forward(&self.gather(stages, size)?)?, mode)?.relu()?;
         let rows = self.output.forward(&rows)?;
         FeatureMap { tokens: rows.reshape((batch, size.0 * size.1, ()))?, size }.to_nchw()

@@ -89,7 +89,7 @@ impl TADFormer {
         let size = self.check_images(images)?;
         let stages = self.encoder.forward(images, mode)?;
         let decode = |(t, head): (usize, &dyn Head)| {
-            let maps = stages.iter().map(|stage| stage.task(t)).collect::<Result<Vec<_>>>()?;
+            let maps: Vec<_> = stages.iter().map(|stage| stage.task(t)).collect();
             ops::bilinear(&head.forward(&maps, mode)?, size)
         };
         let maps = self.heads.iter().map(Box::as_ref).enumerate().map(decode).collect::<Result<_>>()?;

@@ -12,6 +12,13 @@ pub(super) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
 /// A closure given to [`vectorised`] is compiled so only where the optimizer inlines it, which it does with small ones; the body
 /// of such a function always is. Loops in it are written as loops: the same holds for closures given to `for_each`.
 macro_rules! vectorised_fn {
+    ($(#[$doc:meta])* $vis:vis unsafe fn $name:ident<$t:ident: $bound:ident>($($arg:ident: $of:ty),* $(,)?) -> $out:ty $body:block) => {
+        $(#[$doc])*
+        $vis unsafe fn $name<$t: $bound>($($arg: $of),*) -> $out {
+            $crate::ops::simd::vectorised_fn! { fn vectorised<$t: $bound>($($arg: $of),*) -> $out $body }
+            vectorised($($arg),*)
+        }
+    };
     ($(#[$doc:meta])* $vis:vis fn $name:ident<$t:ident: $bound:ident>($($arg:ident: $of:ty),* $(,)?) $body:block) => {
         $crate::ops::simd::vectorised_fn! { $(#[$doc])* $vis fn $name<$t: $bound>($($arg: $of),*) -> () $body }
     };

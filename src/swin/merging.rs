@@ -1,6 +1,6 @@
 //! Patch merging: a quarter of the tokens, twice the channels.
 
-use crate::layers::LayerNorm;
+use crate::layers::{FeatureMap, LayerNorm};
 use crate::ops;
 use crate::params::{Pretrained, Weights};
 use candle_core::{Result, Tensor};
@@ -22,9 +22,74 @@ impl PatchMerging {
         Ok(Self { norm: super::layer_norm(from, &weights.pp("norm"))?, reduction })
     }
 
-    /// Gives the merged tokens and their map's size.
-    pub fn forward(&self, tokens: &Tensor, size: (usize, usize)) -> Result<(Tensor, (usize, usize))> {
-        let (x, size) = ops::merge_patches(tokens, size)?;
-        Ok((ops::linear(&self.norm.forward(&x)?, &self.reduction, None)?, size))
+    /// The merged map.
+    pub fn forward(&self, map: &FeatureMap) -> Result<FeatureMap> {
+        let tokens = ops::merge_linear(&map.tokens, map.size, self.norm.norm(), &self.reduction)?;
+        Ok(FeatureMap { tokens, size: Self::merged(map.size) })
+    }
+
+    /// [`PatchMerging::forward`] and a linear map `[out, 2C]` of what it gives, as one product with both weights'.
+    fn forward_linear(&self, map: &FeatureMap, weight: &Tensor) -> Result<FeatureMap> {
+        let weight = ops::linear(weight, &self.reduction.t()?, None)?;
+        let tokens = ops::merge_linear(&map.tokens, map.size, self.norm.norm(), &weight)?;
+        Ok(FeatureMap { tokens, size: Self::merged(map.size) })
+    }
+
+    /// The size of a merged map.
+    fn merged((h, w): (usize, usize)) -> (usize, usize) {
+        (h.div_ceil(2), w.div_ceil(2))
+    }
+}
+
+/// What a stage gives a decoder: a map whose patch merging may still be to come, so that its frozen reduction and the decoder's
+/// projection are one product.
+#[derive(Clone, Debug)]
+pub struct StageMap {
+    map: FeatureMap,
+    merging: Option<PatchMerging>,
+}
+
+impl From<FeatureMap> for StageMap {
+    /// A map that nothing is to come for.
+    fn from(map: FeatureMap) -> Self {
+        Self { map, merging: None }
+    }
+}
+
+impl StageMap {
+    /// A map with the merging that is still to come, if any.
+    pub fn new(map: FeatureMap, merging: Option<PatchMerging>) -> Self {
+        Self { map, merging }
+    }
+
+    /// Images.
+    pub fn batch(&self) -> Result<usize> {
+        self.map.tokens.dim(0)
+    }
+
+    /// Height and width of the features.
+    pub fn size(&self) -> (usize, usize) {
+        if self.merging.is_some() { PatchMerging::merged(self.map.size) } else { self.map.size }
+    }
+
+    /// The features.
+    pub fn features(&self) -> Result<FeatureMap> {
+        match &self.merging {
+            Some(merging) => merging.forward(&self.map),
+            None => Ok(self.map.clone()),
+        }
+    }
+
+    /// A linear map `[out, C]` of the features, without a bias.
+    pub fn project(&self, weight: &Tensor) -> Result<FeatureMap> {
+        let (out, size) = (weight.dim(0)?, self.size());
+        match &self.merging {
+            // One product of both weights first, unless the map has fewer tokens than that has rows.
+            Some(merging) if self.batch()? * size.0 * size.1 > out => merging.forward_linear(&self.map, weight),
+            _ => {
+                let FeatureMap { tokens, size } = self.features()?;
+                Ok(FeatureMap { tokens: ops::linear(&tokens, weight, None)?, size })
+            }
+        }
     }
 }

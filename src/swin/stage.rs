@@ -1,7 +1,7 @@
 //! A stage: blocks at one resolution, then patch merging.
 
-use super::{BlockConfig, BlockLowRank, PatchMerging, PromptUpdate, SwinBlock, SwinConfig, Tokens};
-use crate::layers::Mode;
+use super::{BlockConfig, BlockLowRank, PatchMerging, PromptUpdate, StageMap, SwinBlock, SwinConfig, Tokens};
+use crate::layers::{FeatureMap, Mode};
 use crate::params::Weights;
 use candle_core::{Result, Tensor};
 
@@ -70,11 +70,8 @@ impl SwinStage {
         self.blocks.iter().try_fold(x, |x, block| block.forward(&x, mode))
     }
 
-    /// Merges patches where the stage does: `[b, H*W, C]` to `[b, H*W/4, 2C]` and the new size.
-    pub fn merge(&self, patches: &Tensor, size: (usize, usize)) -> Result<(Tensor, (usize, usize))> {
-        match &self.merging {
-            Some(merging) => merging.forward(patches, size),
-            None => Ok((patches.clone(), size)),
-        }
+    /// A map of the stage with the patch merging at its end still to come, where there is one.
+    pub fn map(&self, tokens: Tensor, size: (usize, usize)) -> StageMap {
+        StageMap::new(FeatureMap { tokens, size }, self.merging.clone())
     }
 }

@@ -3,7 +3,7 @@
 use super::{TADStage, TadConfig, TaskPrompt};
 use crate::layers::{FeatureMap, Mode};
 use crate::params::{Group, Weights};
-use crate::swin::{PatchEmbed, SwinConfig, Tokens};
+use crate::swin::{PatchEmbed, StageMap, SwinConfig, Tokens};
 use crate::task::TaskSet;
 use candle_core::{Result, Tensor};
 
@@ -22,19 +22,15 @@ pub struct StageOutput {
     pub shared: FeatureMap,
     /// The prompts, with the next stage's channels: `[B, P, C]`.
     pub prompts: Option<Tensor>,
-    /// Each task's tokens `[T*B, N, C]`, the tasks leading; `None` where tasks share them.
-    pub tasks: Option<Tensor>,
+    /// Each task's map; `None` where tasks share the shared tokens.
+    pub tasks: Option<Vec<StageMap>>,
 }
 
 impl StageOutput {
     /// The map that the decoder of task `t` reads.
-    pub fn task(&self, t: usize) -> Result<FeatureMap> {
-        let batch = self.shared.tokens.dim(0)?;
-        let tokens = match &self.tasks {
-            Some(tasks) => tasks.narrow(0, t * batch, batch)?,
-            None => self.shared.tokens.clone(),
-        };
-        Ok(FeatureMap { tokens, size: self.shared.size })
+    pub fn task(&self, t: usize) -> StageMap {
+        let own = self.tasks.as_ref().and_then(|tasks| tasks.get(t));
+        own.cloned().unwrap_or_else(|| self.shared.clone().into())
     }
 }
 
