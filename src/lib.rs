@@ -102,7 +102,7 @@ pub mod train;
 
 pub use device::parse_device;
 pub use error::{Error, Result};
-pub use model::{Outputs, TADFormer, TADFormerBuilder, TADFormerConfig, Tuning};
+pub use model::{InferenceModel, Outputs, TADFormer, TADFormerBuilder, TADFormerConfig, Tuning};
 #[cfg(feature = "data")]
 pub use predict::Predictor;
 pub use sample::{Batch, Sample};

@@ -6,7 +6,9 @@ use candle_nn::VarBuilder;
 use tadformer::heads::{Head, HrNetConfig, HrNetHead};
 use tadformer::layers::{BatchNorm, FeatureMap, LowRankConfig, LowRankLinear, Mlp, MlpLowRank, Mode, TrainingPass};
 use tadformer::params::{Entry, Group, Ledger, Release, Weights, random_source};
-use tadformer::swin::{BlockConfig, PatchEmbed, PatchMerging, PromptUpdate, StageMap, SwinBlock, SwinConfig, Tokens};
+use tadformer::swin::{
+    BlockConfig, PatchEmbed, PatchMerging, Projection, PromptUpdate, StageMap, SwinBlock, SwinConfig, Tokens,
+};
 use tadformer::tad::{TaskAwareLinear, TaskFilterKind};
 use tadformer::{TADBlock, TaskPrompt, TaskSet, tad::TadConfig};
 
@@ -112,6 +114,7 @@ fn projecting_a_map_that_is_still_to_be_merged() -> Result<()> {
         let (tokens, projection) = (input(&ledger, "x", &[1, 15, 4])?, input(&ledger, "projection", &[rows, 8])?);
         let map = StageMap::new(FeatureMap { tokens, size: (3, 5) }, Some(merging));
         let want = tadformer::ops::linear(&map.features()?.tokens, &projection, None)?;
+        let projection = Projection::new(projection);
         let got = map.project(&projection)?;
         assert!((&got.tokens - want)?.abs()?.max_all()?.to_scalar::<f64>()? < 1e-12);
         assert_eq!(got.size, (2, 3));

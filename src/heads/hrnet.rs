@@ -1,10 +1,10 @@
 //! The HRNet head: project each stage, bring all to the finest size, concatenate, mix.
 
 use super::Head;
-use crate::layers::{BatchNorm, FeatureMap, Mode};
+use crate::layers::{BatchNorm, FeatureMap, Merge, Mode};
 use crate::ops;
 use crate::params::{Group, Weights, uniform_by_fan_in};
-use crate::swin::StageMap;
+use crate::swin::{PatchMerging, Projection, StageMap};
 use crate::{Error, Result};
 use candle_core::{Result as CandleResult, Tensor};
 use serde::{Deserialize, Serialize};
@@ -53,7 +53,7 @@ impl HrNetConfig {
 /// Source: HRNetV2's segmentation head, as MTLoRA and TADFormer use it.
 #[derive(Debug)]
 pub struct HrNetHead {
-    projections: Vec<Tensor>,
+    projections: Vec<Projection>,
     hidden: Conv1x1,
     norm: BatchNorm,
     output: Conv1x1,
@@ -83,7 +83,7 @@ impl HrNetHead {
     pub fn new(config: &HrNetConfig, widths: &[usize], outputs: usize, weights: &Weights) -> CandleResult<Self> {
         let vb = weights.adapter(Group::Projections).pp("projections");
         let project = |(i, (width, channels)): (usize, (&usize, &usize))| {
-            vb.pp(i).get_with_hints((*channels, *width), "weight", uniform_by_fan_in(*width))
+            vb.pp(i).get_with_hints((*channels, *width), "weight", uniform_by_fan_in(*width)).map(Projection::new)
         };
         let projections = widths.iter().zip(&config.channels).enumerate().map(project).collect::<CandleResult<_>>()?;
         let sum: usize = config.channels.iter().sum();
@@ -97,7 +97,8 @@ impl HrNetHead {
 
     /// All stages projected and at the finest's size: rows `[B*h*w, sum of channels]`.
     fn gather(&self, stages: &[StageMap], size: (usize, usize)) -> CandleResult<Tensor> {
-        let project = |(stage, weight): (&StageMap, &Tensor)| ops::bilinear(&stage.project(weight)?.to_nchw()?, size);
+        let project =
+            |(stage, projection): (&StageMap, &Projection)| ops::bilinear(&stage.project(projection)?.to_nchw()?, size);
         let maps: Vec<Tensor> = stages.iter().zip(&self.projections).map(project).collect::<CandleResult<_>>()?;
         FeatureMap::from_nchw(&Tensor::cat(&maps, 1)?)?.tokens.contiguous()?.flatten_to(1)
     }
@@ -110,5 +111,8 @@ impl Head for HrNetHead {
         let rows = self.norm.forward(&self.hidden.forward(&self.gather(stages, size)?)?, mode)?.relu()?;
         let rows = self.output.forward(&rows)?;
         FeatureMap { tokens: rows.reshape((batch, size.0 * size.1, ()))?, size }.to_nchw()
+    }
+    fn merge(&mut self, how: Merge, mergings: &[Option<&PatchMerging>]) -> CandleResult<()> {
+        self.projections.iter_mut().zip(mergings).try_for_each(|(projection, merging)| projection.merge(how, *merging))
     }
 }

@@ -1,6 +1,6 @@
 //! The task-shared module: a frozen linear map with a trained low-rank path beside it.
 
-use super::Mode;
+use super::{Merge, Mode};
 use crate::ops::{Dropout, LowRankMap, LowRankPath};
 use crate::params::{Group, Pretrained, Weights};
 use candle_core::{Result, Tensor};
@@ -28,6 +28,8 @@ pub struct LowRankLinear {
     map: LowRankMap,
     /// What the path drops of its input, in training.
     dropout: f64,
+    /// W with the path folded in, for inference.
+    folded: Option<Tensor>,
 }
 
 impl LowRankLinear {
@@ -38,7 +40,7 @@ impl LowRankLinear {
         let bias = Some(weights.pretrained(Pretrained::Linears, n_out, "bias", ZERO)?);
         let dropout = low_rank.map_or(0.0, |config| config.dropout);
         let path = low_rank.map(|config| path(n_in, n_out, config, weights)).transpose()?;
-        Ok(Self { map: LowRankMap { weight, bias, path }, dropout })
+        Ok(Self { map: LowRankMap { weight, bias, path }, dropout, folded: None })
     }
 
     /// The trained path, where there is one.
@@ -46,8 +48,17 @@ impl LowRankLinear {
         self.map.path.as_ref()
     }
 
+    /// Folds the path into W, or drops the folded weight.
+    pub fn merge(&mut self, how: Merge) -> Result<()> {
+        self.folded = if how == Merge::Fold { self.map.folded()? } else { None };
+        Ok(())
+    }
+
     /// The weights with what this pass drops: in training, each call draws anew.
     pub fn map(&self, mode: Mode) -> LowRankMap {
+        if let Some(weight) = self.folded.clone() {
+            return LowRankMap { weight, bias: self.map.bias.clone(), path: None };
+        }
         let mut map = self.map.clone();
         if let (Mode::Train(rng), Some(path)) = (mode, &mut map.path) {
             path.dropout = (self.dropout > 0.0).then(|| Dropout { rate: self.dropout, seed: rng.seed() });

@@ -4,6 +4,7 @@ mod base;
 mod builder;
 mod config;
 mod file;
+mod inference;
 mod outputs;
 mod tadformer;
 
@@ -11,5 +12,6 @@ pub use base::{BaseModel, LoadReport, Origin};
 pub use builder::TADFormerBuilder;
 pub use config::{TADFormerConfig, Tuning};
 pub use file::{ModelFile, OpenOptions, Stored};
+pub use inference::InferenceModel;
 pub use outputs::Outputs;
 pub use tadformer::TADFormer;

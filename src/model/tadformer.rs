@@ -1,8 +1,8 @@
 //! The model: one frozen backbone, several dense tasks.
 
-use super::{BaseModel, LoadReport, Outputs, TADFormerBuilder, TADFormerConfig};
+use super::{BaseModel, InferenceModel, LoadReport, Outputs, TADFormerBuilder, TADFormerConfig};
 use crate::heads::Head;
-use crate::layers::Mode;
+use crate::layers::{Merge, Mode};
 use crate::ops;
 use crate::params::{Ledger, ParameterTable, Weights, shape_source};
 use crate::swin::SwinConfig;
@@ -128,6 +128,21 @@ impl TADFormer {
     /// What loading the backbone's checkpoint found; `None` for a backbone drawn at random.
     pub fn load_report(&self) -> Option<&LoadReport> {
         self.report.as_ref()
+    }
+
+    /// Folds what is linear, for inference alone: less work, the same outputs to rounding.
+    ///
+    /// # Errors
+    /// Devices that run out of memory: the folded weights stand beside the kept ones.
+    pub fn merge(mut self) -> Result<InferenceModel> {
+        self.fold(Merge::Fold)?;
+        Ok(InferenceModel::of(self))
+    }
+
+    pub(super) fn fold(&mut self, how: Merge) -> Result<()> {
+        self.encoder.merge(how)?;
+        let mergings = self.encoder.task_mergings();
+        self.heads.iter_mut().try_for_each(|head| head.merge(how, &mergings))
     }
 
     fn check_images(&self, images: &Tensor) -> Result<(usize, usize)> {

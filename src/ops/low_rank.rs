@@ -5,7 +5,7 @@ use super::linear;
 use super::product::{Into, Matrix, product};
 use super::segment::Gradients;
 use super::simd;
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 
 /// `y = W x + b + s B A dropout(x)`: the weights of a frozen linear map, and of the trained path beside it where there is one.
 ///
@@ -106,6 +106,15 @@ impl LowRankMap {
             Some(path) => y + path.up(&path.down(x)?)?,
             None => Ok(y.clone()),
         }
+    }
+
+    /// `W + s B A` in W's float type, made in f32 where that is a half; `None` without a path.
+    pub fn folded(&self) -> Result<Option<Tensor>> {
+        let Some(path) = &self.path else { return Ok(None) };
+        let dtype = self.weight.dtype();
+        let inner = if dtype == DType::F64 { DType::F64 } else { DType::F32 };
+        let [w, a, b] = [&self.weight, &path.a, &path.b].map(|t| t.detach().to_dtype(inner));
+        (w? + (b?.matmul(&a?)? * path.scale)?)?.to_dtype(dtype).map(Some)
     }
 
     /// `[.., in]` to `[.., out]`.
@@ -325,7 +334,7 @@ pub(super) fn zeroed<T: Real>(buffer: &mut Vec<T>, len: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::{DType, Device};
+    use candle_core::Device;
 
     #[test]
     fn dropout_keeps_the_mean_and_is_a_function_of_its_seed() -> Result<()> {

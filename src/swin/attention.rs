@@ -1,7 +1,7 @@
 //! Window attention with its pretrained weights, and prompts before the tokens of every window.
 
 use super::{BlockConfig, Tokens};
-use crate::layers::{LayerNorm, LowRankLinear, Mode};
+use crate::layers::{LayerNorm, LowRankLinear, Merge, Mode};
 use crate::ops::{self, Attended, AttentionHalf, WindowGrid, WithParts};
 use crate::params::Weights;
 use candle_core::{DType, Device, Result, Tensor};
@@ -61,6 +61,12 @@ impl WindowAttention {
             parts,
         };
         half.forward(mode.checkpoint())
+    }
+
+    /// Folds its linears' paths, or restores them; where somebody reads the frozen projection alone, those of qkv.
+    pub fn merge(&mut self, how: Merge, parts: WithParts) -> Result<()> {
+        self.qkv.merge(how)?;
+        if parts == WithParts::No { self.proj.merge(how) } else { Ok(()) }
     }
 
     /// How a map of this size is cut.

@@ -1,6 +1,6 @@
 //! Patch merging: a quarter of the tokens, twice the channels.
 
-use crate::layers::{FeatureMap, LayerNorm};
+use crate::layers::{FeatureMap, LayerNorm, Merge};
 use crate::ops;
 use crate::params::{Pretrained, Weights};
 use candle_core::{Result, Tensor};
@@ -24,15 +24,18 @@ impl PatchMerging {
 
     /// The merged map.
     pub fn forward(&self, map: &FeatureMap) -> Result<FeatureMap> {
-        let tokens = ops::merge_linear(&map.tokens, map.size, self.norm.norm(), &self.reduction)?;
+        self.forward_with(map, &self.reduction)
+    }
+
+    /// `reduction(norm(neighbours))` with another weight `[out, 4C]` in the reduction's place.
+    fn forward_with(&self, map: &FeatureMap, weight: &Tensor) -> Result<FeatureMap> {
+        let tokens = ops::merge_linear(&map.tokens, map.size, self.norm.norm(), weight)?;
         Ok(FeatureMap { tokens, size: Self::merged(map.size) })
     }
 
-    /// [`PatchMerging::forward`] and a linear map `[out, 2C]` of what it gives, as one product with both weights'.
-    fn forward_linear(&self, map: &FeatureMap, weight: &Tensor) -> Result<FeatureMap> {
-        let weight = ops::linear(weight, &self.reduction.t()?, None)?;
-        let tokens = ops::merge_linear(&map.tokens, map.size, self.norm.norm(), &weight)?;
-        Ok(FeatureMap { tokens, size: Self::merged(map.size) })
+    /// A linear map `[out, 2C]` of the merged map as one of the normed neighbours, `[out, 4C]`.
+    fn fold(&self, weight: &Tensor) -> Result<Tensor> {
+        ops::linear(weight, &self.reduction.t()?, None)
     }
 
     /// The size of a merged map.
@@ -80,16 +83,44 @@ impl StageMap {
         }
     }
 
-    /// A linear map `[out, C]` of the features, without a bias.
-    pub fn project(&self, weight: &Tensor) -> Result<FeatureMap> {
+    /// The projected features.
+    pub fn project(&self, projection: &Projection) -> Result<FeatureMap> {
+        let weight = &projection.weight;
         let (out, size) = (weight.dim(0)?, self.size());
-        match &self.merging {
+        match (&self.merging, &projection.folded) {
+            (Some(merging), Some(folded)) => merging.forward_with(&self.map, folded),
             // One product of both weights first, unless the map has fewer tokens than that has rows.
-            Some(merging) if self.batch()? * size.0 * size.1 > out => merging.forward_linear(&self.map, weight),
+            (Some(merging), None) if self.batch()? * size.0 * size.1 > out => {
+                merging.forward_with(&self.map, &merging.fold(weight)?)
+            }
             _ => {
                 let FeatureMap { tokens, size } = self.features()?;
                 Ok(FeatureMap { tokens: ops::linear(&tokens, weight, None)?, size })
             }
         }
+    }
+}
+
+/// A decoder's linear map of a stage's features, `[out, C]`, without a bias.
+#[derive(Clone, Debug)]
+pub struct Projection {
+    weight: Tensor,
+    /// With the reduction of the stage's merging folded in, for inference: `[out, 2C]`.
+    folded: Option<Tensor>,
+}
+
+impl Projection {
+    /// From its weight.
+    pub fn new(weight: Tensor) -> Self {
+        Self { weight, folded: None }
+    }
+
+    /// Folds the reduction of the merging before it in, where there is one, or restores it.
+    pub fn merge(&mut self, how: Merge, merging: Option<&PatchMerging>) -> Result<()> {
+        self.folded = match (how, merging) {
+            (Merge::Fold, Some(merging)) => Some(merging.fold(&self.weight.detach())?.detach()),
+            _ => None,
+        };
+        Ok(())
     }
 }

@@ -14,7 +14,7 @@ pub use attention::WindowAttention;
 pub use backbone::{Swin, SwinFeatures};
 pub use block::{BlockConfig, BlockParts, PromptUpdate, SwinBlock, Tokens};
 pub use config::{BlockLowRank, Preset, SwinConfig};
-pub use merging::{PatchMerging, StageMap};
+pub use merging::{PatchMerging, Projection, StageMap};
 pub use patch_embed::PatchEmbed;
 pub use stage::{StagePlan, SwinStage};
 

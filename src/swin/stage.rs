@@ -1,7 +1,8 @@
 //! A stage: blocks at one resolution, then patch merging.
 
 use super::{BlockConfig, BlockLowRank, PatchMerging, PromptUpdate, StageMap, SwinBlock, SwinConfig, Tokens};
-use crate::layers::{FeatureMap, Mode};
+use crate::layers::{FeatureMap, Merge, Mode};
+use crate::ops::WithParts;
 use crate::params::Weights;
 use candle_core::{Result, Tensor};
 
@@ -65,9 +66,19 @@ impl SwinStage {
         Ok(Self { blocks, merging })
     }
 
+    /// Folds its blocks' paths, or restores them.
+    pub fn merge(&mut self, how: Merge) -> Result<()> {
+        self.blocks.iter_mut().try_for_each(|block| block.merge(how, WithParts::No))
+    }
+
     /// Runs the blocks.
     pub fn forward(&self, x: Tokens, mode: Mode) -> Result<Tokens> {
         self.blocks.iter().try_fold(x, |x, block| block.forward(&x, mode))
+    }
+
+    /// The patch merging at the stage's end, where there is one.
+    pub fn merging(&self) -> Option<&PatchMerging> {
+        self.merging.as_ref()
     }
 
     /// A map of the stage with the patch merging at its end still to come, where there is one.

@@ -1,8 +1,8 @@
 //! The task-adapting block: the last of every stage.
 
 use super::{TadConfig, TaskAwareLinear};
-use crate::layers::{LayerNorm, Mode};
-use crate::ops::{self, TaskCondition, WindowGrid};
+use crate::layers::{LayerNorm, Merge, Mode};
+use crate::ops::{self, TaskCondition, WindowGrid, WithParts};
 use crate::params::Weights;
 use crate::swin::{BlockConfig, BlockParts, SwinBlock, Tokens};
 use crate::task::TaskSet;
@@ -64,6 +64,11 @@ impl TADBlock {
             tasks: tasks.len(),
             block,
         })
+    }
+
+    /// Folds the paths of which no task needs the frozen product alone, or restores them.
+    pub fn merge(&mut self, how: Merge) -> Result<()> {
+        self.block.merge(how, WithParts::Yes)
     }
 
     /// Shared tokens on, and each task's tokens.

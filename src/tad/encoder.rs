@@ -1,9 +1,9 @@
 //! The encoder: from images to each task's map at every stage.
 
 use super::{TADStage, TadConfig, TaskPrompt};
-use crate::layers::{FeatureMap, Mode};
+use crate::layers::{FeatureMap, Merge, Mode};
 use crate::params::{Group, Weights};
-use crate::swin::{PatchEmbed, StageMap, SwinConfig, Tokens};
+use crate::swin::{PatchEmbed, PatchMerging, StageMap, SwinConfig, Tokens};
 use crate::task::TaskSet;
 use candle_core::{Result, Tensor};
 
@@ -45,6 +45,16 @@ impl Encoder {
         };
         let stages = (0..swin.stages()).map(|i| TADStage::new(i, swin, tad, tasks, weights)).collect::<Result<_>>()?;
         Ok(Self { patch_embed: PatchEmbed::new(swin, &weights.pp("patch_embed"))?, prompts, stages })
+    }
+
+    /// Folds its blocks' paths, or restores them.
+    pub fn merge(&mut self, how: Merge) -> Result<()> {
+        self.stages.iter_mut().try_for_each(|stage| stage.merge(how))
+    }
+
+    /// For each stage, the patch merging that is still to come for the tasks' maps.
+    pub fn task_mergings(&self) -> Vec<Option<&PatchMerging>> {
+        self.stages.iter().map(TADStage::task_merging).collect()
     }
 
     /// Images `[B, 3, H, W]` of any size to one [`StageOutput`] a stage.

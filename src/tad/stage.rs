@@ -1,10 +1,10 @@
 //! A stage of the encoder: Swin blocks, the task-adapting block, the gate, patch merging.
 
 use super::{Gate, TADBlock, TadConfig, TaskPaths, TaskTokens, TpcReading};
-use crate::layers::{FeatureMap, LayerNorm, Mode};
+use crate::layers::{FeatureMap, LayerNorm, Merge, Mode};
 use crate::ops;
 use crate::params::{Group, Weights};
-use crate::swin::{StageMap, StagePlan, SwinConfig, SwinStage, Tokens};
+use crate::swin::{PatchMerging, StageMap, StagePlan, SwinConfig, SwinStage, Tokens};
 use crate::task::TaskSet;
 use candle_core::{Result, Tensor};
 use candle_nn::init::{ONE, ZERO};
@@ -49,6 +49,17 @@ impl TADStage {
             Gate::None => Mix::None,
         };
         Ok(Self { body, end, mix, reading: tad.tpc_reading, tasks: tasks.len() })
+    }
+
+    /// Folds its blocks' paths, or restores them.
+    pub fn merge(&mut self, how: Merge) -> Result<()> {
+        self.body.merge(how)?;
+        self.end.as_mut().map_or(Ok(()), |block| block.merge(how))
+    }
+
+    /// The patch merging that is still to come for the tasks' maps, where they have their own.
+    pub fn task_merging(&self) -> Option<&PatchMerging> {
+        self.end.as_ref().and_then(|_| self.body.merging())
     }
 
     /// Shared tokens on to the next stage, and each task's map; `None` where tasks share them.
