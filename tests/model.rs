@@ -65,6 +65,35 @@ fn a_merged_model_gives_the_same_outputs_and_the_model_back_bit_for_bit() -> Res
     Ok(())
 }
 
+#[test]
+fn a_backbone_stored_in_half_precision_takes_half_the_memory_and_predicts_alike() -> Result<()> {
+    let frozen_bytes = |model: &TADFormer| -> usize {
+        let frozen = model.ledger().entries().into_iter().filter(|entry| matches!(entry.role, Role::Frozen(_)));
+        let matrices = frozen.filter(|entry| entry.tensor().rank() == 2);
+        matrices.map(|entry| entry.tensor().elem_count() * entry.tensor().dtype().size_in_bytes()).sum()
+    };
+    let (full, images) = (builder().build().unwrap(), images(1, 64, 64)?);
+    randomise_b(&full)?;
+    let want = full.forward(&images, Mode::Eval)?;
+    for dtype in [DType::BF16, DType::F16] {
+        let model = builder().frozen_dtype(dtype).build().unwrap();
+        randomise_b(&model)?;
+        assert_eq!(2 * frozen_bytes(&model), frozen_bytes(&full), "{dtype:?}");
+        let same = |got: Outputs| -> Result<()> {
+            for ((task, want), (_, got)) in want.iter().zip(got.iter()) {
+                let distance = distance(got, want)?;
+                assert!(got.dtype() == DType::F32 && distance < 1e-2, "{}, {dtype:?}: {distance:.1e}", task.name);
+            }
+            Ok(())
+        };
+        same(model.forward(&images, Mode::Eval)?)?;
+        let merged = model.merge()?;
+        same(merged.forward(&images)?)?;
+        assert_eq!(without_gradient(&merged.unmerge()?)?.len(), 2, "the unused prompt norm's alone");
+    }
+    Ok(())
+}
+
 /// Every output, value by value.
 fn bits(outputs: &Outputs) -> Result<Vec<u32>> {
     let values = outputs.iter().map(|(_, map)| map.flatten_all()?.to_vec1::<f32>()).collect::<Result<Vec<_>>>()?;

@@ -1,7 +1,9 @@
 //! What the fused CPU kernels share: float types, slices of tensors, rows in parallel.
 #![allow(unsafe_code)] // disjoint parts of one slice are written by several threads
 
-use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, WithDType};
+use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, WithDType};
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
 use num_traits::Float;
 use rayon::prelude::*;
 use std::iter::Sum;
@@ -126,11 +128,29 @@ pub(super) enum Loan<'a, T> {
 }
 
 /// Lends a contiguous tensor's values.
-pub(super) fn loan<T: WithDType>(tensor: &Tensor) -> Result<Loan<'_, T>> {
-    if tensor.dtype() == T::DTYPE {
-        return values(tensor).map(Loan::Borrowed);
+pub(super) fn loan<T: Real>(tensor: &Tensor) -> Result<Loan<'_, T>> {
+    match tensor.dtype() {
+        dtype if dtype == T::DTYPE => values(tensor).map(Loan::Borrowed),
+        DType::BF16 => Ok(Loan::Owned(widened(&values::<bf16>(tensor)?))),
+        DType::F16 => Ok(Loan::Owned(widened(&values::<f16>(tensor)?))),
+        _ => tensor.to_dtype(T::DTYPE)?.flatten_all()?.to_vec1().map(Loan::Owned),
     }
-    tensor.to_dtype(T::DTYPE)?.flatten_all()?.to_vec1().map(Loan::Owned)
+}
+
+/// Half-precision values in the type that a kernel computes in.
+fn widened<H: WithDType, T: Real>(halves: &[H]) -> Vec<T>
+where
+    [H]: HalfFloatSliceExt,
+{
+    const PART: usize = 4096; // stays in the first cache
+    let mut wide = vec![T::zero(); halves.len()];
+    wide.par_chunks_mut(PART).zip(halves.par_chunks(PART)).for_each(|(wide, halves)| {
+        let mut singles = [0f32; PART];
+        let singles = &mut singles[..halves.len()];
+        halves.convert_to_f32_slice(singles);
+        wide.iter_mut().zip(singles).for_each(|(wide, single)| *wide = T::of(f64::from(*single)));
+    });
+    wide
 }
 
 impl<T: WithDType> Deref for Loan<'_, T> {

@@ -7,12 +7,13 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, WithDTyp
 /// `y = x Wᵀ + b`.
 ///
 /// # Shapes
-/// `x` `[.., in]`, `weight` `[out, in]`, `bias` `[out]`, result `[.., out]`.
+/// `x` `[.., in]`, `weight` `[out, in]`, `bias` `[out]`, result `[.., out]` in x's float type, whatever the weight's.
 ///
 /// Where neither weight nor bias leads to a variable, the step is one op on the CPU whose backward is
 /// `dx = dy W` alone: candle's own product would make `dW` too and keep it.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let (out, n_in) = weight.dims2()?;
+    let weight = &weight.to_dtype(x.dtype())?; // no copy unless a frozen one is stored in another type
     let mut dims = x.dims().to_vec();
     let rows = x.contiguous()?.reshape(((), n_in))?;
     let frozen = !weight.track_op() && bias.is_none_or(|b| !b.track_op());
