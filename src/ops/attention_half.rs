@@ -7,7 +7,7 @@ use super::layer_norm::{Norm, NormKernel, NormSums};
 use super::low_rank::{Dropout, LowRankMap, MapKernel, MapSums, UseOfW, path_backward, resize, zeroed};
 use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
 use super::window::WindowGrid;
-use super::window_kernel::WindowKernel;
+use super::window_kernel::{Scratch, WindowKernel};
 use super::{simd, window_attention};
 use candle_core::{Result, Tensor};
 use std::ops::Range;
@@ -239,7 +239,7 @@ struct Buffers<T> {
     attended: Vec<T>,
     projected: Vec<T>,
     u: Vec<T>,
-    scores: Vec<T>,
+    window: Scratch<T>,
 }
 
 impl<T: Real> Kernel<'_, T> {
@@ -317,7 +317,7 @@ impl<T: Real> Segment<T> for AttentionHalf {
             let [qkv_out, attended_out] = [&mut saved.qkv, &mut saved.attended].map(|v| Parts::of(v));
             let [attended, projected, scores] = [&mut attended, &mut projected, &mut scores].map(|v| Parts::of(v));
             kernel.blocks.for_each(Buffers::default, |buffers, block| {
-                let Buffers { windows: rows, dropped, qkv, attended: a, projected: out, u, scores: s } = buffers;
+                let Buffers { windows: rows, dropped, qkv, attended: a, projected: out, u, window } = buffers;
                 let (first, count) = (block.start * length, block.len() * length);
                 kernel.gather(block.clone(), rows);
                 resize(qkv, count * 3 * c);
@@ -327,7 +327,7 @@ impl<T: Real> Segment<T> for AttentionHalf {
                 for (i, w) in block.clone().enumerate() {
                     let (qkv, a) =
                         (&qkv[i * length * 3 * c..][..length * 3 * c], &mut a[i * length * c..][..length * c]);
-                    kernel.attention.forward(qkv, w, a, s);
+                    kernel.attention.forward(qkv, w, a, window);
                     if parts {
                         // SAFETY: each window is in one block.
                         kernel.attention.prompt_scores(qkv, unsafe { scores.at(w * heads * p * n, heads * p * n) });
@@ -446,7 +446,6 @@ struct Sums<T> {
     dattended: Vec<T>,
     dqkv: Vec<T>,
     drows: Vec<T>,
-    dscores: Vec<T>,
 }
 
 impl<T: Real> Sums<T> {
@@ -472,7 +471,6 @@ impl<T: Real> Kernel<'_, T> {
             dattended: Vec::new(),
             dqkv: Vec::new(),
             drows: Vec::new(),
-            dscores: Vec::new(),
         }
     }
 
@@ -500,15 +498,7 @@ impl<T: Real> Kernel<'_, T> {
                 &mut sums.dqkv[i * length * 3 * c..][..length * 3 * c],
             );
             let dscores = incoming.scores.as_ref().map(|d| &d[w * heads * p * n..][..heads * p * n]);
-            self.attention.backward(
-                qkv,
-                w,
-                dout,
-                dscores,
-                dqkv,
-                &mut sums.bias,
-                [&mut sums.buffers.scores, &mut sums.dscores],
-            );
+            self.attention.backward(qkv, w, dout, dscores, dqkv, &mut sums.bias, &mut sums.buffers.window);
         }
         self.gather(block.clone(), &mut sums.buffers.windows);
         zeroed(&mut sums.drows, count * c);

@@ -36,6 +36,7 @@ mod task_hidden;
 mod task_mix;
 mod task_projection;
 mod task_update;
+mod tile;
 mod tpc;
 mod window;
 mod window_kernel;
