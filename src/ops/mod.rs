@@ -3,7 +3,7 @@
 //! Each function is one differentiable step of the model. Its composed definition, made of candle
 //! primitives, runs on any device and float type and is what the tests take as the truth; where a
 //! measurement shows that it pays, a fused kernel with a backward of its own stands in on the CPU.
-//! The optimizer's arithmetic is here as well, for the sake of its kernel.
+//! [`Definition::run`] asks for either of the two. The optimizer's arithmetic is here as well, for the sake of its kernel.
 
 #[cfg(feature = "train")]
 mod adamw;
@@ -13,6 +13,7 @@ mod bands;
 mod batch_norm;
 mod blocks;
 mod cpu;
+mod definition;
 mod filter;
 mod gelu;
 mod layer_norm;
@@ -35,6 +36,7 @@ mod task_hidden;
 mod task_projection;
 mod task_update;
 mod tpc;
+mod trace;
 mod window;
 mod window_kernel;
 
@@ -43,6 +45,7 @@ pub(crate) use adamw::{AdamWStep, Moments, adamw_step};
 pub use attention::{Attention, window_attention};
 pub use attention_half::{Attended, AttendedParts, AttentionHalf, WithParts, scale_images};
 pub use batch_norm::{BatchMoments, batch_norm, batch_norm_train};
+pub use definition::Definition;
 pub use filter::{depthwise_filter, filter_norm};
 pub use gelu::gelu;
 pub use layer_norm::{Norm, layer_norm};
