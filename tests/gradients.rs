@@ -1,10 +1,11 @@
-//! Every module's gradients, in all its weights and its input, against central differences in f64.
+//! Every module's gradients, in all its weights and its input, against central differences in f64: of the fused and of the composed definitions.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 use tadformer::heads::{Head, HrNetConfig, HrNetHead};
 use tadformer::layers::{BatchNorm, FeatureMap, LowRankConfig, LowRankLinear, Mlp, MlpLowRank, Mode, TrainingPass};
+use tadformer::ops::Definition;
 use tadformer::params::{Entry, Group, Ledger, Release, Weights, random_source};
 use tadformer::swin::{
     BlockConfig, PatchEmbed, PatchMerging, Projection, PromptUpdate, StageMap, SwinBlock, SwinConfig, Tokens,
@@ -26,12 +27,16 @@ fn wave(seed: f64, dims: &[usize]) -> Result<Tensor> {
     Tensor::from_vec(values, dims, &Device::Cpu)
 }
 
-/// Compares a few of each weight's gradients; weights start away from zeros and ones, so that every term counts.
+/// Compares a few of each weight's gradients, by both definitions; weights start away from zeros and ones, so that every term counts.
 fn check(ledger: &Ledger, forward: impl Fn() -> Result<Tensor>) -> Result<()> {
     for (i, entry) in ledger.trained().iter().enumerate() {
         let noise = (wave(i as f64, entry.tensor().dims())? * 0.3)?;
         entry.trained().unwrap().set(&(entry.tensor() + noise)?.detach())?;
     }
+    Definition::ALL.into_iter().try_for_each(|definition| definition.run(|| check_weights(ledger, &forward)))
+}
+
+fn check_weights(ledger: &Ledger, forward: impl Fn() -> Result<Tensor>) -> Result<()> {
     let c = wave(0.5, forward()?.dims())?;
     let loss = || (forward()? * &c)?.sum_all();
     let store = loss()?.backward()?;

@@ -8,6 +8,7 @@ use crate::params::{Ledger, ParameterTable, Weights, shape_source};
 use crate::swin::SwinConfig;
 use crate::tad::{Encoder, StageOutput};
 use candle_core::{DType, Result, Tensor};
+use tracing::trace_span;
 
 /// One frozen Swin, fine-tuned for several dense tasks with few trained parameters.
 ///
@@ -90,7 +91,8 @@ impl TADFormer {
         let stages = self.encoder.forward(images, mode)?;
         let decode = |(t, head): (usize, &dyn Head)| {
             let maps: Vec<_> = stages.iter().map(|stage| stage.task(t)).collect();
-            ops::bilinear(&head.forward(&maps, mode)?, size)
+            let scores = trace_span!(target: "tadformer::model", "heads").in_scope(|| head.forward(&maps, mode))?;
+            trace_span!(target: "tadformer::model", "outputs").in_scope(|| ops::bilinear(&scores, size))
         };
         let maps = self.heads.iter().map(Box::as_ref).enumerate().map(decode).collect::<Result<_>>()?;
         Ok(Outputs::new(&self.config.tasks, maps))

@@ -1,6 +1,7 @@
 //! Batch normalisation of channels-last rows.
 
 use super::cpu::{Real, by_float, for_rows, is_fused, slice, sum_rows, values};
+use super::trace::{self, Pass, Traced};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 
@@ -28,7 +29,7 @@ pub fn batch_norm_train(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) ->
     }
     let x = x.contiguous()?;
     let moments = by_float!(x.dtype(), fused_moments(&x))?;
-    let y = x.apply_op3(weight, bias, BatchNorm { moments: moments.clone(), eps })?;
+    let y = x.apply_op3(weight, bias, Traced(BatchNorm { moments: moments.clone(), eps }))?;
     Ok((y, moments))
 }
 
@@ -40,6 +41,7 @@ fn batch_moments(x: &Tensor) -> Result<BatchMoments> {
 
 /// Two passes over the rows: the mean, then the mean square around it.
 fn fused_moments<T: Real>(x: &Tensor) -> Result<BatchMoments> {
+    let _op = trace::op("batch-moments", Pass::Forward).moves(|| trace::bytes([x]));
     let (rows, c) = x.dims2()?;
     let (xs, n) = (values::<T>(x)?, T::of(rows as f64));
     let xs = &*xs;

@@ -1,6 +1,7 @@
 //! What the fused CPU kernels share: float types, slices of tensors, rows in parallel.
 #![allow(unsafe_code)] // disjoint parts of one slice are written by several threads
 
+use super::Definition;
 use super::simd::Lanes;
 use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, WithDType};
 use half::slice::HalfFloatSliceExt;
@@ -83,9 +84,10 @@ impl Real for f32 {
     }
 }
 
-/// Whether a fused kernel can stand in: f32 or f64 on the CPU.
+/// Whether a fused kernel stands in for the composed definition: f32 or f64 on the CPU, unless [`Definition::run`] says otherwise.
 pub(super) fn is_fused(x: &Tensor) -> bool {
-    x.device().is_cpu() && matches!(x.dtype(), candle_core::DType::F32 | candle_core::DType::F64)
+    let can = x.device().is_cpu() && matches!(x.dtype(), candle_core::DType::F32 | candle_core::DType::F64);
+    can && Definition::asked() == Definition::Fused
 }
 
 /// The values of a contiguous storage.

@@ -1,6 +1,7 @@
 //! The two steps of the Dynamic Task Filter: norming its taps, and the depth-wise convolution with them.
 
 use super::cpu::{Real, by_float, is_fused, slice, values};
+use super::trace::Traced;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -28,7 +29,7 @@ pub fn filter_norm(taps: &Tensor, scale: &Tensor, shift: &Tensor, kernel: usize)
 ///
 /// Candle's grouped convolution would run once for each of the b*r maps.
 pub fn depthwise_filter(u: &Tensor, taps: &Tensor) -> Result<Tensor> {
-    if is_fused(u) { u.contiguous()?.apply_op2(&taps.contiguous()?, Depthwise) } else { composed(u, taps) }
+    if is_fused(u) { u.contiguous()?.apply_op2(&taps.contiguous()?, Traced(Depthwise)) } else { composed(u, taps) }
 }
 
 /// A sum of k*k shifted products.

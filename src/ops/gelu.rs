@@ -2,6 +2,7 @@
 
 use super::cpu::{Real, by_float, for_rows, is_fused, slice, values};
 use super::simd;
+use super::trace::Traced;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
@@ -9,7 +10,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 ///
 /// Candle's own `gelu_erf` has a backward whose constant is rounded to six digits; this one's is exact.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    if is_fused(x) { x.contiguous()?.apply_op1(Gelu) } else { composed(x) }
+    if is_fused(x) { x.contiguous()?.apply_op1(Traced(Gelu)) } else { composed(x) }
 }
 
 fn composed(x: &Tensor) -> Result<Tensor> {

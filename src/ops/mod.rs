@@ -3,7 +3,7 @@
 //! Each function is one differentiable step of the model. Its composed definition, made of candle
 //! primitives, runs on any device and float type and is what the tests take as the truth; where a
 //! measurement shows that it pays, a fused kernel with a backward of its own stands in on the CPU.
-//! The optimizer's arithmetic is here as well, for the sake of its kernel.
+//! [`Definition::run`] asks for either of the two. The optimizer's arithmetic is here as well, for the sake of its kernel.
 
 #[cfg(feature = "train")]
 mod adamw;
@@ -14,6 +14,7 @@ mod batch_norm;
 mod blocks;
 mod conditioned_down;
 mod cpu;
+mod definition;
 mod filter;
 mod gelu;
 mod layer_norm;
@@ -38,6 +39,7 @@ mod task_projection;
 mod task_update;
 mod tile;
 mod tpc;
+mod trace;
 mod window;
 mod window_kernel;
 
@@ -47,6 +49,7 @@ pub use attention::{Attention, window_attention};
 pub use attention_half::{Attended, AttendedParts, AttentionHalf, WithParts, scale_images};
 pub use batch_norm::{BatchMoments, batch_norm, batch_norm_train};
 pub use conditioned_down::conditioned_down;
+pub use definition::Definition;
 pub use filter::{depthwise_filter, filter_norm};
 pub use gelu::gelu;
 pub use layer_norm::{Norm, layer_norm};

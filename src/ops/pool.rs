@@ -1,6 +1,7 @@
 //! Average pooling over the tokens of a map.
 
 use super::cpu::{Real, by_float, is_fused, slice, values};
+use super::trace::Traced;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -9,7 +10,7 @@ use rayon::prelude::*;
 ///
 /// Candle reduces a dimension that is not the last value by value; this adds whole rows.
 pub fn mean_tokens(x: &Tensor) -> Result<Tensor> {
-    if is_fused(x) { x.contiguous()?.apply_op1(MeanTokens) } else { x.mean(1) }
+    if is_fused(x) { x.contiguous()?.apply_op1(Traced(MeanTokens)) } else { x.mean(1) }
 }
 
 struct MeanTokens;

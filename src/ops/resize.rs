@@ -3,6 +3,7 @@
 use super::bands::{Bands, separable};
 use super::cpu::{Real, by_float, is_fused, slice, values};
 use super::linear;
+use super::trace::Traced;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor};
 
@@ -18,7 +19,7 @@ pub fn bilinear(x: &Tensor, size: (usize, usize)) -> Result<Tensor> {
     if (h, w) == size {
         Ok(x.clone())
     } else if is_fused(x) && x.elem_count() > 0 && size.0 * size.1 > 0 {
-        x.contiguous()?.apply_op1(Bilinear { size })
+        x.contiguous()?.apply_op1(Traced(Bilinear { size }))
     } else {
         composed(x, size)
     }

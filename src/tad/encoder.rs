@@ -6,6 +6,7 @@ use crate::params::{Group, Weights};
 use crate::swin::{PatchEmbed, PatchMerging, StageMap, SwinConfig, Tokens};
 use crate::task::TaskSet;
 use candle_core::{Result, Tensor};
+use tracing::trace_span;
 
 /// Swin with prompts, low-rank paths and task-adapting blocks.
 #[derive(Debug)]
@@ -59,11 +60,13 @@ impl Encoder {
 
     /// Images `[B, 3, H, W]` of any size to one [`StageOutput`] a stage.
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Vec<StageOutput>> {
-        let FeatureMap { tokens, size } = self.patch_embed.forward(images)?;
+        let embedding = trace_span!(target: "tadformer::model", "patch-embedding");
+        let FeatureMap { tokens, size } = embedding.in_scope(|| self.patch_embed.forward(images))?;
         let prompts = self.prompts.as_ref().map(|prompts| prompts.first(images.dim(0)?)).transpose()?;
         let mut x = Tokens { patches: tokens, prompts, size };
         let mut outputs = Vec::with_capacity(self.stages.len());
         for (i, stage) in self.stages.iter().enumerate() {
+            let _part = trace_span!(target: "tadformer::model", "stage", index = i).entered();
             let tasks;
             (x, tasks) = stage.forward(x, mode)?;
             if let (Some(grow), Some(prompts)) = (&self.prompts, &x.prompts) {

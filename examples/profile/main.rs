@@ -4,17 +4,24 @@
 //!     cargo run --release --example profile -- infer --rank 64 --image 448 --batch 1
 //!     cargo run --release --example profile -- train --rank 64 --image 448 --batch 2
 //!
+//! `--trace` prints as well, to stderr, where the time goes: each kind of fused step with its calls, time and bytes, and each part
+//! of the model with what candle's own steps take of it.
+//!
 //! A training step is forward, the sum over tasks of the mean of the squared output, backward for the trained parameters, AdamW.
+
+mod trace;
 
 use clap::{Parser, ValueEnum};
 use serde::Serialize;
-use std::time::Instant;
-use tadformer::candle_core::{DType, Device, Tensor};
+use std::time::{Duration, Instant};
+use tadformer::candle_core::{Device, Tensor};
 use tadformer::layers::{Mode, TrainingPass};
 use tadformer::ops::Checkpoint;
 use tadformer::tad::TadConfig;
 use tadformer::train::{AdamW, AdamWConfig, Gradients};
 use tadformer::{SwinConfig, TADFormer};
+use trace::Listener;
+use tracing::trace_span;
 
 #[derive(Clone, Copy, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -48,6 +55,10 @@ struct Options {
     /// Make blocks' intermediate values again in backward.
     #[arg(long)]
     checkpoint: bool,
+    /// Print where the time goes.
+    #[arg(long)]
+    #[serde(skip)]
+    trace: bool,
     /// Threads; 0 for one a core.
     #[arg(long, default_value_t = 0)]
     threads: usize,
@@ -76,12 +87,57 @@ fn model(options: &Options) -> tadformer::Result<TADFormer> {
     TADFormer::builder(swin).tad(tad).build()
 }
 
-fn train_step(model: &TADFormer, optimizer: &mut AdamW, images: &Tensor, rng: &TrainingPass) -> anyhow::Result<()> {
-    let outputs = model.forward(images, Mode::Train(rng))?;
-    let losses = outputs.iter().map(|(_, output)| output.sqr()?.mean_all());
-    let loss = Tensor::stack(&losses.collect::<tadformer::candle_core::Result<Vec<_>>>()?, 0)?.sum_all()?;
-    let grads = Gradients::of(model.ledger(), &loss.backward()?);
-    Ok(optimizer.step(&grads, 1e-4)?)
+/// The model with what its runs need.
+struct Runs {
+    mode: Work,
+    model: TADFormer,
+    images: Tensor,
+    optimizer: AdamW,
+    rng: TrainingPass,
+}
+
+impl Runs {
+    fn new(options: &Options) -> anyhow::Result<Self> {
+        let model = model(options)?;
+        let images = Tensor::randn(0f32, 1.0, (options.batch, 3, options.image, options.image), &Device::Cpu)?;
+        let optimizer = AdamW::new(model.ledger(), AdamWConfig::default())?;
+        let checkpoint = if options.checkpoint { Checkpoint::On } else { Checkpoint::Off };
+        let rng = TrainingPass::seeded(0).with_checkpoint(checkpoint);
+        Ok(Self { mode: options.mode, model, images, optimizer, rng })
+    }
+
+    fn train_step(&mut self) -> anyhow::Result<()> {
+        let outputs = self.model.forward(&self.images, Mode::Train(&self.rng))?;
+        let part = trace_span!(target: "tadformer::model", "loss").entered();
+        let losses = outputs.iter().map(|(_, output)| output.sqr()?.mean_all());
+        let loss = Tensor::stack(&losses.collect::<tadformer::candle_core::Result<Vec<_>>>()?, 0)?.sum_all()?;
+        drop(part);
+        let part = trace_span!(target: "tadformer::model", "backward").entered();
+        let grads = Gradients::of(self.model.ledger(), &loss.backward()?);
+        drop(part);
+        trace_span!(target: "tadformer::model", "optimizer").in_scope(|| Ok(self.optimizer.step(&grads, 1e-4)?))
+    }
+
+    /// So many runs one after another, and how long each took.
+    fn repeat(&mut self, times: usize) -> anyhow::Result<Vec<Duration>> {
+        let run = |_| {
+            let start = Instant::now();
+            match self.mode {
+                Work::Infer => drop(self.model.forward(&self.images, Mode::Eval)?),
+                Work::Train => self.train_step()?,
+            }
+            Ok(start.elapsed())
+        };
+        (0..times).map(run).collect()
+    }
+
+    /// [`Runs::repeat`], listening.
+    fn traced(&mut self, times: usize) -> anyhow::Result<Vec<Duration>> {
+        let listener = Listener::default();
+        let times = tracing::subscriber::with_default(listener.clone(), || self.repeat(times))?;
+        eprint!("{}", listener.report(times.iter().sum(), times.len()));
+        Ok(times)
+    }
 }
 
 fn main() -> anyhow::Result<()> {
@@ -90,23 +146,10 @@ fn main() -> anyhow::Result<()> {
     let threads = if options.threads == 0 { std::thread::available_parallelism()?.get() } else { options.threads };
     options.threads = threads;
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
-    let model = model(&options)?;
-    let images = Tensor::randn(0f32, 1.0, (options.batch, 3, options.image, options.image), &Device::Cpu)?;
-    let images = images.to_dtype(DType::F32)?;
-    let mut optimizer = AdamW::new(model.ledger(), AdamWConfig::default())?;
-    let checkpoint = if options.checkpoint { Checkpoint::On } else { Checkpoint::Off };
-    let rng = TrainingPass::seeded(0).with_checkpoint(checkpoint);
-    let mut seconds = Vec::new();
-    for i in 0..options.warmup + options.repeat {
-        let start = Instant::now();
-        match options.mode {
-            Work::Infer => drop(model.forward(&images, Mode::Eval)?),
-            Work::Train => train_step(&model, &mut optimizer, &images, &rng)?,
-        }
-        if i >= options.warmup {
-            seconds.push(start.elapsed().as_secs_f64());
-        }
-    }
+    let mut runs = Runs::new(&options)?;
+    runs.repeat(options.warmup)?;
+    let times = if options.trace { runs.traced(options.repeat) } else { runs.repeat(options.repeat) };
+    let mut seconds: Vec<f64> = times?.iter().map(Duration::as_secs_f64).collect();
     seconds.sort_by(f64::total_cmp);
     let (median_s, min_s) = (seconds[seconds.len() / 2], seconds[0]);
     println!("{}", serde_json::to_string(&Report { options, median_s, min_s, peak_rss_mb: peak_rss_mb() })?);
