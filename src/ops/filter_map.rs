@@ -95,14 +95,15 @@ impl MapSize {
         y: &mut [MaybeUninit<T>],
     ) {
         assert!(u.len() == self.len() && y.len() == self.len() && taps.len() == self.taps_len(), "a map of {self:?}");
+        let reads = Reads { u, taps, start, map: *self, direction };
         if self.h <= self.band_rows() {
-            return convolve_rows(u, taps, start, *self, direction, 0..self.h, y);
+            return convolve_rows(reads, 0..self.h, y);
         }
         let parts = Parts::of(y);
         self.bands().for_each(|rows| {
             // SAFETY: each row is in one band.
             let y = unsafe { parts.at(rows.start * self.w * self.r, rows.len() * self.w * self.r) };
-            convolve_rows(u, taps, start, *self, direction, rows, y);
+            convolve_rows(reads, rows, y);
         });
     }
 
@@ -152,11 +153,31 @@ fn add<T: Real, const L: usize>(sum: &mut [T; L], x: [T; L]) {
     }
 }
 
+/// `sum += x y`, rounded once where the processor can.
 #[inline(always)]
-fn add_product<T: Real, const L: usize>(sum: &mut [T; L], x: [T; L], y: [T; L]) {
+fn add_product<T: Real, const L: usize, const FUSED: bool>(sum: &mut [T; L], x: [T; L], y: [T; L]) {
     for l in 0..L {
-        sum[l] += x[l] * y[l];
+        sum[l] = if FUSED { x[l].mul_add(y[l], sum[l]) } else { sum[l] + x[l] * y[l] };
     }
+}
+
+/// `sums[at..] += x`.
+#[inline(always)]
+fn add_to<T: Real, const L: usize>(sums: &mut [T], at: usize, x: [T; L]) {
+    if let Some(sums) = sums[at..].first_chunk_mut::<L>() {
+        add(sums, x);
+    }
+}
+
+/// Writes `L` channels from `at`.
+///
+/// # Safety
+/// They lie inside the slice.
+#[inline(always)]
+unsafe fn store<T: Real, const L: usize>(y: &mut [MaybeUninit<T>], at: usize, values: [T; L]) {
+    debug_assert!(at + L <= y.len());
+    // SAFETY: the caller's promise.
+    unsafe { y.as_mut_ptr().add(at).cast::<[T; L]>().write_unaligned(values) }
 }
 
 /// Calls a function with a constant number of channels for groups of channels that cover all of them.
@@ -181,7 +202,7 @@ vectorised_fn! {
                     // SAFETY: `c + L` is at most r, the length of a pixel.
                     add(&mut sum, unsafe { load::<T, L>(pixel, c) });
                 }
-                simd::add(&mut sums[c..c + L], &sum);
+                add_to(sums, c, sum);
             });
         }
     }
@@ -213,147 +234,218 @@ impl MapSize {
     }
 }
 
-vectorised_fn! {
-    /// Rows of a map's convolution; `y` holds those rows alone.
-    fn convolve_rows<T: Real>(
-        u: &[T],
-        taps: &[T],
-        start: Option<&[T]>,
-        map: MapSize,
-        direction: Direction,
-        rows: Range<usize>,
-        y: &mut [MaybeUninit<T>],
-    ) {
-        let width = map.w * map.r;
-        assert!(rows.end <= map.h && u.len() == map.len() && taps.len() == map.taps_len(), "rows of {map:?}");
-        for (row, y) in rows.zip(y.chunks_exact_mut(width.max(1))) {
-            let meeting = map.meeting(row);
-            by_channels!(map.r, [16, 8, 1], |c, L| {
-                let start = start.map_or([T::zero(); L], |start| std::array::from_fn(|l| start[c + l]));
-                match (map.kernel, meeting.count) {
-                    (3, 3) => row_of_three::<T, L, 3>(u, taps, start, map, direction, meeting, c, y),
-                    (3, 2) => row_of_three::<T, L, 2>(u, taps, start, map, direction, meeting, c, y),
-                    (3, 1) => row_of_three::<T, L, 1>(u, taps, start, map, direction, meeting, c, y),
-                    _ => row_of_any::<T, L>(u, taps, start, map, direction, meeting, c, y),
-                }
-            });
-        }
+/// Maps, taps and what is added to every output: what one row of a convolution reads.
+#[derive(Clone, Copy)]
+struct Reads<'a, T> {
+    u: &'a [T],
+    taps: &'a [T],
+    start: Option<&'a [T]>,
+    map: MapSize,
+    direction: Direction,
+}
+
+impl<T> Reads<'_, T> {
+    /// Where a tap's channels begin.
+    #[inline(always)]
+    fn tap(&self, i: usize, j: usize) -> usize {
+        let MapSize { kernel, r, .. } = self.map;
+        let tap = i * kernel + j;
+        r * if self.direction == Direction::Forward { tap } else { kernel * kernel - 1 - tap }
     }
 }
 
-/// Writes a pixel's channels.
+vectorised_fn! {
+    /// Rows of a map's convolution; `y` holds those rows alone.
+    fn convolve_rows<T: Real>(reads: Reads<'_, T>, rows: Range<usize>, y: &mut [MaybeUninit<T>]) {
+        if simd::fuses() { rows_of::<T, true>(reads, rows, y) } else { rows_of::<T, false>(reads, rows, y) }
+    }
+}
+
 #[inline(always)]
-fn store<T: Real, const L: usize>(y: &mut [MaybeUninit<T>], at: usize, values: [T; L]) {
-    let y = &mut y[at..at + L];
-    for l in 0..L {
-        y[l].write(values[l]);
+fn rows_of<T: Real, const FUSED: bool>(reads: Reads<T>, rows: Range<usize>, y: &mut [MaybeUninit<T>]) {
+    let Reads { u, taps, start, map, .. } = reads;
+    assert!(rows.end <= map.h && u.len() == map.len() && taps.len() == map.taps_len(), "rows of {map:?}");
+    assert!(start.is_none_or(|start| start.len() == map.r), "a start for {map:?}");
+    for (row, y) in rows.zip(y.chunks_exact_mut((map.w * map.r).max(1))) {
+        let meeting = map.meeting(row);
+        by_channels!(map.r, [16, 8, 1], |c, L| {
+            match (map.kernel, meeting.count) {
+                (3, 3) => row_of_three::<T, L, 3, FUSED>(reads, meeting, c, y),
+                (3, 2) => row_of_three::<T, L, 2, FUSED>(reads, meeting, c, y),
+                (3, 1) => row_of_three::<T, L, 1, FUSED>(reads, meeting, c, y),
+                _ => row_of_any::<T, L, FUSED>(reads, meeting, c, y),
+            }
+        });
+    }
+}
+
+/// `L` channels of the rows that meet in an output row, at three neighbouring pixels: they move along the row together.
+struct Neighbours<'a, T, const L: usize, const ROWS: usize> {
+    rows: [&'a [T]; ROWS],
+    /// Before, at and after the pixel.
+    columns: [[[T; L]; ROWS]; 3],
+}
+
+impl<'a, T: Real, const L: usize, const ROWS: usize> Neighbours<'a, T, L, ROWS> {
+    #[inline(always)]
+    fn new(u: &'a [T], map: MapSize, meeting: Meeting) -> Self {
+        let (width, mut rows) = (map.w * map.r, [&u[..0]; ROWS]);
+        for i in 0..ROWS {
+            rows[i] = &u[(meeting.first + i) * width..][..width];
+        }
+        Self { rows, columns: [[[T::zero(); L]; ROWS]; 3] }
+    }
+
+    /// Moves on by a pixel; the one after it begins at `next`.
+    ///
+    /// # Safety
+    /// `L` channels from `next` lie inside a row.
+    #[inline(always)]
+    unsafe fn advance(&mut self, next: usize) {
+        self.end();
+        for i in 0..ROWS {
+            // SAFETY: the caller's promise.
+            self.columns[2][i] = unsafe { load::<T, L>(self.rows[i], next) };
+        }
+    }
+
+    /// Moves on to the last pixel.
+    #[inline(always)]
+    fn end(&mut self) {
+        self.columns[0] = self.columns[1];
+        self.columns[1] = self.columns[2];
+    }
+
+    /// `start + Σ u taps` over the columns `FROM..TO`.
+    #[inline(always)]
+    fn weighted<const FROM: usize, const TO: usize, const FUSED: bool>(
+        &self,
+        taps: &[[[T; L]; ROWS]; 3],
+        start: [T; L],
+    ) -> [T; L] {
+        let mut sum = start;
+        for j in FROM..TO {
+            for i in 0..ROWS {
+                add_product::<T, L, FUSED>(&mut sum, self.columns[j][i], taps[j][i]);
+            }
+        }
+        sum
+    }
+
+    /// `sum += dy u` for the columns `FROM..TO`.
+    #[inline(always)]
+    fn correlate<const FROM: usize, const TO: usize, const FUSED: bool>(
+        &self,
+        dy: [T; L],
+        sum: &mut [[[T; L]; ROWS]; 3],
+    ) {
+        for j in FROM..TO {
+            for i in 0..ROWS {
+                add_product::<T, L, FUSED>(&mut sum[j][i], self.columns[j][i], dy);
+            }
+        }
     }
 }
 
 /// One output row of a 3 x 3 filter, `ROWS` of whose rows lie inside the map: its taps stay in registers.
-#[allow(clippy::too_many_arguments)]
 #[inline(always)]
-fn row_of_three<T: Real, const L: usize, const ROWS: usize>(
-    u: &[T],
-    taps: &[T],
-    start: [T; L],
-    map: MapSize,
-    direction: Direction,
+fn row_of_three<T: Real, const L: usize, const ROWS: usize, const FUSED: bool>(
+    reads: Reads<T>,
     meeting: Meeting,
     c: usize,
     y: &mut [MaybeUninit<T>],
 ) {
-    let (w, r) = (map.w, map.r);
-    let rows: [&[T]; ROWS] = std::array::from_fn(|i| &u[(meeting.first + i) * w * r..][..w * r]);
-    let taps: [[[T; L]; 3]; ROWS] = std::array::from_fn(|i| {
-        std::array::from_fn(|j| {
-            let tap = (meeting.tap + i) * 3 + j;
-            let tap = if direction == Direction::Forward { tap } else { 8 - tap };
-            std::array::from_fn(|l| taps[tap * r + c + l])
-        })
-    });
-    let last = w - 1;
-    if w == 1 {
-        return store(y, c, pixel::<T, L, ROWS, 1, 2>(&rows, &taps, start, c, r));
-    }
-    store(y, c, pixel::<T, L, ROWS, 1, 3>(&rows, &taps, start, c, r));
-    for x in 1..last {
-        store(y, x * r + c, pixel::<T, L, ROWS, 0, 3>(&rows, &taps, start, x * r + c, r));
-    }
-    store(y, last * r + c, pixel::<T, L, ROWS, 0, 2>(&rows, &taps, start, last * r + c, r));
-}
-
-/// `start + Σ u taps` at one pixel over the taps' columns `FROM..TO`.
-#[inline(always)]
-fn pixel<T: Real, const L: usize, const ROWS: usize, const FROM: usize, const TO: usize>(
-    rows: &[&[T]; ROWS],
-    taps: &[[[T; L]; 3]; ROWS],
-    start: [T; L],
-    at: usize,
-    r: usize,
-) -> [T; L] {
-    let mut sum = start;
-    for i in 0..ROWS {
-        for j in FROM..TO {
-            // SAFETY: the columns FROM..TO of this pixel lie inside the row, and `c + L` is at most r.
-            add_product(&mut sum, unsafe { load::<T, L>(rows[i], at + j * r - r) }, taps[i][j]);
+    let MapSize { w, r, .. } = reads.map;
+    assert!(w > 0 && c + L <= r && y.len() == w * r && meeting.tap + ROWS <= 3, "a row of {:?}", reads.map);
+    let (mut taps, mut start) = ([[[T::zero(); L]; ROWS]; 3], [T::zero(); L]);
+    for j in 0..3 {
+        for i in 0..ROWS {
+            // SAFETY: there are nine taps, and `c + L` is at most r.
+            taps[j][i] = unsafe { load::<T, L>(reads.taps, reads.tap(meeting.tap + i, j) + c) };
         }
     }
-    sum
+    if let Some(from) = reads.start {
+        // SAFETY: `c + L` is at most r, the length of `start`.
+        start = unsafe { load::<T, L>(from, c) };
+    }
+    let mut near = Neighbours::<T, L, ROWS>::new(reads.u, reads.map, meeting);
+    // SAFETY: pixels 0 to w - 1 of a row of w, each time `L` channels from c.
+    unsafe {
+        near.advance(c);
+        if w == 1 {
+            near.end();
+            return store(y, c, near.weighted::<1, 2, FUSED>(&taps, start));
+        }
+        near.advance(r + c);
+        store(y, c, near.weighted::<1, 3, FUSED>(&taps, start));
+        for x in 2..w {
+            near.advance(x * r + c);
+            store(y, (x - 1) * r + c, near.weighted::<0, 3, FUSED>(&taps, start));
+        }
+        near.end();
+        store(y, (w - 1) * r + c, near.weighted::<0, 2, FUSED>(&taps, start));
+    }
 }
 
 /// One output row of a filter of any size.
-#[allow(clippy::too_many_arguments)]
 #[inline(always)]
-fn row_of_any<T: Real, const L: usize>(
-    u: &[T],
-    taps: &[T],
-    start: [T; L],
-    map: MapSize,
-    direction: Direction,
+fn row_of_any<T: Real, const L: usize, const FUSED: bool>(
+    reads: Reads<T>,
     meeting: Meeting,
     c: usize,
     y: &mut [MaybeUninit<T>],
 ) {
-    let MapSize { w, r, kernel, .. } = map;
+    let MapSize { w, r, kernel, .. } = reads.map;
+    assert!(c + L <= r && y.len() == w * r, "a row of {:?}", reads.map);
     for x in 0..w {
-        let (columns, mut sum) = (map.columns(x), start);
+        let columns = reads.map.columns(x);
+        // SAFETY: `c + L` is at most r, the length of `start`.
+        let mut sum = reads.start.map_or([T::zero(); L], |start| unsafe { load::<T, L>(start, c) });
         for i in 0..meeting.count {
             for j in columns.clone() {
-                let tap = (meeting.tap + i) * kernel + j;
-                let tap = if direction == Direction::Forward { tap } else { kernel * kernel - 1 - tap };
                 let from = ((meeting.first + i) * w + x + j - kernel / 2) * r + c;
+                let tap = reads.tap(meeting.tap + i, j) + c;
                 // SAFETY: `meeting` and `columns` keep to the map and to its taps, and `c + L` is at most r.
-                let (u, tap) = unsafe { (load::<T, L>(u, from), load::<T, L>(taps, tap * r + c)) };
-                add_product(&mut sum, u, tap);
+                let (u, tap) = unsafe { (load::<T, L>(reads.u, from), load::<T, L>(reads.taps, tap)) };
+                add_product::<T, L, FUSED>(&mut sum, u, tap);
             }
         }
-        store(y, x * r + c, sum);
+        // SAFETY: x is below w, and `c + L` is at most r.
+        unsafe { store(y, x * r + c, sum) };
     }
 }
 
 vectorised_fn! {
     /// `sums += Σ dy u` over the pairs of places that each tap joins, for the outputs of some rows.
     fn add_tap_gradients<T: Real>(u: &[T], dy: &[T], map: MapSize, rows: Range<usize>, sums: &mut [T]) {
-        let fits = u.len() == map.len() && dy.len() == map.len() && sums.len() == map.taps_len();
-        assert!(rows.end <= map.h && fits, "rows of {map:?}");
-        for row in rows {
-            let (meeting, dy) = (map.meeting(row), map.rows(dy, &(row..row + 1)));
-            by_channels!(map.r, [16, 8, 1], |c, L| {
-                match (map.kernel, meeting.count) {
-                    (3, 3) => gradients_of_three::<T, L, 3>(u, dy, map, meeting, c, sums),
-                    (3, 2) => gradients_of_three::<T, L, 2>(u, dy, map, meeting, c, sums),
-                    (3, 1) => gradients_of_three::<T, L, 1>(u, dy, map, meeting, c, sums),
-                    _ => gradients_of_any::<T, L>(u, dy, map, meeting, c, sums),
-                }
-            });
+        if simd::fuses() {
+            gradients_of::<T, true>(u, dy, map, rows, sums);
+        } else {
+            gradients_of::<T, false>(u, dy, map, rows, sums);
         }
+    }
+}
+
+#[inline(always)]
+fn gradients_of<T: Real, const FUSED: bool>(u: &[T], dy: &[T], map: MapSize, rows: Range<usize>, sums: &mut [T]) {
+    let fits = u.len() == map.len() && dy.len() == map.len() && sums.len() == map.taps_len();
+    assert!(rows.end <= map.h && fits, "rows of {map:?}");
+    for row in rows {
+        let (meeting, dy) = (map.meeting(row), map.rows(dy, &(row..row + 1)));
+        by_channels!(map.r, [16, 8, 1], |c, L| {
+            match (map.kernel, meeting.count) {
+                (3, 3) => gradients_of_three::<T, L, 3, FUSED>(u, dy, map, meeting, c, sums),
+                (3, 2) => gradients_of_three::<T, L, 2, FUSED>(u, dy, map, meeting, c, sums),
+                (3, 1) => gradients_of_three::<T, L, 1, FUSED>(u, dy, map, meeting, c, sums),
+                _ => gradients_of_any::<T, L, FUSED>(u, dy, map, meeting, c, sums),
+            }
+        });
     }
 }
 
 /// What one row of outputs gives to the taps of a 3 x 3 filter.
 #[inline(always)]
-fn gradients_of_three<T: Real, const L: usize, const ROWS: usize>(
+fn gradients_of_three<T: Real, const L: usize, const ROWS: usize, const FUSED: bool>(
     u: &[T],
     dy: &[T],
     map: MapSize,
@@ -361,47 +453,37 @@ fn gradients_of_three<T: Real, const L: usize, const ROWS: usize>(
     c: usize,
     sums: &mut [T],
 ) {
-    let (w, r) = (map.w, map.r);
-    let rows: [&[T]; ROWS] = std::array::from_fn(|i| &u[(meeting.first + i) * w * r..][..w * r]);
-    let (mut sum, last) = ([[[T::zero(); L]; 3]; ROWS], w - 1);
-    if w == 1 {
-        add_pixel::<T, L, ROWS, 1, 2>(&rows, dy, &mut sum, c, r);
-    } else {
-        add_pixel::<T, L, ROWS, 1, 3>(&rows, dy, &mut sum, c, r);
-        for x in 1..last {
-            add_pixel::<T, L, ROWS, 0, 3>(&rows, dy, &mut sum, x * r + c, r);
+    let MapSize { w, r, .. } = map;
+    assert!(w > 0 && c + L <= r && dy.len() == w * r && meeting.tap + ROWS <= 3, "a row of {map:?}");
+    let mut near = Neighbours::<T, L, ROWS>::new(u, map, meeting);
+    let mut sum = [[[T::zero(); L]; ROWS]; 3];
+    // SAFETY: pixels 0 to w - 1 of a row of w, each time `L` channels from c.
+    unsafe {
+        near.advance(c);
+        if w == 1 {
+            near.end();
+            near.correlate::<1, 2, FUSED>(load(dy, c), &mut sum);
+        } else {
+            near.advance(r + c);
+            near.correlate::<1, 3, FUSED>(load(dy, c), &mut sum);
+            for x in 2..w {
+                near.advance(x * r + c);
+                near.correlate::<0, 3, FUSED>(load(dy, (x - 1) * r + c), &mut sum);
+            }
+            near.end();
+            near.correlate::<0, 2, FUSED>(load(dy, (w - 1) * r + c), &mut sum);
         }
-        add_pixel::<T, L, ROWS, 0, 2>(&rows, dy, &mut sum, last * r + c, r);
     }
-    for i in 0..ROWS {
-        for j in 0..3 {
-            simd::add(&mut sums[((meeting.tap + i) * 3 + j) * r + c..][..L], &sum[i][j]);
-        }
-    }
-}
-
-/// `sum += dy u` at one pixel for the taps' columns `FROM..TO`.
-#[inline(always)]
-fn add_pixel<T: Real, const L: usize, const ROWS: usize, const FROM: usize, const TO: usize>(
-    rows: &[&[T]; ROWS],
-    dy: &[T],
-    sum: &mut [[[T; L]; 3]; ROWS],
-    at: usize,
-    r: usize,
-) {
-    // SAFETY: the columns FROM..TO of this pixel lie inside the row, and `c + L` is at most r.
-    let dy = unsafe { load::<T, L>(dy, at) };
-    for i in 0..ROWS {
-        for j in FROM..TO {
-            // SAFETY: as above.
-            add_product(&mut sum[i][j], unsafe { load::<T, L>(rows[i], at + j * r - r) }, dy);
+    for j in 0..3 {
+        for i in 0..ROWS {
+            add_to(sums, ((meeting.tap + i) * 3 + j) * r + c, sum[j][i]);
         }
     }
 }
 
 /// What one row of outputs gives to the taps of a filter of any size.
 #[inline(always)]
-fn gradients_of_any<T: Real, const L: usize>(
+fn gradients_of_any<T: Real, const L: usize, const FUSED: bool>(
     u: &[T],
     dy: &[T],
     map: MapSize,
@@ -410,6 +492,7 @@ fn gradients_of_any<T: Real, const L: usize>(
     sums: &mut [T],
 ) {
     let MapSize { w, r, kernel, .. } = map;
+    assert!(c + L <= r && dy.len() == w * r, "a row of {map:?}");
     let reach = kernel / 2;
     for i in 0..meeting.count {
         for j in 0..kernel {
@@ -418,9 +501,9 @@ fn gradients_of_any<T: Real, const L: usize>(
                 let from = ((meeting.first + i) * w + x + j - reach) * r + c;
                 // SAFETY: `meeting` and the bounds of x keep to the map, and `c + L` is at most r.
                 let (u, dy) = unsafe { (load::<T, L>(u, from), load::<T, L>(dy, x * r + c)) };
-                add_product(&mut sum, u, dy);
+                add_product::<T, L, FUSED>(&mut sum, u, dy);
             }
-            simd::add(&mut sums[((meeting.tap + i) * kernel + j) * r + c..][..L], &sum);
+            add_to(sums, ((meeting.tap + i) * kernel + j) * r + c, sum);
         }
     }
 }
@@ -438,7 +521,8 @@ mod tests {
         let close = |got: &[f64], want: &[f64]| got.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-10);
         let (mut got, mut want) = (vec![0.0; map.len()], vec![0.0; map.len()]);
         map.convolve(&u, &taps, &mut got);
-        convolve_rows(&u, &taps, None, map, Direction::Forward, 0..map.h, written(&mut want));
+        let reads = Reads { u: &u, taps: &taps, start: None, map, direction: Direction::Forward };
+        convolve_rows(reads, 0..map.h, written(&mut want));
         assert_eq!(got, want);
         let (mut got, mut want) = (vec![1.0; map.taps_len()], vec![0.0; map.taps_len()]);
         map.tap_gradients(&u, &dy, &mut got);

@@ -7,6 +7,12 @@ pub(super) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(f)
 }
 
+/// Whether a product and a sum are one instruction here; where they are not, `mul_add` is slow.
+#[inline(always)]
+pub(super) fn fuses() -> bool {
+    cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) && !matches!(pulp::Arch::new(), pulp::Arch::Scalar)
+}
+
 /// Defines a function that is compiled whole for AVX-512, AVX2 and the baseline, and runs the one for the processor at hand.
 ///
 /// A closure given to [`vectorised`] is compiled so only where the optimizer inlines it, which it does with small ones; the body
