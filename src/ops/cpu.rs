@@ -1,6 +1,7 @@
 //! What the fused CPU kernels share: float types, slices of tensors, rows in parallel.
 #![allow(unsafe_code)] // disjoint parts of one slice are written by several threads
 
+use super::simd::Lanes;
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, WithDType};
 use num_traits::Float;
 use rayon::prelude::*;
@@ -10,7 +11,7 @@ use std::mem::MaybeUninit;
 use std::ops::{AddAssign, Deref, MulAssign, Range};
 
 /// A float type that kernels compute in.
-pub(super) trait Real: Float + WithDType + Sum + AddAssign + MulAssign + Default + Send + Sync {
+pub(super) trait Real: Float + WithDType + Lanes + Sum + AddAssign + MulAssign + Default + Send + Sync {
     /// A constant.
     fn of(value: f64) -> Self;
 

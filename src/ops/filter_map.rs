@@ -1,8 +1,10 @@
 //! One map under its depth-wise filter: pooling, the convolution and its gradients, on slices.
 #![allow(unsafe_code)] // unchecked loads in inner loops, checked once for each row; bands write their own parts of a map
+#![allow(clippy::needless_range_loop)] // rows and columns are counted together
 
 use super::cpu::{Parts, Real};
-use super::simd::{self, vectorised_fn};
+use super::simd::{self, Lanes};
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -41,7 +43,9 @@ impl MapSize {
 
     /// `mean = Σ u / (h w)`, for each channel.
     pub(super) fn pool<T: Real>(&self, u: &[T], mean: &mut [T]) {
-        let sums = self.by_bands(self.r, mean, |rows, sums| add_pixels(self.rows(u, &rows), *self, sums));
+        let sums = self.by_bands(self.r, mean, |rows, sums| {
+            Arch::new().dispatch(AddPixels { u: self.rows(u, &rows), map: *self, sums });
+        });
         let count = T::of((self.h * self.w) as f64);
         sums.iter_mut().for_each(|sum| *sum /= count);
     }
@@ -69,7 +73,9 @@ impl MapSize {
 
     /// `dtaps[i k + j, c] = Σ dy u` over the pairs of places that the tap joins.
     pub(super) fn tap_gradients<T: Real>(&self, u: &[T], dy: &[T], dtaps: &mut [T]) {
-        self.by_bands(self.taps_len(), dtaps, |rows, sums| add_tap_gradients(u, dy, *self, rows, sums));
+        self.by_bands(self.taps_len(), dtaps, |rows, sums| {
+            Arch::new().dispatch(AddTapGradients { u, dy, map: *self, rows, sums });
+        });
     }
 
     /// A map's rows as they lie in memory.
@@ -97,13 +103,13 @@ impl MapSize {
         assert!(u.len() == self.len() && y.len() == self.len() && taps.len() == self.taps_len(), "a map of {self:?}");
         let reads = Reads { u, taps, start, map: *self, direction };
         if self.h <= self.band_rows() {
-            return convolve_rows(reads, 0..self.h, y);
+            return Arch::new().dispatch(ConvolveRows { reads, rows: 0..self.h, y });
         }
         let parts = Parts::of(y);
         self.bands().for_each(|rows| {
             // SAFETY: each row is in one band.
             let y = unsafe { parts.at(rows.start * self.w * self.r, rows.len() * self.w * self.r) };
-            convolve_rows(reads, rows, y);
+            Arch::new().dispatch(ConvolveRows { reads, rows, y });
         });
     }
 
@@ -135,77 +141,128 @@ pub(super) fn written<T: Real>(y: &mut [T]) -> &mut [MaybeUninit<T>] {
     unsafe { &mut *(std::ptr::from_mut(y) as *mut [MaybeUninit<T>]) }
 }
 
-/// `L` channels from `at`.
-///
-/// # Safety
-/// They lie inside the slice.
-#[inline(always)]
-unsafe fn load<T: Real, const L: usize>(from: &[T], at: usize) -> [T; L] {
-    debug_assert!(at + L <= from.len());
-    // SAFETY: the caller's promise.
-    unsafe { from.as_ptr().add(at).cast::<[T; L]>().read_unaligned() }
+/// A register's channels of a pixel, or what the last register has left of them.
+#[derive(Clone, Copy)]
+struct Channels {
+    first: usize,
+    count: usize,
 }
 
-#[inline(always)]
-fn add<T: Real, const L: usize>(sum: &mut [T; L], x: [T; L]) {
-    for l in 0..L {
-        sum[l] += x[l];
-    }
-}
-
-/// `sum += x y`, rounded once where the processor can.
-#[inline(always)]
-fn add_product<T: Real, const L: usize, const FUSED: bool>(sum: &mut [T; L], x: [T; L], y: [T; L]) {
-    for l in 0..L {
-        sum[l] = if FUSED { x[l].mul_add(y[l], sum[l]) } else { sum[l] + x[l] * y[l] };
-    }
-}
-
-/// `sums[at..] += x`.
-#[inline(always)]
-fn add_to<T: Real, const L: usize>(sums: &mut [T], at: usize, x: [T; L]) {
-    if let Some(sums) = sums[at..].first_chunk_mut::<L>() {
-        add(sums, x);
-    }
-}
-
-/// Writes `L` channels from `at`.
-///
-/// # Safety
-/// They lie inside the slice.
-#[inline(always)]
-unsafe fn store<T: Real, const L: usize>(y: &mut [MaybeUninit<T>], at: usize, values: [T; L]) {
-    debug_assert!(at + L <= y.len());
-    // SAFETY: the caller's promise.
-    unsafe { y.as_mut_ptr().add(at).cast::<[T; L]>().write_unaligned(values) }
-}
-
-/// Calls a function with a constant number of channels for groups of channels that cover all of them.
+/// Calls `f` for groups of channels that cover all r: whole registers, and what is left.
 macro_rules! by_channels {
-    ($r:expr, [$($lanes:literal),*], |$c:ident, $l:ident| $call:expr) => {{
-        let mut $c = 0;
-        $(while $c + $lanes <= $r {
-            const $l: usize = $lanes;
+    ($t:ty, $s:ty, $r:expr, |$channels:ident, $whole:ident| $call:expr) => {{
+        let (r, count) = ($r, <$t as Lanes>::lanes::<$s>());
+        let mut first = 0;
+        while first + count <= r {
+            const $whole: bool = true;
+            let $channels = Channels { first, count };
             $call;
-            $c += $lanes;
-        })*
+            first += count;
+        }
+        if first < r {
+            const $whole: bool = false;
+            let $channels = Channels { first, count: r - first };
+            $call;
+        }
     }};
 }
 
-vectorised_fn! {
-    /// `sums += Σ u` over pixels, row by row.
-    fn add_pixels<T: Real>(u: &[T], map: MapSize, sums: &mut [T]) {
-        for row in u.chunks_exact((map.w * map.r).max(1)) {
-            by_channels!(map.r, [64, 16, 1], |c, L| {
-                let mut sum = [T::zero(); L];
-                for pixel in row.chunks_exact(map.r) {
-                    // SAFETY: `c + L` is at most r, the length of a pixel.
-                    add(&mut sum, unsafe { load::<T, L>(pixel, c) });
-                }
-                add_to(sums, c, sum);
-            });
+impl Channels {
+    /// The channels of the pixel that begins at `pixel`.
+    ///
+    /// # Safety
+    /// They lie inside the slice.
+    #[inline(always)]
+    unsafe fn load<T: Real, S: Simd, const WHOLE: bool>(self, simd: S, from: &[T], pixel: usize) -> T::Of<S> {
+        debug_assert!(pixel + self.first + self.count <= from.len());
+        // SAFETY: the caller's promise.
+        unsafe {
+            let at = from.as_ptr().add(pixel + self.first);
+            if WHOLE { at.cast::<T::Of<S>>().read_unaligned() } else { T::load(simd, at, self.count) }
         }
     }
+
+    /// Writes the channels of the pixel that begins at `pixel`.
+    ///
+    /// # Safety
+    /// They lie inside the slice.
+    #[inline(always)]
+    unsafe fn store<T: Real, S: Simd, const WHOLE: bool>(
+        self,
+        simd: S,
+        y: &mut [MaybeUninit<T>],
+        pixel: usize,
+        values: T::Of<S>,
+    ) {
+        debug_assert!(pixel + self.first + self.count <= y.len());
+        // SAFETY: the caller's promise.
+        unsafe {
+            let at = y.as_mut_ptr().add(pixel + self.first).cast::<T>();
+            if WHOLE { at.cast::<T::Of<S>>().write_unaligned(values) } else { T::store(simd, at, self.count, values) }
+        }
+    }
+
+    /// Adds to the channels of the row that begins at `row`.
+    #[inline(always)]
+    fn add_to<T: Real, S: Simd, const WHOLE: bool>(self, simd: S, sums: &mut [T], row: usize, x: T::Of<S>) {
+        assert!(row + self.first + self.count <= sums.len(), "channels lie inside their row");
+        // SAFETY: the assertion.
+        unsafe {
+            let sum = T::plus(simd, self.load::<T, S, WHOLE>(simd, sums, row), x);
+            self.store::<T, S, WHOLE>(simd, written(sums), row, sum);
+        }
+    }
+}
+
+/// `sums += Σ u` over pixels, row by row.
+struct AddPixels<'a, T> {
+    u: &'a [T],
+    map: MapSize,
+    sums: &'a mut [T],
+}
+
+/// Registers of a pixel that are summed side by side: one sum after another would wait for each addition.
+const SIDE: usize = 4;
+
+impl<T: Real> WithSimd for AddPixels<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { u, map: MapSize { w, r, .. }, sums } = self;
+        let side = SIDE * T::lanes::<S>();
+        for row in u.chunks_exact((w * r).max(1)) {
+            if r.is_multiple_of(side) {
+                for first in (0..r).step_by(side) {
+                    let channels: [Channels; SIDE] = side_by_side(first, T::lanes::<S>());
+                    let mut sum = [T::splat(simd, T::zero()); SIDE];
+                    for pixel in row.chunks_exact(r) {
+                        for i in 0..SIDE {
+                            // SAFETY: the channels of a whole pixel.
+                            sum[i] = T::plus(simd, sum[i], unsafe { channels[i].load::<T, S, true>(simd, pixel, 0) });
+                        }
+                    }
+                    for i in 0..SIDE {
+                        channels[i].add_to::<T, S, true>(simd, sums, 0, sum[i]);
+                    }
+                }
+            } else {
+                by_channels!(T, S, r, |channels, WHOLE| {
+                    let mut sum = T::splat(simd, T::zero());
+                    for pixel in row.chunks_exact(r) {
+                        // SAFETY: the channels of a whole pixel.
+                        sum = T::plus(simd, sum, unsafe { channels.load::<T, S, WHOLE>(simd, pixel, 0) });
+                    }
+                    channels.add_to::<T, S, WHOLE>(simd, sums, 0, sum);
+                });
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn side_by_side(first: usize, count: usize) -> [Channels; SIDE] {
+    [0, 1, 2, 3].map(|i| Channels { first: first + i * count, count })
 }
 
 /// The rows of a map and of its taps that meet in one output row.
@@ -234,7 +291,7 @@ impl MapSize {
     }
 }
 
-/// Maps, taps and what is added to every output: what one row of a convolution reads.
+/// What a convolution reads: maps, taps, and what it adds to every output.
 #[derive(Clone, Copy)]
 struct Reads<'a, T> {
     u: &'a [T],
@@ -244,68 +301,65 @@ struct Reads<'a, T> {
     direction: Direction,
 }
 
-impl<T> Reads<'_, T> {
-    /// Where a tap's channels begin.
+/// Rows of a map's convolution; `y` holds those rows alone.
+struct ConvolveRows<'a, T> {
+    reads: Reads<'a, T>,
+    rows: Range<usize>,
+    y: &'a mut [MaybeUninit<T>],
+}
+
+impl<T: Real> WithSimd for ConvolveRows<'_, T> {
+    type Output = ();
+
     #[inline(always)]
-    fn tap(&self, i: usize, j: usize) -> usize {
-        let MapSize { kernel, r, .. } = self.map;
-        let tap = i * kernel + j;
-        r * if self.direction == Direction::Forward { tap } else { kernel * kernel - 1 - tap }
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { reads, rows, y } = self;
+        let Reads { u, taps, start, map, .. } = reads;
+        assert!(rows.end <= map.h && u.len() == map.len() && taps.len() == map.taps_len(), "rows of {map:?}");
+        assert!(start.is_none_or(|start| start.len() == map.r), "a start for {map:?}");
+        for (row, y) in rows.zip(y.chunks_exact_mut((map.w * map.r).max(1))) {
+            let meeting = map.meeting(row);
+            by_channels!(T, S, map.r, |channels, WHOLE| {
+                match (map.kernel, meeting.count) {
+                    (3, 3) => reads.row_of_three::<S, WHOLE, 3>(simd, meeting, channels, y),
+                    (3, 2) => reads.row_of_three::<S, WHOLE, 2>(simd, meeting, channels, y),
+                    (3, 1) => reads.row_of_three::<S, WHOLE, 1>(simd, meeting, channels, y),
+                    _ => reads.row_of_any::<S, WHOLE>(simd, meeting, channels, y),
+                }
+            });
+        }
     }
 }
 
-vectorised_fn! {
-    /// Rows of a map's convolution; `y` holds those rows alone.
-    fn convolve_rows<T: Real>(reads: Reads<'_, T>, rows: Range<usize>, y: &mut [MaybeUninit<T>]) {
-        if simd::fuses() { rows_of::<T, true>(reads, rows, y) } else { rows_of::<T, false>(reads, rows, y) }
-    }
-}
-
-#[inline(always)]
-fn rows_of<T: Real, const FUSED: bool>(reads: Reads<T>, rows: Range<usize>, y: &mut [MaybeUninit<T>]) {
-    let Reads { u, taps, start, map, .. } = reads;
-    assert!(rows.end <= map.h && u.len() == map.len() && taps.len() == map.taps_len(), "rows of {map:?}");
-    assert!(start.is_none_or(|start| start.len() == map.r), "a start for {map:?}");
-    for (row, y) in rows.zip(y.chunks_exact_mut((map.w * map.r).max(1))) {
-        let meeting = map.meeting(row);
-        by_channels!(map.r, [16, 8, 1], |c, L| {
-            match (map.kernel, meeting.count) {
-                (3, 3) => row_of_three::<T, L, 3, FUSED>(reads, meeting, c, y),
-                (3, 2) => row_of_three::<T, L, 2, FUSED>(reads, meeting, c, y),
-                (3, 1) => row_of_three::<T, L, 1, FUSED>(reads, meeting, c, y),
-                _ => row_of_any::<T, L, FUSED>(reads, meeting, c, y),
-            }
-        });
-    }
-}
-
-/// `L` channels of the rows that meet in an output row, at three neighbouring pixels: they move along the row together.
-struct Neighbours<'a, T, const L: usize, const ROWS: usize> {
+/// Channels of the rows that meet in an output row, at three neighbouring pixels: they move along the row together.
+struct Neighbours<'a, T: Real, S: Simd, const WHOLE: bool, const ROWS: usize> {
+    simd: S,
     rows: [&'a [T]; ROWS],
+    channels: Channels,
     /// Before, at and after the pixel.
-    columns: [[[T; L]; ROWS]; 3],
+    columns: [[T::Of<S>; ROWS]; 3],
 }
 
-impl<'a, T: Real, const L: usize, const ROWS: usize> Neighbours<'a, T, L, ROWS> {
+impl<'a, T: Real, S: Simd, const WHOLE: bool, const ROWS: usize> Neighbours<'a, T, S, WHOLE, ROWS> {
     #[inline(always)]
-    fn new(u: &'a [T], map: MapSize, meeting: Meeting) -> Self {
+    fn new(simd: S, u: &'a [T], map: MapSize, meeting: Meeting, channels: Channels) -> Self {
         let (width, mut rows) = (map.w * map.r, [&u[..0]; ROWS]);
         for i in 0..ROWS {
             rows[i] = &u[(meeting.first + i) * width..][..width];
         }
-        Self { rows, columns: [[[T::zero(); L]; ROWS]; 3] }
+        Self { simd, rows, channels, columns: [[T::splat(simd, T::zero()); ROWS]; 3] }
     }
 
     /// Moves on by a pixel; the one after it begins at `next`.
     ///
     /// # Safety
-    /// `L` channels from `next` lie inside a row.
+    /// That is a pixel of the row.
     #[inline(always)]
     unsafe fn advance(&mut self, next: usize) {
         self.end();
         for i in 0..ROWS {
             // SAFETY: the caller's promise.
-            self.columns[2][i] = unsafe { load::<T, L>(self.rows[i], next) };
+            self.columns[2][i] = unsafe { self.channels.load::<T, S, WHOLE>(self.simd, self.rows[i], next) };
         }
     }
 
@@ -318,15 +372,15 @@ impl<'a, T: Real, const L: usize, const ROWS: usize> Neighbours<'a, T, L, ROWS> 
 
     /// `start + Σ u taps` over the columns `FROM..TO`.
     #[inline(always)]
-    fn weighted<const FROM: usize, const TO: usize, const FUSED: bool>(
+    fn weighted<const FROM: usize, const TO: usize>(
         &self,
-        taps: &[[[T; L]; ROWS]; 3],
-        start: [T; L],
-    ) -> [T; L] {
+        taps: &[[T::Of<S>; ROWS]; 3],
+        start: T::Of<S>,
+    ) -> T::Of<S> {
         let mut sum = start;
         for j in FROM..TO {
             for i in 0..ROWS {
-                add_product::<T, L, FUSED>(&mut sum, self.columns[j][i], taps[j][i]);
+                sum = T::multiply_add(self.simd, self.columns[j][i], taps[j][i], sum);
             }
         }
         sum
@@ -334,176 +388,199 @@ impl<'a, T: Real, const L: usize, const ROWS: usize> Neighbours<'a, T, L, ROWS> 
 
     /// `sum += dy u` for the columns `FROM..TO`.
     #[inline(always)]
-    fn correlate<const FROM: usize, const TO: usize, const FUSED: bool>(
-        &self,
-        dy: [T; L],
-        sum: &mut [[[T; L]; ROWS]; 3],
-    ) {
+    fn correlate<const FROM: usize, const TO: usize>(&self, dy: T::Of<S>, sum: &mut [[T::Of<S>; ROWS]; 3]) {
         for j in FROM..TO {
             for i in 0..ROWS {
-                add_product::<T, L, FUSED>(&mut sum[j][i], self.columns[j][i], dy);
+                sum[j][i] = T::multiply_add(self.simd, self.columns[j][i], dy, sum[j][i]);
             }
         }
     }
 }
 
-/// One output row of a 3 x 3 filter, `ROWS` of whose rows lie inside the map: its taps stay in registers.
-#[inline(always)]
-fn row_of_three<T: Real, const L: usize, const ROWS: usize, const FUSED: bool>(
-    reads: Reads<T>,
-    meeting: Meeting,
-    c: usize,
-    y: &mut [MaybeUninit<T>],
-) {
-    let MapSize { w, r, .. } = reads.map;
-    assert!(w > 0 && c + L <= r && y.len() == w * r && meeting.tap + ROWS <= 3, "a row of {:?}", reads.map);
-    let (mut taps, mut start) = ([[[T::zero(); L]; ROWS]; 3], [T::zero(); L]);
-    for j in 0..3 {
-        for i in 0..ROWS {
-            // SAFETY: there are nine taps, and `c + L` is at most r.
-            taps[j][i] = unsafe { load::<T, L>(reads.taps, reads.tap(meeting.tap + i, j) + c) };
-        }
+impl<T: Real> Reads<'_, T> {
+    /// Where a tap's channels begin.
+    #[inline(always)]
+    fn tap(&self, i: usize, j: usize) -> usize {
+        let MapSize { kernel, r, .. } = self.map;
+        let tap = i * kernel + j;
+        r * if self.direction == Direction::Forward { tap } else { kernel * kernel - 1 - tap }
     }
-    if let Some(from) = reads.start {
-        // SAFETY: `c + L` is at most r, the length of `start`.
-        start = unsafe { load::<T, L>(from, c) };
-    }
-    let mut near = Neighbours::<T, L, ROWS>::new(reads.u, reads.map, meeting);
-    // SAFETY: pixels 0 to w - 1 of a row of w, each time `L` channels from c.
-    unsafe {
-        near.advance(c);
-        if w == 1 {
-            near.end();
-            return store(y, c, near.weighted::<1, 2, FUSED>(&taps, start));
-        }
-        near.advance(r + c);
-        store(y, c, near.weighted::<1, 3, FUSED>(&taps, start));
-        for x in 2..w {
-            near.advance(x * r + c);
-            store(y, (x - 1) * r + c, near.weighted::<0, 3, FUSED>(&taps, start));
-        }
-        near.end();
-        store(y, (w - 1) * r + c, near.weighted::<0, 2, FUSED>(&taps, start));
-    }
-}
 
-/// One output row of a filter of any size.
-#[inline(always)]
-fn row_of_any<T: Real, const L: usize, const FUSED: bool>(
-    reads: Reads<T>,
-    meeting: Meeting,
-    c: usize,
-    y: &mut [MaybeUninit<T>],
-) {
-    let MapSize { w, r, kernel, .. } = reads.map;
-    assert!(c + L <= r && y.len() == w * r, "a row of {:?}", reads.map);
-    for x in 0..w {
-        let columns = reads.map.columns(x);
-        // SAFETY: `c + L` is at most r, the length of `start`.
-        let mut sum = reads.start.map_or([T::zero(); L], |start| unsafe { load::<T, L>(start, c) });
-        for i in 0..meeting.count {
-            for j in columns.clone() {
-                let from = ((meeting.first + i) * w + x + j - kernel / 2) * r + c;
-                let tap = reads.tap(meeting.tap + i, j) + c;
-                // SAFETY: `meeting` and `columns` keep to the map and to its taps, and `c + L` is at most r.
-                let (u, tap) = unsafe { (load::<T, L>(reads.u, from), load::<T, L>(reads.taps, tap)) };
-                add_product::<T, L, FUSED>(&mut sum, u, tap);
+    #[inline(always)]
+    fn start<S: Simd, const WHOLE: bool>(&self, simd: S, channels: Channels) -> T::Of<S> {
+        match self.start {
+            // SAFETY: channels of a row of r.
+            Some(start) => unsafe { channels.load::<T, S, WHOLE>(simd, start, 0) },
+            None => T::splat(simd, T::zero()),
+        }
+    }
+
+    /// One output row of a 3 x 3 filter, `ROWS` of whose rows lie inside the map: its taps stay in registers.
+    #[inline(always)]
+    fn row_of_three<S: Simd, const WHOLE: bool, const ROWS: usize>(
+        &self,
+        simd: S,
+        meeting: Meeting,
+        channels: Channels,
+        y: &mut [MaybeUninit<T>],
+    ) {
+        let MapSize { w, r, .. } = self.map;
+        let fits = channels.first + channels.count <= r && meeting.tap + ROWS <= 3;
+        assert!(w > 0 && fits && y.len() == w * r, "a row of {:?}", self.map);
+        let mut taps = [[T::splat(simd, T::zero()); ROWS]; 3];
+        for j in 0..3 {
+            for i in 0..ROWS {
+                // SAFETY: one of nine taps.
+                taps[j][i] = unsafe { channels.load::<T, S, WHOLE>(simd, self.taps, self.tap(meeting.tap + i, j)) };
             }
         }
-        // SAFETY: x is below w, and `c + L` is at most r.
-        unsafe { store(y, x * r + c, sum) };
-    }
-}
-
-vectorised_fn! {
-    /// `sums += Σ dy u` over the pairs of places that each tap joins, for the outputs of some rows.
-    fn add_tap_gradients<T: Real>(u: &[T], dy: &[T], map: MapSize, rows: Range<usize>, sums: &mut [T]) {
-        if simd::fuses() {
-            gradients_of::<T, true>(u, dy, map, rows, sums);
-        } else {
-            gradients_of::<T, false>(u, dy, map, rows, sums);
-        }
-    }
-}
-
-#[inline(always)]
-fn gradients_of<T: Real, const FUSED: bool>(u: &[T], dy: &[T], map: MapSize, rows: Range<usize>, sums: &mut [T]) {
-    let fits = u.len() == map.len() && dy.len() == map.len() && sums.len() == map.taps_len();
-    assert!(rows.end <= map.h && fits, "rows of {map:?}");
-    for row in rows {
-        let (meeting, dy) = (map.meeting(row), map.rows(dy, &(row..row + 1)));
-        by_channels!(map.r, [16, 8, 1], |c, L| {
-            match (map.kernel, meeting.count) {
-                (3, 3) => gradients_of_three::<T, L, 3, FUSED>(u, dy, map, meeting, c, sums),
-                (3, 2) => gradients_of_three::<T, L, 2, FUSED>(u, dy, map, meeting, c, sums),
-                (3, 1) => gradients_of_three::<T, L, 1, FUSED>(u, dy, map, meeting, c, sums),
-                _ => gradients_of_any::<T, L, FUSED>(u, dy, map, meeting, c, sums),
+        let start = self.start::<S, WHOLE>(simd, channels);
+        let mut near = Neighbours::<T, S, WHOLE, ROWS>::new(simd, self.u, self.map, meeting, channels);
+        // SAFETY: pixels 0 to w - 1 of a row of w.
+        unsafe {
+            near.advance(0);
+            if w == 1 {
+                near.end();
+                return channels.store::<T, S, WHOLE>(simd, y, 0, near.weighted::<1, 2>(&taps, start));
             }
-        });
-    }
-}
-
-/// What one row of outputs gives to the taps of a 3 x 3 filter.
-#[inline(always)]
-fn gradients_of_three<T: Real, const L: usize, const ROWS: usize, const FUSED: bool>(
-    u: &[T],
-    dy: &[T],
-    map: MapSize,
-    meeting: Meeting,
-    c: usize,
-    sums: &mut [T],
-) {
-    let MapSize { w, r, .. } = map;
-    assert!(w > 0 && c + L <= r && dy.len() == w * r && meeting.tap + ROWS <= 3, "a row of {map:?}");
-    let mut near = Neighbours::<T, L, ROWS>::new(u, map, meeting);
-    let mut sum = [[[T::zero(); L]; ROWS]; 3];
-    // SAFETY: pixels 0 to w - 1 of a row of w, each time `L` channels from c.
-    unsafe {
-        near.advance(c);
-        if w == 1 {
-            near.end();
-            near.correlate::<1, 2, FUSED>(load(dy, c), &mut sum);
-        } else {
-            near.advance(r + c);
-            near.correlate::<1, 3, FUSED>(load(dy, c), &mut sum);
+            near.advance(r);
+            channels.store::<T, S, WHOLE>(simd, y, 0, near.weighted::<1, 3>(&taps, start));
             for x in 2..w {
-                near.advance(x * r + c);
-                near.correlate::<0, 3, FUSED>(load(dy, (x - 1) * r + c), &mut sum);
+                near.advance(x * r);
+                channels.store::<T, S, WHOLE>(simd, y, (x - 1) * r, near.weighted::<0, 3>(&taps, start));
             }
             near.end();
-            near.correlate::<0, 2, FUSED>(load(dy, (w - 1) * r + c), &mut sum);
+            channels.store::<T, S, WHOLE>(simd, y, (w - 1) * r, near.weighted::<0, 2>(&taps, start));
         }
     }
-    for j in 0..3 {
-        for i in 0..ROWS {
-            add_to(sums, ((meeting.tap + i) * 3 + j) * r + c, sum[j][i]);
+
+    /// One output row of a filter of any size.
+    #[inline(always)]
+    fn row_of_any<S: Simd, const WHOLE: bool>(
+        &self,
+        simd: S,
+        meeting: Meeting,
+        channels: Channels,
+        y: &mut [MaybeUninit<T>],
+    ) {
+        let MapSize { w, r, kernel, .. } = self.map;
+        assert!(channels.first + channels.count <= r && y.len() == w * r, "a row of {:?}", self.map);
+        for x in 0..w {
+            let (columns, mut sum) = (self.map.columns(x), self.start::<S, WHOLE>(simd, channels));
+            for i in 0..meeting.count {
+                for j in columns.clone() {
+                    let from = ((meeting.first + i) * w + x + j - kernel / 2) * r;
+                    // SAFETY: `meeting` and `columns` keep to the map and to its taps.
+                    unsafe {
+                        let u = channels.load::<T, S, WHOLE>(simd, self.u, from);
+                        let tap = channels.load::<T, S, WHOLE>(simd, self.taps, self.tap(meeting.tap + i, j));
+                        sum = T::multiply_add(simd, u, tap, sum);
+                    }
+                }
+            }
+            // SAFETY: x is below w.
+            unsafe { channels.store::<T, S, WHOLE>(simd, y, x * r, sum) };
         }
     }
 }
 
-/// What one row of outputs gives to the taps of a filter of any size.
-#[inline(always)]
-fn gradients_of_any<T: Real, const L: usize, const FUSED: bool>(
-    u: &[T],
-    dy: &[T],
+/// `sums += Σ dy u` over the pairs of places that each tap joins, for the outputs of some rows.
+struct AddTapGradients<'a, T> {
+    u: &'a [T],
+    dy: &'a [T],
     map: MapSize,
-    meeting: Meeting,
-    c: usize,
-    sums: &mut [T],
-) {
-    let MapSize { w, r, kernel, .. } = map;
-    assert!(c + L <= r && dy.len() == w * r, "a row of {map:?}");
-    let reach = kernel / 2;
-    for i in 0..meeting.count {
-        for j in 0..kernel {
-            let mut sum = [T::zero(); L];
-            for x in reach.saturating_sub(j)..w.min((w + reach).saturating_sub(j)) {
-                let from = ((meeting.first + i) * w + x + j - reach) * r + c;
-                // SAFETY: `meeting` and the bounds of x keep to the map, and `c + L` is at most r.
-                let (u, dy) = unsafe { (load::<T, L>(u, from), load::<T, L>(dy, x * r + c)) };
-                add_product::<T, L, FUSED>(&mut sum, u, dy);
+    rows: Range<usize>,
+    sums: &'a mut [T],
+}
+
+impl<T: Real> WithSimd for AddTapGradients<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let map = self.map;
+        let fits = self.u.len() == map.len() && self.dy.len() == map.len() && self.sums.len() == map.taps_len();
+        assert!(self.rows.end <= map.h && fits, "rows of {map:?}");
+        for row in self.rows.clone() {
+            let meeting = map.meeting(row);
+            by_channels!(T, S, map.r, |channels, WHOLE| {
+                match (map.kernel, meeting.count) {
+                    (3, 3) => self.row_of_three::<S, WHOLE, 3>(simd, row, meeting, channels),
+                    (3, 2) => self.row_of_three::<S, WHOLE, 2>(simd, row, meeting, channels),
+                    (3, 1) => self.row_of_three::<S, WHOLE, 1>(simd, row, meeting, channels),
+                    _ => self.row_of_any::<S, WHOLE>(simd, row, meeting, channels),
+                }
+            });
+        }
+    }
+}
+
+impl<T: Real> AddTapGradients<'_, T> {
+    /// What one row of outputs gives to the taps of a 3 x 3 filter.
+    #[inline(always)]
+    fn row_of_three<S: Simd, const WHOLE: bool, const ROWS: usize>(
+        &mut self,
+        simd: S,
+        row: usize,
+        meeting: Meeting,
+        channels: Channels,
+    ) {
+        let MapSize { w, r, .. } = self.map;
+        let fits = channels.first + channels.count <= r && meeting.tap + ROWS <= 3;
+        assert!(w > 0 && fits, "a row of {:?}", self.map);
+        let dy = &self.dy[row * w * r..][..w * r];
+        let mut near = Neighbours::<T, S, WHOLE, ROWS>::new(simd, self.u, self.map, meeting, channels);
+        let mut sum = [[T::splat(simd, T::zero()); ROWS]; 3];
+        // SAFETY: pixels 0 to w - 1 of a row of w.
+        unsafe {
+            near.advance(0);
+            if w == 1 {
+                near.end();
+                near.correlate::<1, 2>(channels.load::<T, S, WHOLE>(simd, dy, 0), &mut sum);
+            } else {
+                near.advance(r);
+                near.correlate::<1, 3>(channels.load::<T, S, WHOLE>(simd, dy, 0), &mut sum);
+                for x in 2..w {
+                    near.advance(x * r);
+                    near.correlate::<0, 3>(channels.load::<T, S, WHOLE>(simd, dy, (x - 1) * r), &mut sum);
+                }
+                near.end();
+                near.correlate::<0, 2>(channels.load::<T, S, WHOLE>(simd, dy, (w - 1) * r), &mut sum);
             }
-            add_to(sums, ((meeting.tap + i) * kernel + j) * r + c, sum);
+        }
+        for j in 0..3 {
+            for i in 0..ROWS {
+                channels.add_to::<T, S, WHOLE>(simd, self.sums, ((meeting.tap + i) * 3 + j) * r, sum[j][i]);
+            }
+        }
+    }
+
+    /// What one row of outputs gives to the taps of a filter of any size.
+    #[inline(always)]
+    fn row_of_any<S: Simd, const WHOLE: bool>(
+        &mut self,
+        simd: S,
+        row: usize,
+        meeting: Meeting,
+        channels: Channels,
+    ) {
+        let MapSize { w, r, kernel, .. } = self.map;
+        let reach = kernel / 2;
+        assert!(channels.first + channels.count <= r, "a row of {:?}", self.map);
+        let dy = &self.dy[row * w * r..][..w * r];
+        for i in 0..meeting.count {
+            for j in 0..kernel {
+                let mut sum = T::splat(simd, T::zero());
+                for x in reach.saturating_sub(j)..w.min((w + reach).saturating_sub(j)) {
+                    let from = ((meeting.first + i) * w + x + j - reach) * r;
+                    // SAFETY: `meeting` and the bounds of x keep to the map.
+                    unsafe {
+                        let u = channels.load::<T, S, WHOLE>(simd, self.u, from);
+                        sum = T::multiply_add(simd, u, channels.load::<T, S, WHOLE>(simd, dy, x * r), sum);
+                    }
+                }
+                channels.add_to::<T, S, WHOLE>(simd, self.sums, ((meeting.tap + i) * kernel + j) * r, sum);
+            }
         }
     }
 }
@@ -522,11 +599,11 @@ mod tests {
         let (mut got, mut want) = (vec![0.0; map.len()], vec![0.0; map.len()]);
         map.convolve(&u, &taps, &mut got);
         let reads = Reads { u: &u, taps: &taps, start: None, map, direction: Direction::Forward };
-        convolve_rows(reads, 0..map.h, written(&mut want));
+        Arch::new().dispatch(ConvolveRows { reads, rows: 0..map.h, y: written(&mut want) });
         assert_eq!(got, want);
         let (mut got, mut want) = (vec![1.0; map.taps_len()], vec![0.0; map.taps_len()]);
         map.tap_gradients(&u, &dy, &mut got);
-        add_tap_gradients(&u, &dy, map, 0..map.h, &mut want);
+        Arch::new().dispatch(AddTapGradients { u: &u, dy: &dy, map, rows: 0..map.h, sums: &mut want });
         assert!(close(&got, &want));
         let (mut got, mut want) = (vec![1.0; map.r], vec![0.0; map.r]);
         map.pool(&u, &mut got);

@@ -1,17 +1,107 @@
 //! Loops compiled for the widest vector registers of the processor at hand.
+#![allow(unsafe_code)] // parts of registers are read and written by pointers
 
 use super::cpu::Real;
+use pulp::Simd;
 
 /// Runs `f` compiled for AVX-512, AVX2 or the baseline, whichever the processor has; what `f` calls has to be inlined into it.
 pub(super) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(f)
 }
 
-/// Whether a product and a sum are one instruction here; where they are not, `mul_add` is slow.
-#[inline(always)]
-pub(super) fn fuses() -> bool {
-    cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) && !matches!(pulp::Arch::new(), pulp::Arch::Scalar)
+/// A float type's vector registers, for kernels that say what stays in one.
+pub(super) trait Lanes: Copy {
+    /// A register.
+    type Of<S: Simd>: Copy;
+
+    /// Values in a register.
+    fn lanes<S: Simd>() -> usize;
+
+    /// The same value in all places.
+    fn splat<S: Simd>(simd: S, value: Self) -> Self::Of<S>;
+
+    /// `x + y`.
+    fn plus<S: Simd>(simd: S, x: Self::Of<S>, y: Self::Of<S>) -> Self::Of<S>;
+
+    /// `x y + z`, rounded once where the processor can.
+    fn multiply_add<S: Simd>(simd: S, x: Self::Of<S>, y: Self::Of<S>, z: Self::Of<S>) -> Self::Of<S>;
+
+    /// The first `count` places from memory, the others 0.
+    ///
+    /// # Safety
+    /// `count` values can be read at `from`; it is at most the number of lanes.
+    unsafe fn load<S: Simd>(simd: S, from: *const Self, count: usize) -> Self::Of<S>;
+
+    /// The first `count` places to memory.
+    ///
+    /// # Safety
+    /// `count` values can be written at `to`; it is at most the number of lanes.
+    unsafe fn store<S: Simd>(simd: S, to: *mut Self, count: usize, values: Self::Of<S>);
 }
+
+macro_rules! lanes {
+    ($t:ty, $bits:ty, $of:ident, $lanes:ident, $splat:ident, $add:ident, $mul_add:ident, $mask:ident, $load:ident, $store:ident) => {
+        impl Lanes for $t {
+            type Of<S: Simd> = S::$of;
+
+            #[inline(always)]
+            fn lanes<S: Simd>() -> usize {
+                S::$lanes
+            }
+
+            #[inline(always)]
+            fn splat<S: Simd>(simd: S, value: Self) -> S::$of {
+                simd.$splat(value)
+            }
+
+            #[inline(always)]
+            fn plus<S: Simd>(simd: S, x: S::$of, y: S::$of) -> S::$of {
+                simd.$add(x, y)
+            }
+
+            #[inline(always)]
+            fn multiply_add<S: Simd>(simd: S, x: S::$of, y: S::$of, z: S::$of) -> S::$of {
+                simd.$mul_add(x, y, z)
+            }
+
+            #[inline(always)]
+            unsafe fn load<S: Simd>(simd: S, from: *const Self, count: usize) -> S::$of {
+                // SAFETY: the caller's promise.
+                unsafe { simd.$load(simd.$mask(0, count as $bits), from) }
+            }
+
+            #[inline(always)]
+            unsafe fn store<S: Simd>(simd: S, to: *mut Self, count: usize, values: S::$of) {
+                // SAFETY: the caller's promise.
+                unsafe { simd.$store(simd.$mask(0, count as $bits), to, values) }
+            }
+        }
+    };
+}
+lanes!(
+    f32,
+    u32,
+    f32s,
+    F32_LANES,
+    splat_f32s,
+    add_f32s,
+    mul_add_e_f32s,
+    mask_between_m32s,
+    mask_load_ptr_f32s,
+    mask_store_ptr_f32s
+);
+lanes!(
+    f64,
+    u64,
+    f64s,
+    F64_LANES,
+    splat_f64s,
+    add_f64s,
+    mul_add_e_f64s,
+    mask_between_m64s,
+    mask_load_ptr_f64s,
+    mask_store_ptr_f64s
+);
 
 /// Defines a function that is compiled whole for AVX-512, AVX2 and the baseline, and runs the one for the processor at hand.
 ///
