@@ -72,7 +72,7 @@ impl CustomOp2 for Depthwise {
                 for_maps(maps, size, |i| {
                     // SAFETY: each map has its own part.
                     let y = unsafe { y.at(i * len, len) };
-                    size.convolve_fresh(&u[i * len..][..len], &taps[i * size.taps_len()..][..size.taps_len()], y);
+                    size.convolve(&u[i * len..][..len], &taps[i * size.taps_len()..][..size.taps_len()], y);
                 });
             };
             // SAFETY: the maps cover y, and each is written whole.

@@ -2,8 +2,9 @@
 #![allow(unsafe_code)] // unchecked loads in inner loops, checked once for each row; bands write their own parts of a map
 #![allow(clippy::needless_range_loop)] // rows and columns are counted together
 
+use super::channels::{Channels, by_channels};
 use super::cpu::{Parts, Real};
-use super::simd::{self, Lanes};
+use super::simd;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
@@ -28,7 +29,10 @@ enum Direction {
 }
 
 /// Values of a band: a map larger than this is worked on by several threads.
-const BAND: usize = 1 << 15;
+const BAND: usize = 1 << 16;
+/// Values of a row of a tile, and the fewest of its pixels: more than that are read again beside it.
+const TILE: usize = 1 << 10;
+const LEAST_TILE: usize = 8;
 
 impl MapSize {
     /// Values of a map.
@@ -50,17 +54,13 @@ impl MapSize {
         sums.iter_mut().for_each(|sum| *sum /= count);
     }
 
-    /// `y[y, x, c] = Σ_ij u[y + i - k/2, x + j - k/2, c] taps[i k + j, c]`, zero beyond the map.
-    pub(super) fn convolve<T: Real>(&self, u: &[T], taps: &[T], y: &mut [T]) {
-        self.convolve_fresh(u, taps, written(y));
-    }
-
-    /// As [`MapSize::convolve`] into fresh memory; every value of `y` is written.
-    pub(super) fn convolve_fresh<T: Real>(&self, u: &[T], taps: &[T], y: &mut [MaybeUninit<T>]) {
+    /// `y[y, x, c] = Σ_ij u[y + i - k/2, x + j - k/2, c] taps[i k + j, c]`, zero beyond the map; every value of y is written.
+    pub(super) fn convolve<T: Real>(&self, u: &[T], taps: &[T], y: &mut [MaybeUninit<T>]) {
         self.moved(u, taps, None, Direction::Forward, y);
     }
 
-    /// `du[p, c] = start[c] + Σ dy taps` over the outputs that read place p, into fresh memory; `start` is 0 where there is none.
+    /// `du[p, c] = start[c] + Σ dy taps` over the outputs that read place p, every value written; `start` is 0 where there
+    /// is none.
     pub(super) fn convolve_backward<T: Real>(
         &self,
         dy: &[T],
@@ -92,14 +92,7 @@ impl MapSize {
         (0..h.div_ceil(rows)).into_par_iter().map(move |i| i * rows..h.min((i + 1) * rows))
     }
 
-    fn moved<T: Real>(
-        &self,
-        u: &[T],
-        taps: &[T],
-        start: Option<&[T]>,
-        direction: Direction,
-        y: &mut [MaybeUninit<T>],
-    ) {
+    fn moved<T: Real>(&self, u: &[T], taps: &[T], start: Option<&[T]>, direction: Direction, y: &mut [MaybeUninit<T>]) {
         assert!(u.len() == self.len() && y.len() == self.len() && taps.len() == self.taps_len(), "a map of {self:?}");
         let reads = Reads { u, taps, start, map: *self, direction };
         if self.h <= self.band_rows() {
@@ -132,85 +125,6 @@ impl MapSize {
         });
         partial.collect::<Vec<_>>().iter().for_each(|sums| simd::add(total, sums));
         total
-    }
-}
-
-/// Written memory as what may be written over.
-pub(super) fn written<T: Real>(y: &mut [T]) -> &mut [MaybeUninit<T>] {
-    // SAFETY: the same layout, and this file writes nothing but values.
-    unsafe { &mut *(std::ptr::from_mut(y) as *mut [MaybeUninit<T>]) }
-}
-
-/// A register's channels of a pixel, or what the last register has left of them.
-#[derive(Clone, Copy)]
-struct Channels {
-    first: usize,
-    count: usize,
-}
-
-/// Calls `f` for groups of channels that cover all r: whole registers, and what is left.
-macro_rules! by_channels {
-    ($t:ty, $s:ty, $r:expr, |$channels:ident, $whole:ident| $call:expr) => {{
-        let (r, count) = ($r, <$t as Lanes>::lanes::<$s>());
-        let mut first = 0;
-        while first + count <= r {
-            const $whole: bool = true;
-            let $channels = Channels { first, count };
-            $call;
-            first += count;
-        }
-        if first < r {
-            const $whole: bool = false;
-            let $channels = Channels { first, count: r - first };
-            $call;
-        }
-    }};
-}
-
-impl Channels {
-    /// The channels of the pixel that begins at `pixel`.
-    ///
-    /// # Safety
-    /// They lie inside the slice.
-    #[inline(always)]
-    unsafe fn load<T: Real, S: Simd, const WHOLE: bool>(self, simd: S, from: &[T], pixel: usize) -> T::Of<S> {
-        debug_assert!(pixel + self.first + self.count <= from.len());
-        // SAFETY: the caller's promise.
-        unsafe {
-            let at = from.as_ptr().add(pixel + self.first);
-            if WHOLE { at.cast::<T::Of<S>>().read_unaligned() } else { T::load(simd, at, self.count) }
-        }
-    }
-
-    /// Writes the channels of the pixel that begins at `pixel`.
-    ///
-    /// # Safety
-    /// They lie inside the slice.
-    #[inline(always)]
-    unsafe fn store<T: Real, S: Simd, const WHOLE: bool>(
-        self,
-        simd: S,
-        y: &mut [MaybeUninit<T>],
-        pixel: usize,
-        values: T::Of<S>,
-    ) {
-        debug_assert!(pixel + self.first + self.count <= y.len());
-        // SAFETY: the caller's promise.
-        unsafe {
-            let at = y.as_mut_ptr().add(pixel + self.first).cast::<T>();
-            if WHOLE { at.cast::<T::Of<S>>().write_unaligned(values) } else { T::store(simd, at, self.count, values) }
-        }
-    }
-
-    /// Adds to the channels of the row that begins at `row`.
-    #[inline(always)]
-    fn add_to<T: Real, S: Simd, const WHOLE: bool>(self, simd: S, sums: &mut [T], row: usize, x: T::Of<S>) {
-        assert!(row + self.first + self.count <= sums.len(), "channels lie inside their row");
-        // SAFETY: the assertion.
-        unsafe {
-            let sum = T::plus(simd, self.load::<T, S, WHOLE>(simd, sums, row), x);
-            self.store::<T, S, WHOLE>(simd, written(sums), row, sum);
-        }
     }
 }
 
@@ -283,6 +197,13 @@ impl MapSize {
         Meeting { first, tap: first + reach - y, count: end - first }
     }
 
+    /// Columns of pixels, narrow enough that a filter's rows of them stay in the nearest cache from one output row to the next.
+    #[inline(always)]
+    fn tiles(&self) -> impl Iterator<Item = Range<usize>> {
+        let (w, width) = (self.w, (TILE / self.r.max(1)).max(LEAST_TILE));
+        (0..w.div_ceil(width)).map(move |i| i * width..w.min((i + 1) * width))
+    }
+
     /// Taps' columns that stay inside the map at x.
     #[inline(always)]
     fn columns(&self, x: usize) -> Range<usize> {
@@ -317,16 +238,18 @@ impl<T: Real> WithSimd for ConvolveRows<'_, T> {
         let Reads { u, taps, start, map, .. } = reads;
         assert!(rows.end <= map.h && u.len() == map.len() && taps.len() == map.taps_len(), "rows of {map:?}");
         assert!(start.is_none_or(|start| start.len() == map.r), "a start for {map:?}");
-        for (row, y) in rows.zip(y.chunks_exact_mut((map.w * map.r).max(1))) {
-            let meeting = map.meeting(row);
-            by_channels!(T, S, map.r, |channels, WHOLE| {
-                match (map.kernel, meeting.count) {
-                    (3, 3) => reads.row_of_three::<S, WHOLE, 3>(simd, meeting, channels, y),
-                    (3, 2) => reads.row_of_three::<S, WHOLE, 2>(simd, meeting, channels, y),
-                    (3, 1) => reads.row_of_three::<S, WHOLE, 1>(simd, meeting, channels, y),
-                    _ => reads.row_of_any::<S, WHOLE>(simd, meeting, channels, y),
-                }
-            });
+        for tile in map.tiles() {
+            for (row, y) in rows.clone().zip(y.chunks_exact_mut((map.w * map.r).max(1))) {
+                let meeting = map.meeting(row);
+                by_channels!(T, S, map.r, |channels, WHOLE| {
+                    match (map.kernel, meeting.count) {
+                        (3, 3) => reads.row_of_three::<S, WHOLE, 3>(simd, meeting, &tile, channels, y),
+                        (3, 2) => reads.row_of_three::<S, WHOLE, 2>(simd, meeting, &tile, channels, y),
+                        (3, 1) => reads.row_of_three::<S, WHOLE, 1>(simd, meeting, &tile, channels, y),
+                        _ => reads.row_of_any::<S, WHOLE>(simd, meeting, &tile, channels, y),
+                    }
+                });
+            }
         }
     }
 }
@@ -350,35 +273,48 @@ impl<'a, T: Real, S: Simd, const WHOLE: bool, const ROWS: usize> Neighbours<'a, 
         Self { simd, rows, channels, columns: [[T::splat(simd, T::zero()); ROWS]; 3] }
     }
 
+    /// Moves to a row's pixel x.
+    ///
+    /// # Safety
+    /// There is such a pixel.
+    #[inline(always)]
+    unsafe fn start(&mut self, x: usize, r: usize) {
+        // SAFETY: the caller's promise, and pixels before x.
+        unsafe {
+            if x > 0 {
+                self.advance((x - 1) * r);
+            }
+            self.advance(x * r);
+        }
+    }
+
     /// Moves on by a pixel; the one after it begins at `next`.
     ///
     /// # Safety
     /// That is a pixel of the row.
     #[inline(always)]
     unsafe fn advance(&mut self, next: usize) {
-        self.end();
+        self.columns[0] = self.columns[1];
+        self.columns[1] = self.columns[2];
         for i in 0..ROWS {
             // SAFETY: the caller's promise.
             self.columns[2][i] = unsafe { self.channels.load::<T, S, WHOLE>(self.simd, self.rows[i], next) };
         }
     }
 
-    /// Moves on to the last pixel.
+    /// Moves on to the last pixel; zeros come after it.
     #[inline(always)]
     fn end(&mut self) {
         self.columns[0] = self.columns[1];
         self.columns[1] = self.columns[2];
+        self.columns[2] = [T::splat(self.simd, T::zero()); ROWS];
     }
 
-    /// `start + Σ u taps` over the columns `FROM..TO`.
+    /// `start + Σ u taps`.
     #[inline(always)]
-    fn weighted<const FROM: usize, const TO: usize>(
-        &self,
-        taps: &[[T::Of<S>; ROWS]; 3],
-        start: T::Of<S>,
-    ) -> T::Of<S> {
+    fn weighted(&self, taps: &[[T::Of<S>; ROWS]; 3], start: T::Of<S>) -> T::Of<S> {
         let mut sum = start;
-        for j in FROM..TO {
+        for j in 0..3 {
             for i in 0..ROWS {
                 sum = T::multiply_add(self.simd, self.columns[j][i], taps[j][i], sum);
             }
@@ -386,10 +322,10 @@ impl<'a, T: Real, S: Simd, const WHOLE: bool, const ROWS: usize> Neighbours<'a, 
         sum
     }
 
-    /// `sum += dy u` for the columns `FROM..TO`.
+    /// `sum += dy u`.
     #[inline(always)]
-    fn correlate<const FROM: usize, const TO: usize>(&self, dy: T::Of<S>, sum: &mut [[T::Of<S>; ROWS]; 3]) {
-        for j in FROM..TO {
+    fn correlate(&self, dy: T::Of<S>, sum: &mut [[T::Of<S>; ROWS]; 3]) {
+        for j in 0..3 {
             for i in 0..ROWS {
                 sum[j][i] = T::multiply_add(self.simd, self.columns[j][i], dy, sum[j][i]);
             }
@@ -421,12 +357,13 @@ impl<T: Real> Reads<'_, T> {
         &self,
         simd: S,
         meeting: Meeting,
+        tile: &Range<usize>,
         channels: Channels,
         y: &mut [MaybeUninit<T>],
     ) {
         let MapSize { w, r, .. } = self.map;
         let fits = channels.first + channels.count <= r && meeting.tap + ROWS <= 3;
-        assert!(w > 0 && fits && y.len() == w * r, "a row of {:?}", self.map);
+        assert!(tile.start < tile.end && tile.end <= w && fits && y.len() == w * r, "a row of {:?}", self.map);
         let mut taps = [[T::splat(simd, T::zero()); ROWS]; 3];
         for j in 0..3 {
             for i in 0..ROWS {
@@ -436,21 +373,17 @@ impl<T: Real> Reads<'_, T> {
         }
         let start = self.start::<S, WHOLE>(simd, channels);
         let mut near = Neighbours::<T, S, WHOLE, ROWS>::new(simd, self.u, self.map, meeting, channels);
-        // SAFETY: pixels 0 to w - 1 of a row of w.
+        // SAFETY: pixels of a row of w.
         unsafe {
-            near.advance(0);
-            if w == 1 {
+            near.start(tile.start, r);
+            for x in tile.start..tile.end.min(w - 1) {
+                near.advance((x + 1) * r);
+                channels.store::<T, S, WHOLE>(simd, y, x * r, near.weighted(&taps, start));
+            }
+            if tile.end == w {
                 near.end();
-                return channels.store::<T, S, WHOLE>(simd, y, 0, near.weighted::<1, 2>(&taps, start));
+                channels.store::<T, S, WHOLE>(simd, y, (w - 1) * r, near.weighted(&taps, start));
             }
-            near.advance(r);
-            channels.store::<T, S, WHOLE>(simd, y, 0, near.weighted::<1, 3>(&taps, start));
-            for x in 2..w {
-                near.advance(x * r);
-                channels.store::<T, S, WHOLE>(simd, y, (x - 1) * r, near.weighted::<0, 3>(&taps, start));
-            }
-            near.end();
-            channels.store::<T, S, WHOLE>(simd, y, (w - 1) * r, near.weighted::<0, 2>(&taps, start));
         }
     }
 
@@ -460,12 +393,13 @@ impl<T: Real> Reads<'_, T> {
         &self,
         simd: S,
         meeting: Meeting,
+        tile: &Range<usize>,
         channels: Channels,
         y: &mut [MaybeUninit<T>],
     ) {
         let MapSize { w, r, kernel, .. } = self.map;
-        assert!(channels.first + channels.count <= r && y.len() == w * r, "a row of {:?}", self.map);
-        for x in 0..w {
+        assert!(tile.end <= w && channels.first + channels.count <= r && y.len() == w * r, "a row of {:?}", self.map);
+        for x in tile.clone() {
             let (columns, mut sum) = (self.map.columns(x), self.start::<S, WHOLE>(simd, channels));
             for i in 0..meeting.count {
                 for j in columns.clone() {
@@ -501,16 +435,18 @@ impl<T: Real> WithSimd for AddTapGradients<'_, T> {
         let map = self.map;
         let fits = self.u.len() == map.len() && self.dy.len() == map.len() && self.sums.len() == map.taps_len();
         assert!(self.rows.end <= map.h && fits, "rows of {map:?}");
-        for row in self.rows.clone() {
-            let meeting = map.meeting(row);
-            by_channels!(T, S, map.r, |channels, WHOLE| {
-                match (map.kernel, meeting.count) {
-                    (3, 3) => self.row_of_three::<S, WHOLE, 3>(simd, row, meeting, channels),
-                    (3, 2) => self.row_of_three::<S, WHOLE, 2>(simd, row, meeting, channels),
-                    (3, 1) => self.row_of_three::<S, WHOLE, 1>(simd, row, meeting, channels),
-                    _ => self.row_of_any::<S, WHOLE>(simd, row, meeting, channels),
-                }
-            });
+        for tile in map.tiles() {
+            for row in self.rows.clone() {
+                let meeting = map.meeting(row);
+                by_channels!(T, S, map.r, |channels, WHOLE| {
+                    match (map.kernel, meeting.count) {
+                        (3, 3) => self.row_of_three::<S, WHOLE, 3>(simd, row, meeting, &tile, channels),
+                        (3, 2) => self.row_of_three::<S, WHOLE, 2>(simd, row, meeting, &tile, channels),
+                        (3, 1) => self.row_of_three::<S, WHOLE, 1>(simd, row, meeting, &tile, channels),
+                        _ => self.row_of_any::<S, WHOLE>(simd, row, meeting, &tile, channels),
+                    }
+                });
+            }
         }
     }
 }
@@ -523,29 +459,25 @@ impl<T: Real> AddTapGradients<'_, T> {
         simd: S,
         row: usize,
         meeting: Meeting,
+        tile: &Range<usize>,
         channels: Channels,
     ) {
         let MapSize { w, r, .. } = self.map;
         let fits = channels.first + channels.count <= r && meeting.tap + ROWS <= 3;
-        assert!(w > 0 && fits, "a row of {:?}", self.map);
+        assert!(tile.start < tile.end && tile.end <= w && fits, "a row of {:?}", self.map);
         let dy = &self.dy[row * w * r..][..w * r];
         let mut near = Neighbours::<T, S, WHOLE, ROWS>::new(simd, self.u, self.map, meeting, channels);
         let mut sum = [[T::splat(simd, T::zero()); ROWS]; 3];
-        // SAFETY: pixels 0 to w - 1 of a row of w.
+        // SAFETY: pixels of a row of w.
         unsafe {
-            near.advance(0);
-            if w == 1 {
+            near.start(tile.start, r);
+            for x in tile.start..tile.end.min(w - 1) {
+                near.advance((x + 1) * r);
+                near.correlate(channels.load::<T, S, WHOLE>(simd, dy, x * r), &mut sum);
+            }
+            if tile.end == w {
                 near.end();
-                near.correlate::<1, 2>(channels.load::<T, S, WHOLE>(simd, dy, 0), &mut sum);
-            } else {
-                near.advance(r);
-                near.correlate::<1, 3>(channels.load::<T, S, WHOLE>(simd, dy, 0), &mut sum);
-                for x in 2..w {
-                    near.advance(x * r);
-                    near.correlate::<0, 3>(channels.load::<T, S, WHOLE>(simd, dy, (x - 1) * r), &mut sum);
-                }
-                near.end();
-                near.correlate::<0, 2>(channels.load::<T, S, WHOLE>(simd, dy, (w - 1) * r), &mut sum);
+                near.correlate(channels.load::<T, S, WHOLE>(simd, dy, (w - 1) * r), &mut sum);
             }
         }
         for j in 0..3 {
@@ -562,16 +494,17 @@ impl<T: Real> AddTapGradients<'_, T> {
         simd: S,
         row: usize,
         meeting: Meeting,
+        tile: &Range<usize>,
         channels: Channels,
     ) {
         let MapSize { w, r, kernel, .. } = self.map;
         let reach = kernel / 2;
-        assert!(channels.first + channels.count <= r, "a row of {:?}", self.map);
+        assert!(tile.end <= w && channels.first + channels.count <= r, "a row of {:?}", self.map);
         let dy = &self.dy[row * w * r..][..w * r];
         for i in 0..meeting.count {
             for j in 0..kernel {
                 let mut sum = T::splat(simd, T::zero());
-                for x in reach.saturating_sub(j)..w.min((w + reach).saturating_sub(j)) {
+                for x in tile.start.max(reach.saturating_sub(j))..tile.end.min((w + reach).saturating_sub(j)) {
                     let from = ((meeting.first + i) * w + x + j - reach) * r;
                     // SAFETY: `meeting` and the bounds of x keep to the map.
                     unsafe {
@@ -588,16 +521,17 @@ impl<T: Real> AddTapGradients<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::channels::written;
 
     #[test]
     fn bands_of_a_large_map_give_what_the_whole_gives() {
-        let map = MapSize { h: 70, w: 33, r: 27, kernel: 3 };
+        let map = MapSize { h: 150, w: 33, r: 27, kernel: 3 };
         assert!(map.h > map.band_rows());
         let values = |n: usize, step: f64| -> Vec<f64> { (0..n).map(|i| (i as f64 * step).sin()).collect() };
         let (u, dy, taps) = (values(map.len(), 0.37), values(map.len(), 0.11), values(map.taps_len(), 0.7));
         let close = |got: &[f64], want: &[f64]| got.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-10);
         let (mut got, mut want) = (vec![0.0; map.len()], vec![0.0; map.len()]);
-        map.convolve(&u, &taps, &mut got);
+        map.convolve(&u, &taps, written(&mut got));
         let reads = Reads { u: &u, taps: &taps, start: None, map, direction: Direction::Forward };
         Arch::new().dispatch(ConvolveRows { reads, rows: 0..map.h, y: written(&mut want) });
         assert_eq!(got, want);

@@ -1,12 +1,13 @@
 //! The taps of many maps at once from their pooled contexts, and the gradients of what makes them, on slices.
 
+use super::channels::by_channels;
 use super::cpu::{Real, loan};
-use super::low_rank::{resize, zeroed};
+use super::low_rank::resize;
 use super::product::{Into, Matrix, product};
 use super::segment::Gradients;
-use super::simd::{self, vectorised_fn};
+use super::simd;
 use candle_core::{Result, Tensor};
-use num_traits::Float;
+use pulp::{Arch, Simd, WithSimd};
 
 /// The weights that make a map's filter from its pooled context: `FilterNorm(W pool + b)`.
 ///
@@ -89,7 +90,7 @@ impl<T: Real> FilterKernel<T> {
                 r * kk
             )
         }
-        let tap_major = |tensor: &Tensor| -> Result<Vec<T>> { Ok(transposed(&*loan::<T>(tensor)?, r, kk)) };
+        let tap_major = |tensor: &Tensor| -> Result<Vec<T>> { Ok(transposed(&loan::<T>(tensor)?, r, kk)) };
         let (loaned, mut weight) = (loan::<T>(&weights.weight)?, vec![T::zero(); n * r]);
         for (row, values) in loaned.chunks_exact(r).enumerate() {
             let at = row % kk * r + row / kk;
@@ -103,25 +104,16 @@ impl<T: Real> FilterKernel<T> {
     /// The filters of m maps from their pooled contexts: `[m, r]` to `[m, k*k, r]`.
     pub(super) fn taps(&self, pooled: &[T], taps: &mut Vec<T>) {
         self.centred(pooled, taps);
-        for taps in taps.chunks_exact_mut(self.bias.len()) {
-            norm(taps, &mut [], &self.bias, self.r);
-            scale_and_shift(taps, &self.scale, &self.shift);
-        }
+        Arch::new().dispatch(Norm { taps, normed: None, kernel: self });
     }
 
     /// As [`FilterKernel::taps`], with what [`FilterKernel::backward_taps`] needs.
     pub(super) fn taps_and_normed(&self, pooled: &[T], taps: &mut Vec<T>, normed: &mut Normed<T>) {
         let Normed { values, deviation } = normed;
-        self.centred(pooled, values);
+        self.centred(pooled, taps);
         resize(deviation, pooled.len());
-        resize(taps, values.len());
-        let n = self.bias.len();
-        let maps = values.chunks_exact_mut(n).zip(taps.chunks_exact_mut(n)).zip(deviation.chunks_exact_mut(self.r));
-        for ((values, taps), deviation) in maps {
-            norm(values, deviation, &self.bias, self.r);
-            taps.copy_from_slice(values);
-            scale_and_shift(taps, &self.scale, &self.shift);
-        }
+        resize(values, taps.len());
+        Arch::new().dispatch(Norm { taps, normed: Some((values, deviation)), kernel: self });
     }
 
     /// `W pool` with W centred.
@@ -145,17 +137,12 @@ impl<T: Real> FilterKernel<T> {
         dpooled: &mut Vec<T>,
         sums: &mut FilterSums<T>,
     ) {
-        let (n, r) = (self.bias.len(), self.r);
-        let maps = normed.values.chunks_exact(n).zip(normed.deviation.chunks_exact(r));
-        for (dtaps, (values, deviation)) in dtaps.chunks_exact_mut(n).zip(maps) {
-            add_products(&mut sums.scale, dtaps, values);
-            simd::vectorised(|| simd::add(&mut sums.shift, dtaps));
-            norm_backward(dtaps, values, deviation, &self.scale);
-            simd::vectorised(|| simd::add(&mut sums.bias, dtaps));
-        }
+        let (n, r, pooled_len) = (self.bias.len(), self.r, pooled.len());
+        assert!(dtaps.len() == normed.values.len() && dtaps.len() == pooled.len() * self.kk, "taps of {r} channels");
+        Arch::new().dispatch(NormBackward { d: dtaps, normed, kernel: self, sums });
         let (pooled, d) = (Matrix::rows(pooled, r), Matrix::rows(dtaps, n));
         product(&mut sums.weight, n, Into::Add, pooled.t(), d, T::one());
-        zeroed(dpooled, normed.deviation.len());
+        resize(dpooled, pooled_len);
         product(dpooled, r, Into::Write, d, Matrix::rows(&self.weight, n).t(), T::one());
     }
 }
@@ -199,96 +186,131 @@ fn centre<T: Real>(taps: &mut [T], r: usize) {
     let kk = T::of((taps.len() / r.max(1)) as f64);
     for c in 0..r {
         let mean = taps[c..].iter().step_by(r).copied().sum::<T>() / kk;
-        taps[c..].iter_mut().step_by(r).for_each(|tap| *tap = *tap - mean);
+        taps[c..].iter_mut().step_by(r).for_each(|tap| *tap -= mean);
     }
 }
 
-/// Channels that a pass over a map's taps takes at a time.
-const LANES: usize = 16;
+/// Taps `[k*k, r]` of maps, centred but for the bias: adds that and divides by the unbiased deviation, then scales and shifts.
+struct Norm<'a, T> {
+    taps: &'a mut [T],
+    /// Where the normed values and the deviations go, if anywhere.
+    normed: Option<(&'a mut [T], &'a mut [T])>,
+    kernel: &'a FilterKernel<T>,
+}
 
-vectorised_fn! {
-    /// Taps `[k*k, r]`, centred but for the bias: adds that, divides by the unbiased deviation, and writes that where there is room.
-    fn norm<T: Real>(taps: &mut [T], deviation: &mut [T], bias: &[T], r: usize) {
-        let degrees = T::of((taps.len() / r - 1) as f64);
-        let mut c = 0;
-        while c < r {
-            let lanes = LANES.min(r - c);
-            let mut squares = [T::zero(); LANES];
-            for (taps, bias) in taps.chunks_exact_mut(r).zip(bias.chunks_exact(r)) {
-                let (taps, bias) = (&mut taps[c..c + lanes], &bias[c..c + lanes]);
-                for ((tap, bias), square) in taps.iter_mut().zip(bias).zip(&mut squares) {
-                    *tap += *bias;
-                    *square += *tap * *tap;
+impl<T: Real> WithSimd for Norm<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { taps, mut normed, kernel: FilterKernel { bias, scale, shift, r, kk, .. } } = self;
+        let (n, r) = (kk * *r, *r);
+        assert!([bias, scale, shift].iter().all(|values| values.len() == n), "weights of {r} channels");
+        let over_degrees = T::splat(simd, T::one() / T::of((kk - 1) as f64));
+        let (one, epsilon) = (T::splat(simd, T::one()), T::splat(simd, T::of(EPSILON)));
+        for (map, taps) in taps.chunks_exact_mut(n).enumerate() {
+            by_channels!(T, S, r, |channels, WHOLE| {
+                let mut squares = T::splat(simd, T::zero());
+                for row in (0..n).step_by(r) {
+                    channels.add_to::<T, S, WHOLE>(simd, taps, row, channels.of::<T, S, WHOLE>(simd, bias, row));
+                    let tap = channels.of::<T, S, WHOLE>(simd, taps, row);
+                    squares = T::multiply_add(simd, tap, tap, squares);
                 }
-            }
-            for square in &mut squares {
-                *square = (*square / degrees).sqrt();
-            }
-            if !deviation.is_empty() {
-                deviation[c..c + lanes].copy_from_slice(&squares[..lanes]);
-            }
-            for square in &mut squares {
-                *square = T::one() / (*square + T::of(EPSILON));
-            }
-            for taps in taps.chunks_exact_mut(r) {
-                for (tap, inverse) in taps[c..c + lanes].iter_mut().zip(&squares) {
-                    *tap *= *inverse;
+                let deviation = T::root(simd, T::times(simd, squares, over_degrees));
+                let inverse = T::over(simd, one, T::plus(simd, deviation, epsilon));
+                if let Some((_, deviations)) = &mut normed {
+                    channels.put::<T, S, WHOLE>(simd, deviations, map * r, deviation);
                 }
-            }
-            c += lanes;
+                for row in (0..n).step_by(r) {
+                    let value = T::times(simd, channels.of::<T, S, WHOLE>(simd, taps, row), inverse);
+                    if let Some((values, _)) = &mut normed {
+                        channels.put::<T, S, WHOLE>(simd, values, map * n + row, value);
+                    }
+                    let scale = channels.of::<T, S, WHOLE>(simd, scale, row);
+                    let shift = channels.of::<T, S, WHOLE>(simd, shift, row);
+                    channels.put::<T, S, WHOLE>(simd, taps, row, T::multiply_add(simd, value, scale, shift));
+                }
+            });
         }
     }
 }
 
-vectorised_fn! {
-    /// `taps = taps scale + shift`.
-    fn scale_and_shift<T: Real>(taps: &mut [T], scale: &[T], shift: &[T]) {
-        for ((tap, scale), shift) in taps.iter_mut().zip(scale).zip(shift) {
-            *tap = *tap * *scale + *shift;
+/// Gradients of maps' taps `[k*k, r]` to those of the centred values, in place, and the sums of scale, shift and bias.
+///
+/// With v = c / (s + ε), s² = Σ c² / (k*k - 1) and g = dtaps scale: `dc = (g - v Σ g v (s + ε) / (s (k*k - 1))) / (s + ε)`.
+struct NormBackward<'a, T> {
+    d: &'a mut [T],
+    normed: &'a Normed<T>,
+    kernel: &'a FilterKernel<T>,
+    sums: &'a mut FilterSums<T>,
+}
+
+impl<T: Real> WithSimd for NormBackward<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { d, normed, kernel: FilterKernel { scale, r, kk, .. }, sums } = self;
+        let (n, r) = (kk * *r, *r);
+        let over_degrees = T::splat(simd, T::one() / T::of((kk - 1) as f64));
+        let (one, epsilon) = (T::splat(simd, T::one()), T::splat(simd, T::of(EPSILON)));
+        // Taps that are all the same have no slope in s: their values are 0.
+        let (least, minus) = (T::splat(simd, T::min_positive_value()), T::splat(simd, -T::one()));
+        for (map, d) in d.chunks_exact_mut(n).enumerate() {
+            by_channels!(T, S, r, |channels, WHOLE| {
+                let mut along = T::splat(simd, T::zero());
+                for row in (0..n).step_by(r) {
+                    let dtap = channels.of::<T, S, WHOLE>(simd, d, row);
+                    let value = channels.of::<T, S, WHOLE>(simd, &normed.values, map * n + row);
+                    channels.add_to::<T, S, WHOLE>(simd, &mut sums.scale, row, T::times(simd, dtap, value));
+                    channels.add_to::<T, S, WHOLE>(simd, &mut sums.shift, row, dtap);
+                    let g = T::times(simd, dtap, channels.of::<T, S, WHOLE>(simd, scale, row));
+                    along = T::multiply_add(simd, g, value, along);
+                    channels.put::<T, S, WHOLE>(simd, d, row, g);
+                }
+                let deviation = channels.of::<T, S, WHOLE>(simd, &normed.deviation, map * r);
+                let divisor = T::plus(simd, deviation, epsilon);
+                let slope = T::times(simd, T::over(simd, divisor, T::plus(simd, deviation, least)), over_degrees);
+                let back = T::times(simd, minus, T::times(simd, along, slope));
+                let inverse = T::over(simd, one, divisor);
+                for row in (0..n).step_by(r) {
+                    let value = channels.of::<T, S, WHOLE>(simd, &normed.values, map * n + row);
+                    let g = channels.of::<T, S, WHOLE>(simd, d, row);
+                    let dc = T::times(simd, T::multiply_add(simd, value, back, g), inverse);
+                    channels.put::<T, S, WHOLE>(simd, d, row, dc);
+                    channels.add_to::<T, S, WHOLE>(simd, &mut sums.bias, row, dc);
+                }
+            });
         }
     }
 }
 
-vectorised_fn! {
-    /// `sums += x y`.
-    fn add_products<T: Real>(sums: &mut [T], x: &[T], y: &[T]) {
-        for ((sum, x), y) in sums.iter_mut().zip(x).zip(y) {
-            *sum += *x * *y;
-        }
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::finite_difference::normal;
 
-vectorised_fn! {
-    /// Gradients of a map's taps `[k*k, r]` to those of the centred values, in place.
-    ///
-    /// With v = c / (s + ε), s² = Σ c² / (k*k - 1) and g = dtaps scale: `dc = (g - v Σ g v (s + ε) / (s (k*k - 1))) / (s + ε)`.
-    fn norm_backward<T: Real>(d: &mut [T], values: &[T], deviation: &[T], scale: &[T]) {
-        let r = deviation.len();
-        let (degrees, epsilon) = (T::of((d.len() / r - 1) as f64), T::of(EPSILON));
-        let mut c = 0;
-        while c < r {
-            let lanes = LANES.min(r - c);
-            let mut along = [T::zero(); LANES];
-            for ((d, values), scale) in d.chunks_exact_mut(r).zip(values.chunks_exact(r)).zip(scale.chunks_exact(r)) {
-                let (d, values, scale) = (&mut d[c..c + lanes], &values[c..c + lanes], &scale[c..c + lanes]);
-                for (((d, value), scale), along) in d.iter_mut().zip(values).zip(scale).zip(&mut along) {
-                    *d *= *scale;
-                    *along += *d * *value;
-                }
-            }
-            let mut inverse = [T::zero(); LANES];
-            for ((along, inverse), s) in along.iter_mut().zip(&mut inverse).zip(&deviation[c..c + lanes]) {
-                // Taps that are all the same have no slope in s: their values are 0.
-                *along *= (*s + epsilon) / (Float::max(*s, T::min_positive_value()) * degrees);
-                *inverse = T::one() / (*s + epsilon);
-            }
-            for (d, values) in d.chunks_exact_mut(r).zip(values.chunks_exact(r)) {
-                let (d, values) = (&mut d[c..c + lanes], &values[c..c + lanes]);
-                for (((d, value), along), inverse) in d.iter_mut().zip(values).zip(&along).zip(&inverse) {
-                    *d = (*d - *value * *along) * *inverse;
-                }
-            }
-            c += lanes;
-        }
+    #[test]
+    fn taps_that_are_all_the_same_have_finite_gradients() -> Result<()> {
+        let zeros = normal(1, &[18])?.zeros_like()?;
+        let weight = normal(1, &[18, 2])?.zeros_like()?;
+        let weights =
+            FilterWeights { weight, bias: zeros, scale: normal(2, &[18])?, shift: normal(3, &[18])?, kernel: 3 };
+        let (kernel, pooled) = (FilterKernel::<f64>::new(&weights)?, [1.0, 2.0]);
+        let (mut taps, mut normed, mut dpooled) = (Vec::new(), Normed::default(), Vec::new());
+        kernel.taps_and_normed(&pooled, &mut taps, &mut normed);
+        let mut sums = kernel.sums();
+        kernel.backward_taps(&pooled, &normed, &mut [1.0; 18], &mut dpooled, &mut sums);
+        assert!(dpooled.iter().chain(&sums.weight).chain(&sums.bias).all(|value| value.is_finite()));
+        Ok(())
+    }
+
+    #[test]
+    fn weights_that_do_not_fit_are_refused() -> Result<()> {
+        let (n, short) = (normal(1, &[18])?, normal(2, &[9])?);
+        let weights =
+            FilterWeights { weight: normal(3, &[18, 2])?, bias: n.clone(), scale: n, shift: short, kernel: 3 };
+        assert!(FilterKernel::<f64>::new(&weights).is_err());
+        Ok(())
     }
 }

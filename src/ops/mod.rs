@@ -12,6 +12,7 @@ mod attention_half;
 mod bands;
 mod batch_norm;
 mod blocks;
+mod channels;
 mod cpu;
 mod dynamic_filter;
 mod filter;
