@@ -160,7 +160,6 @@ fn of_tasks(s: Stage) -> Vec<Case> {
             ops::merge_linear(&v[0], (side, side), &merged_norm, &v[1])
         }),
         case("depthwise-filter", &[&[TASKS, side, side, r], &[TASKS, 9, r]], |v| ops::depthwise_filter(&v[0], &v[1])),
-        case("mean-tokens", &[&thin], |v| ops::mean_tokens(&v[0])),
         case("batch-norm", &[&[n, c], &[c], &[c]], |v| Ok(ops::batch_norm_train(&v[0], &v[1], &v[2], 1e-5)?.0)),
         case("bilinear", &[&[1, 21, side, side]], |v| ops::bilinear(&v[0], (IMAGE, IMAGE))),
     ]

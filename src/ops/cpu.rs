@@ -10,6 +10,7 @@ use num_traits::Float;
 use rayon::prelude::*;
 use std::iter::Sum;
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::ops::{AddAssign, Deref, MulAssign, Range};
 
 /// A float type that kernels compute in.
@@ -207,6 +208,18 @@ impl<'a, T> Parts<'a, T> {
         // SAFETY: inside the slice by the assertion, and disjoint from other parts by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
     }
+}
+
+/// `len` values that `write` writes in parts. Nothing fills the memory first, so that it is touched once, by who writes it.
+///
+/// # Safety
+/// `write` writes every value.
+pub(super) unsafe fn fresh<T>(len: usize, write: impl FnOnce(&Parts<MaybeUninit<T>>)) -> Vec<T> {
+    let mut values = Vec::with_capacity(len);
+    write(&Parts::of(&mut values.spare_capacity_mut()[..len]));
+    // SAFETY: the capacity is there, and the values are written by the caller's promise.
+    unsafe { values.set_len(len) };
+    values
 }
 
 /// Sums over rows in a fixed order, whatever the threads: `add(row, sum)` for each of `rows` adds into `width` sums.

@@ -23,6 +23,15 @@ pub(super) trait Lanes: Copy {
     /// `x + y`.
     fn plus<S: Simd>(simd: S, x: Self::Of<S>, y: Self::Of<S>) -> Self::Of<S>;
 
+    /// `x y`.
+    fn times<S: Simd>(simd: S, x: Self::Of<S>, y: Self::Of<S>) -> Self::Of<S>;
+
+    /// `x / y`.
+    fn over<S: Simd>(simd: S, x: Self::Of<S>, y: Self::Of<S>) -> Self::Of<S>;
+
+    /// The square root.
+    fn root<S: Simd>(simd: S, x: Self::Of<S>) -> Self::Of<S>;
+
     /// `x y + z`, rounded once where the processor can.
     fn multiply_add<S: Simd>(simd: S, x: Self::Of<S>, y: Self::Of<S>, z: Self::Of<S>) -> Self::Of<S>;
 
@@ -40,7 +49,7 @@ pub(super) trait Lanes: Copy {
 }
 
 macro_rules! lanes {
-    ($t:ty, $bits:ty, $of:ident, $lanes:ident, $splat:ident, $add:ident, $mul_add:ident, $mask:ident, $load:ident, $store:ident) => {
+    ($t:ty, $bits:ty, $of:ident, $lanes:ident, $splat:ident, $($name:ident($($arg:ident),*) = $call:ident,)* [$mask:ident, $load:ident, $store:ident]) => {
         impl Lanes for $t {
             type Of<S: Simd> = S::$of;
 
@@ -54,15 +63,12 @@ macro_rules! lanes {
                 simd.$splat(value)
             }
 
-            #[inline(always)]
-            fn plus<S: Simd>(simd: S, x: S::$of, y: S::$of) -> S::$of {
-                simd.$add(x, y)
-            }
-
-            #[inline(always)]
-            fn multiply_add<S: Simd>(simd: S, x: S::$of, y: S::$of, z: S::$of) -> S::$of {
-                simd.$mul_add(x, y, z)
-            }
+            $(
+                #[inline(always)]
+                fn $name<S: Simd>(simd: S, $($arg: S::$of),*) -> S::$of {
+                    simd.$call($($arg),*)
+                }
+            )*
 
             #[inline(always)]
             unsafe fn load<S: Simd>(simd: S, from: *const Self, count: usize) -> S::$of {
@@ -84,11 +90,12 @@ lanes!(
     f32s,
     F32_LANES,
     splat_f32s,
-    add_f32s,
-    mul_add_e_f32s,
-    mask_between_m32s,
-    mask_load_ptr_f32s,
-    mask_store_ptr_f32s
+    plus(x, y) = add_f32s,
+    times(x, y) = mul_f32s,
+    over(x, y) = div_f32s,
+    root(x) = sqrt_f32s,
+    multiply_add(x, y, z) = mul_add_e_f32s,
+    [mask_between_m32s, mask_load_ptr_f32s, mask_store_ptr_f32s]
 );
 lanes!(
     f64,
@@ -96,11 +103,12 @@ lanes!(
     f64s,
     F64_LANES,
     splat_f64s,
-    add_f64s,
-    mul_add_e_f64s,
-    mask_between_m64s,
-    mask_load_ptr_f64s,
-    mask_store_ptr_f64s
+    plus(x, y) = add_f64s,
+    times(x, y) = mul_f64s,
+    over(x, y) = div_f64s,
+    root(x) = sqrt_f64s,
+    multiply_add(x, y, z) = mul_add_e_f64s,
+    [mask_between_m64s, mask_load_ptr_f64s, mask_store_ptr_f64s]
 );
 
 /// Defines a function that is compiled whole for AVX-512, AVX2 and the baseline, and runs the one for the processor at hand.
