@@ -8,7 +8,7 @@ use super::super::low_rank::resize;
 use super::super::product::{Into, Matrix, product};
 use super::super::segment::Gradients;
 use super::super::simd::{self, vectorised_fn};
-use super::kernel::{Kernel, Layer, Rows, Scale};
+use super::kernel::{Image, Kernel, Layer, Rows, Scale};
 use super::resample::Then;
 use super::{Moments, MultiScaleHead};
 use candle_core::{Result, Tensor, WithDType};
@@ -42,6 +42,18 @@ struct OfNorm<T> {
 struct OfMaps<T> {
     tokens: Vec<Vec<T>>,
     weights: Vec<Vec<T>>,
+}
+
+/// What a thread reuses from block to block.
+struct Scratch<T> {
+    v: Rows<T>,
+    d: Vec<T>,
+}
+
+impl<T> Default for Scratch<T> {
+    fn default() -> Self {
+        Self { v: Rows::default(), d: Vec::new() }
+    }
 }
 
 impl MultiScaleHead {
@@ -80,8 +92,8 @@ impl MultiScaleHead {
 impl<T: Real> Kernel<'_, T> {
     /// dy of some rows of an image: `[n, positions]`.
     fn dy<'a>(&self, given: &Given<'a, T>, image: usize, rows: &Range<usize>) -> Matrix<'a, T> {
-        let (positions, all) = (self.positions_of(rows), self.positions());
-        Matrix::part(&given.dy[image * self.outputs * all + positions.start..], self.outputs, positions.len(), all)
+        let (all, w) = (self.positions(), self.size.1);
+        Matrix::part(&given.dy[image * self.outputs * all + rows.start * w..], self.outputs, rows.len() * w, all)
     }
 
     /// The gradient of ReLU's result in some rows.
@@ -100,19 +112,19 @@ impl<T: Real> Kernel<'_, T> {
         };
         let mut total = start();
         for image in 0..self.images {
-            let coarse = self.coarse(image, &given.layer);
-            let (sums, ..) = self.blocks.sum(
-                || (start(), Rows::default(), Vec::new()),
-                |(sums, made, d), rows| {
-                    let dy = self.dy(given, image, &rows);
-                    self.fill((image, &rows), (&given.layer, &coarse), Then::Stay, made);
-                    self.of_relu(dy, d, made.z.len());
+            let image = self.image(image, &given.layer);
+            let (sums, _) = self.blocks.sum(
+                || (start(), Scratch::default()),
+                |(sums, Scratch { v, d }), rows| {
+                    let dy = self.dy(given, image.i, &rows);
+                    self.fill(&image, &rows, Then::Stay, v);
+                    self.of_relu(dy, d, v.z.len());
                     let [weight, bias] = [&*self.norm_weight, &*self.norm_bias];
-                    add_sums(&mut sums.d, &mut sums.dv, &mut made.z, d, weight, bias);
-                    let normed = Matrix::rows(&made.z, self.hidden);
+                    add_sums(&mut sums.d, &mut sums.dv, &mut v.z, d, weight, bias);
+                    let normed = Matrix::rows(&v.z, self.hidden);
                     product(&mut sums.out_weight, self.hidden, Into::Add, dy, normed, T::one());
                 },
-                |(sums, ..), (more, ..)| join(sums, more),
+                |(sums, _), (more, _)| join(sums, more),
             );
             join(&mut total, sums);
         }
@@ -126,32 +138,32 @@ impl<T: Real> Kernel<'_, T> {
             tokens: maps.iter().map(|map| vec![T::zero(); map.tokens.len()]).collect(),
             weights: maps.iter().map(|map| vec![T::zero(); map.c * self.hidden]).collect(),
         };
-        for image in 0..self.images {
-            let coarse = self.coarse(image, &given.layer);
-            let gathered = self.of_finest(given, norm, (image, &coarse), &mut grads);
+        let wide = |scale: &Scale<T>| vec![T::zero(); self.size.0 * scale.size.1 * self.hidden];
+        let mut gathered: Vec<Vec<T>> = self.scales[1..].iter().map(wide).collect();
+        for i in 0..self.images {
+            self.of_finest(given, norm, &self.image(i, &given.layer), &mut gathered, &mut grads);
             for (scale, gathered) in self.scales[1..].iter().zip(&gathered) {
-                self.of_coarse(scale, image, gathered, &mut grads);
+                self.of_coarse(scale, i, gathered, &mut grads);
             }
         }
         grads
     }
 
-    /// The gradients of the finest maps; gives what each coarser scale has from every row, at its own width, `[h_0, w_i, H]`.
+    /// The gradients of the finest maps, and what each coarser scale has from every row, at its own width: `[h_0, w_i, H]`.
     fn of_finest(
         &self,
         given: &Given<T>,
         norm: &OfNorm<T>,
-        (image, coarse): (usize, &[Vec<T>]),
+        image: &Image<T>,
+        gathered: &mut [Vec<T>],
         grads: &mut OfMaps<T>,
-    ) -> Vec<Vec<T>> {
+    ) {
         let (hidden, scales) = (self.hidden, &self.scales[1..]);
-        let mut gathered: Vec<Vec<T>> =
-            scales.iter().map(|scale| vec![T::zero(); self.size.0 * scale.size.1 * hidden]).collect();
         let out: Vec<Parts<T>> = gathered.iter_mut().map(|all| Parts::of(all)).collect();
-        let each = |(made, d): &mut (Rows<T>, Vec<T>), rows: &Range<usize>| {
-            self.fill((image, rows), (&given.layer, coarse), Then::Stay, made);
-            self.of_relu(self.dy(given, image, rows), d, made.z.len());
-            to_hidden(d, &made.z, [&*self.norm_weight, &*self.norm_bias], norm);
+        let each = |Scratch { v, d }: &mut Scratch<T>, rows: &Range<usize>| {
+            self.fill(image, rows, Then::Stay, v);
+            self.of_relu(self.dy(given, image.i, rows), d, v.z.len());
+            to_hidden(d, &v.z, [&*self.norm_weight, &*self.norm_bias], norm);
             for (scale, out) in scales.iter().zip(&out) {
                 let width = scale.size.1 * hidden;
                 for (y, d) in rows.clone().zip(d.chunks_exact(self.size.1 * hidden)) {
@@ -160,52 +172,47 @@ impl<T: Real> Kernel<'_, T> {
                 }
             }
         };
-        self.multiply_back(&self.scales[0], image, grads, |scratch, rows| {
-            each(scratch, rows);
-            self.positions_of(rows)
-        });
-        gathered
+        self.multiply_back(self.finest(), image.i, grads, each);
     }
 
     /// The gradients of a coarser scale's maps, from what [`Kernel::of_finest`] gathered.
     fn of_coarse(&self, scale: &Scale<T>, image: usize, gathered: &[T], grads: &mut OfMaps<T>) {
         let width = scale.size.1 * self.hidden;
-        self.multiply_back(scale, image, grads, |(_, d), rows| {
+        self.multiply_back(scale, image, grads, |Scratch { d, .. }, rows| {
             resize(d, rows.len() * width);
             for (y, d) in rows.clone().zip(d.chunks_exact_mut(width)) {
                 scale.resample.gather_rows(y, gathered, d);
             }
-            rows.start * scale.size.1..rows.end * scale.size.1
         });
     }
 
-    /// The gradients of a scale's maps and of their part of the weight, block by block of the scale's rows, whose hidden values'
-    /// gradients `make` makes.
+    /// The gradients of a scale's maps and of their part of the weight, block by block of the scale's rows, whose hidden
+    /// values' gradients `make` puts into `d`.
     fn multiply_back(
         &self,
         scale: &Scale<T>,
         image: usize,
         grads: &mut OfMaps<T>,
-        make: impl Fn(&mut (Rows<T>, Vec<T>), &Range<usize>) -> Range<usize> + Sync + Send,
+        make: impl Fn(&mut Scratch<T>, &Range<usize>) + Sync + Send,
     ) {
-        let (hidden, all) = (self.hidden, scale.positions());
+        let hidden = self.hidden;
         let mut tokens: Vec<Vec<T>> = scale.maps.iter().map(|map| std::mem::take(&mut grads.tokens[map.i])).collect();
         let out: Vec<Parts<T>> = tokens.iter_mut().map(|all| Parts::of(all)).collect();
         let start = || {
             let weights: Vec<Vec<T>> = scale.maps.iter().map(|map| vec![T::zero(); map.c * hidden]).collect();
-            (weights, (Rows::default(), Vec::new()))
+            (weights, Scratch::default())
         };
         let (weights, _) = Blocks::of(scale.size.0, scale.size.1).sum(
             start,
             |(weights, scratch), rows| {
-                let positions = make(scratch, &rows);
-                let dz = Matrix::rows(&scratch.1, hidden);
+                make(scratch, &rows);
+                let positions = scale.positions(image, &rows);
+                let dz = Matrix::rows(&scratch.d, hidden);
                 for ((map, dw), out) in scale.maps.iter().zip(weights).zip(&out) {
-                    let tokens = Matrix::rows(map.rows(image, all, &positions), map.c);
+                    let tokens = Matrix::rows(map.rows(&positions), map.c);
                     product(dw, hidden, Into::Add, tokens.t(), dz, T::one());
-                    let place = (image * all + positions.start) * map.c;
                     // SAFETY: each row is in one block.
-                    let out = unsafe { out.at(place, positions.len() * map.c) };
+                    let out = unsafe { out.at(positions.start * map.c, positions.len() * map.c) };
                     let weight = Matrix::part(&self.weight[map.column..], hidden, map.c, self.channels);
                     product(out, map.c, Into::Write, dz, weight, T::one());
                 }

@@ -6,7 +6,7 @@ use super::super::low_rank::resize;
 use super::super::product::{Into, Matrix, product};
 use super::super::simd::{self, vectorised_fn};
 use super::Moments;
-use super::kernel::{Kernel, Layer, Rows, Scale};
+use super::kernel::{Kernel, Layer, Rows};
 use super::resample::Then;
 use candle_core::WithDType;
 
@@ -16,18 +16,17 @@ impl<T: Real> Kernel<'_, T> {
         let mut y = vec![T::zero(); self.count() * self.outputs];
         let out = Parts::of(&mut y);
         for image in 0..self.images {
-            let coarse = self.coarse(image, layer);
+            let image = self.image(image, layer);
             self.blocks.for_each(
                 || (Rows::default(), Vec::new()),
                 |(made, part): &mut (Rows<T>, Vec<T>), rows| {
-                    self.fill((image, &rows), (layer, &coarse), Then::Relu, made);
-                    let positions = self.positions_of(&rows);
-                    let n = positions.len();
+                    self.fill(&image, &rows, Then::Relu, made);
+                    let n = rows.len() * self.size.1;
                     resize(part, self.outputs * n);
                     let (weight, z) = (Matrix::rows(&self.out_weight, self.hidden), Matrix::rows(&made.z, self.hidden));
                     product(part, n, Into::Write, weight, z.t(), T::one());
                     for (i, (part, bias)) in part.chunks_exact(n).zip(&*self.out_bias).enumerate() {
-                        let start = (image * self.outputs + i) * self.positions() + positions.start;
+                        let start = (image.i * self.outputs + i) * self.positions() + rows.start * self.size.1;
                         // SAFETY: each row of an image's output is in one block.
                         let out = unsafe { out.at(start, n) };
                         out.iter_mut().zip(part).for_each(|(y, part)| *y = *part + *bias);
@@ -46,11 +45,11 @@ impl<T: Real> Kernel<'_, T> {
         let layer = self.folded(&mean, &vec![T::one(); self.hidden]);
         let mut variance = vec![T::zero(); self.hidden];
         for image in 0..self.images {
-            let coarse = self.coarse(image, &layer);
+            let image = self.image(image, &layer);
             let (sums, _) = self.blocks.sum(
                 || (vec![T::zero(); self.hidden], Rows::default()),
                 |(sums, made), rows| {
-                    self.fill((image, &rows), (&layer, &coarse), Then::Stay, made);
+                    self.fill(&image, &rows, Then::Stay, made);
                     add_squares(sums, &made.z);
                 },
                 |(sums, _), (more, _)| simd::add(sums, &more),
@@ -69,20 +68,13 @@ impl<T: Real> Kernel<'_, T> {
             let [rows, columns] = scale.resample.shares();
             for map in &scale.maps {
                 let sums = sum_rows(self.images * scale.size.0, map.c, |row, sums: &mut [f64]| {
-                    add_row(sums, map.row(row, scale), rows[row % scale.size.0], &columns);
+                    let tokens = map.rows(&scale.positions(0, &(row..row + 1))); // rows counted through all images
+                    add_row(sums, tokens, rows[row % scale.size.0], &columns);
                 });
                 means[map.column..].iter_mut().zip(sums).for_each(|(mean, sum)| *mean = sum / self.count() as f64);
             }
         }
         means
-    }
-}
-
-impl<T: Real> super::kernel::Map<'_, T> {
-    /// A row of all images' rows.
-    fn row(&self, row: usize, scale: &Scale<T>) -> &[T] {
-        let width = scale.size.1 * self.c;
-        &self.tokens[row * width..(row + 1) * width]
     }
 }
 

@@ -1,9 +1,11 @@
 //! The head as slices: its maps by size, and the hidden layer with the norm folded into it.
+#![allow(unsafe_code)] // blocks of positions write their own parts of the hidden maps
 
 use super::super::blocks::Blocks;
 use super::super::cpu::{Loan, Parts, Real, loan};
 use super::super::low_rank::resize;
 use super::super::product::{Into, Matrix, product};
+use super::super::simd;
 use super::resample::{Resample, Then, complete};
 use super::{Moments, MultiScaleHead};
 use candle_core::{Result, WithDType};
@@ -28,15 +30,17 @@ pub(super) struct Scale<'a, T: Real> {
 }
 
 impl<T: Real> Scale<'_, T> {
-    pub(super) fn positions(&self) -> usize {
-        self.size.0 * self.size.1
+    /// The positions of some of an image's rows, counted through all images.
+    pub(super) fn positions(&self, image: usize, rows: &Range<usize>) -> Range<usize> {
+        let (h, w) = self.size;
+        (image * h + rows.start) * w..(image * h + rows.end) * w
     }
 }
 
 impl<T: Real> Map<'_, T> {
-    /// Its tokens at `positions` of an image, `of` the positions that a map has.
-    pub(super) fn rows(&self, image: usize, of: usize, positions: &Range<usize>) -> &[T] {
-        &self.tokens[(image * of + positions.start) * self.c..(image * of + positions.end) * self.c]
+    /// Its tokens at positions counted through all images.
+    pub(super) fn rows(&self, positions: &Range<usize>) -> &[T] {
+        &self.tokens[positions.start * self.c..positions.end * self.c]
     }
 }
 
@@ -45,6 +49,14 @@ pub(super) struct Layer<T> {
     /// `[Σ c, H]`: the weight transposed.
     weight: Vec<T>,
     bias: Vec<T>,
+}
+
+/// What rows of an image's hidden values are made from.
+pub(super) struct Image<'a, T> {
+    pub(super) i: usize,
+    layer: &'a Layer<T>,
+    /// The hidden maps of all scales but the first, at their own size and without the bias.
+    coarse: Vec<Vec<T>>,
 }
 
 /// What a thread makes rows of hidden values in.
@@ -118,6 +130,11 @@ impl MultiScaleHead {
 }
 
 impl<T: Real> Kernel<'_, T> {
+    /// The scale of the output.
+    pub(super) fn finest(&self) -> &Scale<'_, T> {
+        &self.scales[0]
+    }
+
     /// Positions of an image's output.
     pub(super) fn positions(&self) -> usize {
         self.size.0 * self.size.1
@@ -126,11 +143,6 @@ impl<T: Real> Kernel<'_, T> {
     /// Values of each hidden channel.
     pub(super) fn count(&self) -> usize {
         self.images * self.positions()
-    }
-
-    /// Positions of some rows of the output.
-    pub(super) fn positions_of(&self, rows: &Range<usize>) -> Range<usize> {
-        rows.start * self.size.1..rows.end * self.size.1
     }
 
     /// One over each hidden channel's standard deviation.
@@ -161,61 +173,53 @@ impl<T: Real> Kernel<'_, T> {
 
     /// `bias + weight x` for the values x of one position, in f64: what the unfolded layer makes of means.
     pub(super) fn hidden_of(&self, x: &[f64]) -> Vec<T> {
-        let of = |(row, bias): (&[T], &T)| {
-            T::of(WithDType::to_f64(*bias) + row.iter().zip(x).map(|(w, x)| WithDType::to_f64(*w) * x).sum::<f64>())
+        let mut wide = vec![0.0; self.channels];
+        let mut of = |(row, bias): (&[T], &T)| {
+            wide.iter_mut().zip(row).for_each(|(wide, w)| *wide = WithDType::to_f64(*w));
+            T::of(WithDType::to_f64(*bias) + simd::vectorised(|| simd::dot(&wide, x)))
         };
-        self.weight.chunks_exact(self.channels).zip(&*self.bias).map(of).collect()
+        self.weight.chunks_exact(self.channels).zip(&*self.bias).map(&mut of).collect()
     }
 
-    /// An image's hidden maps at their own size, without the bias, of all scales but the first.
-    pub(super) fn coarse(&self, image: usize, layer: &Layer<T>) -> Vec<Vec<T>> {
-        let hidden = self.hidden;
+    /// Image `i`, its coarser maps taken through `layer`.
+    pub(super) fn image<'a>(&self, i: usize, layer: &'a Layer<T>) -> Image<'a, T> {
         let map = |scale: &Scale<T>| {
-            let mut z = vec![T::zero(); scale.positions() * hidden];
+            let width = scale.size.1 * self.hidden;
+            let mut z = vec![T::zero(); scale.size.0 * width];
             let out = Parts::of(&mut z);
-            Blocks::of(scale.positions(), 1).for_each(
-                || (),
-                |(), positions| {
-                    #[allow(unsafe_code)]
-                    // SAFETY: each position is in one block.
-                    let z = unsafe { out.at(positions.start * hidden, positions.len() * hidden) };
-                    self.multiply(scale, image, &positions, layer, z);
-                },
-            );
+            let each = |(): &mut (), rows: Range<usize>| {
+                // SAFETY: each row is in one block.
+                let z = unsafe { out.at(rows.start * width, rows.len() * width) };
+                self.multiply(scale, &scale.positions(i, &rows), layer, z);
+            };
+            Blocks::of(scale.size.0, scale.size.1).for_each(|| (), each);
             z
         };
-        self.scales[1..].iter().map(map).collect()
+        Image { i, layer, coarse: self.scales[1..].iter().map(map).collect() }
     }
 
-    /// The hidden values of a scale's maps alone, at their own size.
-    fn multiply(&self, scale: &Scale<T>, image: usize, positions: &Range<usize>, layer: &Layer<T>, z: &mut [T]) {
+    /// What the layer's weight makes of a scale's maps, at their own size.
+    fn multiply(&self, scale: &Scale<T>, positions: &Range<usize>, layer: &Layer<T>, z: &mut [T]) {
         for (i, map) in scale.maps.iter().enumerate() {
-            let tokens = Matrix::rows(map.rows(image, scale.positions(), positions), map.c);
             let weight = &layer.weight[map.column * self.hidden..(map.column + map.c) * self.hidden];
-            let into = if i == 0 { Into::Write } else { Into::Add };
-            product(z, self.hidden, into, tokens, Matrix::rows(weight, self.hidden), T::one());
+            let (tokens, weight) = (Matrix::rows(map.rows(positions), map.c), Matrix::rows(weight, self.hidden));
+            product(z, self.hidden, if i == 0 { Into::Write } else { Into::Add }, tokens, weight, T::one());
         }
     }
 
-    /// What `layer` gives in some rows of the output, from the image's coarser hidden maps.
-    pub(super) fn fill(
-        &self,
-        (image, rows): (usize, &Range<usize>),
-        (layer, coarse): (&Layer<T>, &[Vec<T>]),
-        then: Then,
-        into: &mut Rows<T>,
-    ) {
-        let width = self.size.1 * self.hidden;
+    /// What the image's layer gives in some rows of the output.
+    pub(super) fn fill(&self, image: &Image<T>, rows: &Range<usize>, then: Then, into: &mut Rows<T>) {
+        let (width, scales) = (self.size.1 * self.hidden, &self.scales[1..]);
         resize(&mut into.z, rows.len() * width);
-        self.multiply(&self.scales[0], image, &self.positions_of(rows), layer, &mut into.z);
-        into.coarse.resize_with(coarse.len(), Vec::new);
-        let by: Vec<&Resample<T>> = self.scales[1..].iter().map(|scale| &scale.resample).collect();
+        self.multiply(self.finest(), &self.finest().positions(image.i, rows), image.layer, &mut into.z);
+        into.coarse.resize_with(scales.len(), Vec::new);
+        let by: Vec<&Resample<T>> = scales.iter().map(|scale| &scale.resample).collect();
         for (y, z) in rows.clone().zip(into.z.chunks_exact_mut(width)) {
-            for ((scale, map), row) in self.scales[1..].iter().zip(coarse).zip(&mut into.coarse) {
+            for ((scale, map), row) in scales.iter().zip(&image.coarse).zip(&mut into.coarse) {
                 resize(row, scale.size.1 * self.hidden);
                 scale.resample.mix_rows(y, map, row);
             }
-            complete(z, &layer.bias, &into.coarse, &by, then);
+            complete(z, &image.layer.bias, &into.coarse, &by, then);
         }
     }
 }
