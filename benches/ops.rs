@@ -8,8 +8,8 @@ use std::hint::black_box;
 use tadformer::TaskKind;
 use tadformer::loss::task_loss;
 use tadformer::ops::{
-    self, AttentionHalf, Checkpoint, Definition, LowRankMap, LowRankPath, MlpHalf, Norm, TaskCondition, TpcReading,
-    WindowGrid, WithParts,
+    self, AttentionHalf, BatchNorm, Checkpoint, Conv1x1, Definition, LowRankMap, LowRankPath, MlpHalf, MomentsOf,
+    MultiScaleHead, Norm, SizedMap, TaskCondition, TpcReading, WindowGrid, WithParts,
 };
 use tadformer::params::{Group, Ledger};
 use tadformer::train::{AdamW, AdamWConfig, Gradients};
@@ -54,6 +54,13 @@ impl Stage {
 
 fn normal(dims: &[usize]) -> Tensor {
     Tensor::randn(0f32, 0.5, dims, &Device::Cpu).unwrap()
+}
+
+/// A decoder's steps after projection, for maps of 18 and 36 channels and 21 outputs, in training.
+fn decoder() -> MultiScaleHead {
+    let conv = |n_in: usize, n_out: usize| Conv1x1 { weight: normal(&[n_out, n_in]), bias: normal(&[n_out]) };
+    let norm = BatchNorm { weight: normal(&[216]), bias: normal(&[216]), moments: MomentsOf::Batch, eps: 1e-5 };
+    MultiScaleHead { maps: Vec::new(), hidden: conv(54, 216), norm, output: conv(216, 21) }
 }
 
 /// A step with the inputs that get gradients.
@@ -130,7 +137,7 @@ fn of_tasks(s: Stage) -> Vec<Case> {
     let (n, windows, hidden) = (s.tokens(), s.windows(), s.hidden());
     let (tokens, thin): ([usize; 3], [usize; 3]) = ([TASKS, n, c], [TASKS, n, r]);
     let grid = WindowGrid::new((side, side), WINDOW, false);
-    let (down_norm, conditioned_norm, merged_norm) = (norm(c), norm(c), norm(4 * c));
+    let (down_norm, conditioned_norm, merged_norm, decoder) = (norm(c), norm(c), norm(4 * c), decoder());
     let condition = |attended: &Tensor, scores: &Tensor| TaskCondition {
         attended: attended.clone(),
         scores: scores.clone(),
@@ -160,7 +167,13 @@ fn of_tasks(s: Stage) -> Vec<Case> {
             ops::merge_linear(&v[0], (side, side), &merged_norm, &v[1])
         }),
         case("depthwise-filter", &[&[TASKS, side, side, r], &[TASKS, 9, r]], |v| ops::depthwise_filter(&v[0], &v[1])),
-        case("batch-norm", &[&[n, c], &[c], &[c]], |v| Ok(ops::batch_norm_train(&v[0], &v[1], &v[2], 1e-5)?.0)),
+        case("multi-scale-head", &[&[1, n, 18], &[1, n / 4, 36]], move |v| {
+            let maps = vec![
+                SizedMap { tokens: v[0].clone(), size: (side, side) },
+                SizedMap { tokens: v[1].clone(), size: (side / 2, side / 2) },
+            ];
+            Ok(MultiScaleHead { maps, ..decoder.clone() }.forward()?.0)
+        }),
         case("bilinear", &[&[1, 21, side, side]], |v| ops::bilinear(&v[0], (IMAGE, IMAGE))),
     ]
 }

@@ -1,8 +1,8 @@
-//! The HRNet head: project each stage, bring all to the finest size, concatenate, mix.
+//! The HRNet head: project each stage, mix all at the finest size.
 
 use super::Head;
 use crate::layers::{BatchNorm, FeatureMap, Merge, Mode};
-use crate::ops;
+use crate::ops::{Conv1x1, MultiScaleHead, SizedMap};
 use crate::params::{Group, Weights, uniform_by_fan_in};
 use crate::swin::{PatchMerging, Projection, StageMap};
 use crate::{Error, Result};
@@ -59,23 +59,10 @@ pub struct HrNetHead {
     output: Conv1x1,
 }
 
-/// A 1x1 convolution with a bias, on rows of channels.
-#[derive(Debug)]
-struct Conv1x1 {
-    weight: Tensor,
-    bias: Tensor,
-}
-
-impl Conv1x1 {
-    fn new(n_in: usize, n_out: usize, weights: &Weights) -> CandleResult<Self> {
-        let (vb, init) = (weights.adapter(Group::Heads), uniform_by_fan_in(n_in));
-        let weight = vb.get_with_hints((n_out, n_in), "weight", init)?;
-        Ok(Self { weight, bias: vb.get_with_hints(n_out, "bias", init)? })
-    }
-
-    fn forward(&self, rows: &Tensor) -> CandleResult<Tensor> {
-        ops::linear(rows, &self.weight, Some(&self.bias))
-    }
+fn conv1x1(n_in: usize, n_out: usize, weights: &Weights) -> CandleResult<Conv1x1> {
+    let (vb, init) = (weights.adapter(Group::Heads), uniform_by_fan_in(n_in));
+    let weight = vb.get_with_hints((n_out, n_in), "weight", init)?;
+    Ok(Conv1x1 { weight, bias: vb.get_with_hints(n_out, "bias", init)? })
 }
 
 impl HrNetHead {
@@ -89,29 +76,31 @@ impl HrNetHead {
         let sum: usize = config.channels.iter().sum();
         Ok(Self {
             projections,
-            hidden: Conv1x1::new(sum, 4 * sum, &weights.pp("hidden"))?,
+            hidden: conv1x1(sum, 4 * sum, &weights.pp("hidden"))?,
             norm: BatchNorm::new(4 * sum, &weights.pp("norm"))?,
-            output: Conv1x1::new(4 * sum, outputs, &weights.pp("output"))?,
+            output: conv1x1(4 * sum, outputs, &weights.pp("output"))?,
         })
     }
 
-    /// All stages projected and at the finest's size: rows `[B*h*w, sum of channels]`.
-    fn gather(&self, stages: &[StageMap], size: (usize, usize)) -> CandleResult<Tensor> {
-        let project =
-            |(stage, projection): (&StageMap, &Projection)| ops::bilinear(&stage.project(projection)?.to_nchw()?, size);
-        let maps: Vec<Tensor> = stages.iter().zip(&self.projections).map(project).collect::<CandleResult<_>>()?;
-        FeatureMap::from_nchw(&Tensor::cat(&maps, 1)?)?.tokens.contiguous()?.flatten_to(1)
+    /// Each stage's projected map.
+    fn project(&self, stages: &[StageMap]) -> CandleResult<Vec<SizedMap>> {
+        let project = |(stage, projection): (&StageMap, &Projection)| {
+            let FeatureMap { tokens, size } = stage.project(projection)?;
+            Ok(SizedMap { tokens, size })
+        };
+        stages.iter().zip(&self.projections).map(project).collect()
     }
 }
 
 impl Head for HrNetHead {
     fn forward(&self, stages: &[StageMap], mode: Mode) -> CandleResult<Tensor> {
-        let Some(finest) = stages.first() else { candle_core::bail!("HRNet head: expected one map a stage, got none") };
-        let (batch, size) = (finest.batch()?, finest.size());
-        let rows = self.norm.forward(&self.hidden.forward(&self.gather(stages, size)?)?, mode)?.relu()?;
-        let rows = self.output.forward(&rows)?;
-        FeatureMap { tokens: rows.reshape((batch, size.0 * size.1, ()))?, size }.to_nchw()
+        let (hidden, norm, output) = (self.hidden.clone(), self.norm.step(mode), self.output.clone());
+        let (y, moments) = MultiScaleHead { maps: self.project(stages)?, hidden, norm, output }.forward()?;
+        let (batch, _, h, w) = y.dims4()?;
+        self.norm.follow(&moments, batch * h * w, mode)?;
+        Ok(y)
     }
+
     fn merge(&mut self, how: Merge, mergings: &[Option<&PatchMerging>]) -> CandleResult<()> {
         self.projections.iter_mut().zip(mergings).try_for_each(|(projection, merging)| projection.merge(how, *merging))
     }
