@@ -1,7 +1,7 @@
 //! The two-layer perceptron of a block.
 
 use super::{LowRankConfig, LowRankLinear, Merge, Mode};
-use crate::ops;
+use crate::ops::{self, WithParts};
 use crate::params::Weights;
 use candle_core::{Result, Tensor};
 
@@ -31,10 +31,10 @@ impl Mlp {
         Ok(Self { fc1, fc2 })
     }
 
-    /// Folds both layers' paths, or restores them.
-    pub fn merge(&mut self, how: Merge) -> Result<()> {
-        self.fc1.merge(how)?;
-        self.fc2.merge(how)
+    /// As [`LowRankLinear::merge`], both layers.
+    pub fn merge(&mut self, how: Merge, parts: WithParts) -> Result<()> {
+        self.fc1.merge(how, parts)?;
+        self.fc2.merge(how, parts)
     }
 
     /// `[.., C]` to `[.., C]`.

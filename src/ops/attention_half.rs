@@ -6,6 +6,7 @@ use super::cpu::{Parts, Real, Values, by_float, is_fused, values};
 use super::layer_norm::{Norm, NormKernel, NormSums};
 use super::low_rank::{Dropout, LowRankMap, MapKernel, MapSums, UseOfW, path_backward, resize, zeroed};
 use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
+use super::trace::Pass;
 use super::window::WindowGrid;
 use super::window_kernel::{Scratch, WindowKernel};
 use super::{simd, window_attention};
@@ -137,7 +138,7 @@ impl AttentionHalf {
         Ok(p + self.grid.window() * self.grid.window())
     }
 
-    fn kernel<T: Real>(&self) -> Result<Kernel<'_, T>> {
+    fn kernel<T: Real>(&self, pass: Pass) -> Result<Kernel<'_, T>> {
         let (images, tokens, c) = self.patches.dims3()?;
         let length = self.length()?;
         let rows = images * self.grid.windows() * length;
@@ -151,8 +152,8 @@ impl AttentionHalf {
         Ok(Kernel {
             patches: values(&self.patches)?,
             normed_prompts,
-            qkv: self.qkv.kernel(rows, UseOfW::WithPath)?,
-            proj: self.proj.kernel(rows, use_of_w)?,
+            qkv: self.qkv.kernel(rows, UseOfW::WithPath, pass)?,
+            proj: self.proj.kernel(rows, use_of_w, pass)?,
             attention: WindowKernel::new(&self.bias, self.mask.as_ref(), length, c)?,
             places: self.grid.places(),
             keep: self.keep.as_ref().map(|keep| keep.iter().map(|k| T::of(*k)).collect()),
@@ -300,7 +301,7 @@ impl<T: Real> Segment<T> for AttentionHalf {
     }
 
     fn forward(&self, keep: Keep) -> Result<Passed<T, Saved<T>>> {
-        let kernel = self.kernel::<T>()?;
+        let kernel = self.kernel::<T>(Pass::Forward)?;
         let Sizes { images, tokens, c, length, n, windows } = kernel.sizes;
         let (p, heads) = (kernel.sizes.prompts(), kernel.attention.heads());
         let zeros = |len: usize, on: bool| vec![T::zero(); if on { len } else { 0 }];
@@ -382,7 +383,7 @@ impl<T: Real> Segment<T> for AttentionHalf {
     }
 
     fn backward(&self, saved: Saved<T>, outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
-        let kernel = self.kernel::<T>()?;
+        let kernel = self.kernel::<T>(Pass::Backward)?;
         let incoming = Incoming::new(self, &outputs)?;
         let mut dx = vec![T::zero(); self.patches.elem_count()];
         let sums = {

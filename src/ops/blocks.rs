@@ -17,15 +17,16 @@ const FEWEST: usize = 8;
 /// Values of a block of maps: their inputs and outputs fill half of the cache.
 const VALUES: usize = 1 << 17;
 /// Rows below which a product is too thin to be cut further.
-const LEAST_ROWS: usize = 48;
+const LEAST_ROWS: usize = 96;
 /// Partial sums that are kept side by side at most; as many whatever the machine: the same sums everywhere.
 const PARTIAL_SUMS: usize = 32;
 
 impl Blocks {
     /// `units` units of `rows` rows each.
     pub(super) fn of(units: usize, rows: usize) -> Self {
-        let wanted = (units * rows / FEWEST).clamp(LEAST_ROWS, ROWS);
-        Self { units, per_block: (wanted / rows.max(1)).max(1) }
+        let all = units * rows;
+        let count = (all / LEAST_ROWS).clamp(1, FEWEST).max(all / ROWS);
+        Self { units, per_block: units.div_ceil(count).max(1) }
     }
 
     /// `maps` maps of `len` values each: as many in a block as stay in the cache together.

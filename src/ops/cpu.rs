@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // disjoint parts of one slice are written by several threads
 
 use super::Definition;
+use super::frozen_matrix::Stored;
 use super::simd::Lanes;
 use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, WithDType};
 use half::slice::HalfFloatSliceExt;
@@ -108,8 +109,13 @@ pub(super) struct Values<'a, T> {
 
 /// Borrows a tensor's values.
 pub(super) fn values<T: WithDType>(tensor: &Tensor) -> Result<Values<'_, T>> {
-    let (storage, layout) = tensor.storage_and_layout();
-    let (Storage::Cpu(cpu), Some((start, end))) = (&*storage, layout.contiguous_offsets()) else {
+    values_at(tensor, tensor.layout().contiguous_offsets())
+}
+
+/// Borrows the values of a tensor's storage from the first of `places` up to the second.
+fn values_at<T: WithDType>(tensor: &Tensor, places: Option<(usize, usize)>) -> Result<Values<'_, T>> {
+    let (storage, _) = tensor.storage_and_layout();
+    let (Storage::Cpu(cpu), Some((start, end))) = (&*storage, places) else {
         candle_core::bail!("a fused kernel needs contiguous tensors on the CPU")
     };
     T::cpu_storage_as_slice(cpu)?;
@@ -135,12 +141,24 @@ pub(super) enum Loan<'a, T> {
 
 /// Lends a contiguous tensor's values.
 pub(super) fn loan<T: Real>(tensor: &Tensor) -> Result<Loan<'_, T>> {
+    loan_at(tensor, tensor.layout().contiguous_offsets())
+}
+
+fn loan_at<T: Real>(tensor: &Tensor, places: Option<(usize, usize)>) -> Result<Loan<'_, T>> {
     match tensor.dtype() {
-        dtype if dtype == T::DTYPE => values(tensor).map(Loan::Borrowed),
-        DType::BF16 => Ok(Loan::Owned(widened(&values::<bf16>(tensor)?))),
-        DType::F16 => Ok(Loan::Owned(widened(&values::<f16>(tensor)?))),
-        _ => tensor.to_dtype(T::DTYPE)?.flatten_all()?.to_vec1().map(Loan::Owned),
+        dtype if dtype == T::DTYPE => values_at(tensor, places).map(Loan::Borrowed),
+        DType::BF16 => Ok(Loan::Owned(widened(&values_at::<bf16>(tensor, places)?))),
+        DType::F16 => Ok(Loan::Owned(widened(&values_at::<f16>(tensor, places)?))),
+        other => candle_core::bail!("a fused kernel computing in {:?} reads no {other:?}", T::DTYPE),
     }
+}
+
+/// Lends the values of a matrix that is stored by rows or by columns.
+pub(super) fn lend_matrix<T: Real>(tensor: &Tensor) -> Result<(Loan<'_, T>, Stored)> {
+    if let Some(places) = tensor.layout().contiguous_offsets() {
+        return Ok((loan_at(tensor, Some(places))?, Stored::Rows));
+    }
+    Ok((loan_at(tensor, tensor.layout().transpose(0, 1)?.contiguous_offsets())?, Stored::Columns))
 }
 
 /// Half-precision values in the type that a kernel computes in.

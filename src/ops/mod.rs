@@ -20,6 +20,7 @@ mod dynamic_filter;
 mod filter;
 mod filter_map;
 mod filter_taps;
+mod frozen_matrix;
 mod gelu;
 mod layer_norm;
 mod linear;

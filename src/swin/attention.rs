@@ -63,10 +63,10 @@ impl WindowAttention {
         half.forward(mode.checkpoint())
     }
 
-    /// Folds its linears' paths, or restores them; where somebody reads the frozen projection alone, those of qkv.
+    /// As [`LowRankLinear::merge`]; of qkv nobody reads the frozen product alone.
     pub fn merge(&mut self, how: Merge, parts: WithParts) -> Result<()> {
-        self.qkv.merge(how)?;
-        if parts == WithParts::No { self.proj.merge(how) } else { Ok(()) }
+        self.qkv.merge(how, WithParts::No)?;
+        self.proj.merge(how, parts)
     }
 
     /// How a map of this size is cut.

@@ -93,7 +93,7 @@ impl SwinBlock {
     /// Folds its linears' paths, or restores them; a block whose parts somebody reads keeps those apart.
     pub fn merge(&mut self, how: Merge, parts: WithParts) -> Result<()> {
         self.attention.merge(how, parts)?;
-        if parts == WithParts::No { self.mlp.merge(how) } else { Ok(()) }
+        self.mlp.merge(how, parts)
     }
 
     /// Tokens to tokens.
