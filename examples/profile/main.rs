@@ -14,22 +14,42 @@ mod trace;
 use clap::{Parser, ValueEnum};
 use serde::Serialize;
 use std::time::{Duration, Instant};
-use tadformer::candle_core::{Device, Tensor};
+use tadformer::candle_core::{DType, Device, Tensor};
 use tadformer::layers::{Mode, TrainingPass};
 use tadformer::ops::Checkpoint;
 use tadformer::tad::TadConfig;
 use tadformer::train::{AdamW, AdamWConfig, Gradients};
-use tadformer::{SwinConfig, TADFormer};
+use tadformer::{InferenceModel, SwinConfig, TADFormer, Task, TaskKind, TaskSet};
 use trace::Listener;
 use tracing::trace_span;
 
 #[derive(Clone, Copy, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Work {
-    /// A forward pass in evaluation.
+    /// A forward pass of the model merged for inference.
     Infer,
+    /// The encoder alone, with every task's features; not merged.
+    Encode,
     /// A training step.
     Train,
+}
+
+#[derive(Clone, Copy, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Frozen {
+    F32,
+    Bf16,
+    F16,
+}
+
+impl From<Frozen> for DType {
+    fn from(frozen: Frozen) -> Self {
+        match frozen {
+            Frozen::F32 => Self::F32,
+            Frozen::Bf16 => Self::BF16,
+            Frozen::F16 => Self::F16,
+        }
+    }
 }
 
 /// Prints one JSON line: the median and least seconds of the runs, and the peak resident memory in MB.
@@ -52,6 +72,12 @@ struct Options {
     /// Runs before them that are not.
     #[arg(long, default_value_t = 2)]
     warmup: usize,
+    /// Tasks; four is the peer's.
+    #[arg(long, default_value_t = 4)]
+    tasks: usize,
+    /// Float type that the frozen matrices are stored in.
+    #[arg(long, value_enum, default_value_t = Frozen::F32)]
+    frozen: Frozen,
     /// Make blocks' intermediate values again in backward.
     #[arg(long)]
     checkpoint: bool,
@@ -80,52 +106,88 @@ fn peak_rss_mb() -> Option<u64> {
     Some(line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? / 1024)
 }
 
+/// The peer's four tasks, or as many of one output each.
+fn tasks(count: usize) -> tadformer::Result<TaskSet> {
+    if count == 4 {
+        return Ok(TaskSet::pascal());
+    }
+    let tasks = (0..count).map(|i| Task { name: format!("task{i}"), kind: TaskKind::Depth, outputs: 1 });
+    TaskSet::new(tasks.collect())
+}
+
 /// The model that the peer builds: no dropout and no drop-path, weights drawn at random.
 fn model(options: &Options) -> tadformer::Result<TADFormer> {
     let swin = SwinConfig { image_size: options.image, drop_path: 0.0, ..SwinConfig::tiny() };
     let tad = TadConfig { dropout: 0.0, ..TadConfig::with_rank(options.rank) };
-    TADFormer::builder(swin).tad(tad).build()
+    TADFormer::builder(swin).tad(tad).tasks(tasks(options.tasks)?).frozen_dtype(options.frozen.into()).build()
 }
 
-/// The model with what its runs need.
+/// What is timed, with what it needs.
+enum Run {
+    Infer(InferenceModel),
+    Encode(TADFormer),
+    Train { model: TADFormer, optimizer: AdamW, pass: TrainingPass },
+}
+
+impl Run {
+    fn new(options: &Options) -> anyhow::Result<Self> {
+        let model = model(options)?;
+        Ok(match options.mode {
+            Work::Infer => Self::Infer(model.merge()?),
+            Work::Encode => Self::Encode(model),
+            Work::Train => {
+                let optimizer = AdamW::new(model.ledger(), AdamWConfig::default())?;
+                let checkpoint = if options.checkpoint { Checkpoint::On } else { Checkpoint::Off };
+                Self::Train { model, optimizer, pass: TrainingPass::seeded(0).with_checkpoint(checkpoint) }
+            }
+        })
+    }
+
+    fn once(&mut self, images: &Tensor) -> anyhow::Result<()> {
+        match self {
+            Self::Infer(model) => drop(model.forward(images)?),
+            Self::Encode(model) => {
+                for stage in model.stages(images, Mode::Eval)? {
+                    for task in 0..model.config().tasks.len() {
+                        stage.task(task).features()?;
+                    }
+                }
+            }
+            Self::Train { model, optimizer, pass } => train_step(model, optimizer, pass, images)?,
+        }
+        Ok(())
+    }
+}
+
+fn train_step(model: &TADFormer, optimizer: &mut AdamW, pass: &TrainingPass, images: &Tensor) -> anyhow::Result<()> {
+    let outputs = model.forward(images, Mode::Train(pass))?;
+    let part = trace_span!(target: "tadformer::model", "loss").entered();
+    let losses = outputs.iter().map(|(_, output)| output.sqr()?.mean_all());
+    let loss = Tensor::stack(&losses.collect::<tadformer::candle_core::Result<Vec<_>>>()?, 0)?.sum_all()?;
+    drop(part);
+    let part = trace_span!(target: "tadformer::model", "backward").entered();
+    let grads = Gradients::of(model.ledger(), &loss.backward()?);
+    drop(part);
+    trace_span!(target: "tadformer::model", "optimizer").in_scope(|| Ok(optimizer.step(&grads, 1e-4)?))
+}
+
+/// Runs one after another on the same images.
 struct Runs {
-    mode: Work,
-    model: TADFormer,
+    run: Run,
     images: Tensor,
-    optimizer: AdamW,
-    rng: TrainingPass,
 }
 
 impl Runs {
     fn new(options: &Options) -> anyhow::Result<Self> {
-        let model = model(options)?;
         let images = Tensor::randn(0f32, 1.0, (options.batch, 3, options.image, options.image), &Device::Cpu)?;
-        let optimizer = AdamW::new(model.ledger(), AdamWConfig::default())?;
-        let checkpoint = if options.checkpoint { Checkpoint::On } else { Checkpoint::Off };
-        let rng = TrainingPass::seeded(0).with_checkpoint(checkpoint);
-        Ok(Self { mode: options.mode, model, images, optimizer, rng })
-    }
-
-    fn train_step(&mut self) -> anyhow::Result<()> {
-        let outputs = self.model.forward(&self.images, Mode::Train(&self.rng))?;
-        let part = trace_span!(target: "tadformer::model", "loss").entered();
-        let losses = outputs.iter().map(|(_, output)| output.sqr()?.mean_all());
-        let loss = Tensor::stack(&losses.collect::<tadformer::candle_core::Result<Vec<_>>>()?, 0)?.sum_all()?;
-        drop(part);
-        let part = trace_span!(target: "tadformer::model", "backward").entered();
-        let grads = Gradients::of(self.model.ledger(), &loss.backward()?);
-        drop(part);
-        trace_span!(target: "tadformer::model", "optimizer").in_scope(|| Ok(self.optimizer.step(&grads, 1e-4)?))
+        Ok(Self { run: Run::new(options)?, images })
     }
 
     /// So many runs one after another, and how long each took.
     fn repeat(&mut self, times: usize) -> anyhow::Result<Vec<Duration>> {
         let run = |_| {
             let start = Instant::now();
-            match self.mode {
-                Work::Infer => drop(self.model.forward(&self.images, Mode::Eval)?),
-                Work::Train => self.train_step()?,
-            }
+            self.run.once(&self.images)?;
             Ok(start.elapsed())
         };
         (0..times).map(run).collect()
