@@ -2,7 +2,7 @@
 #![allow(unsafe_code)] // blocks of windows write their own parts of the outputs
 
 use super::blocks::Blocks;
-use super::cpu::{Parts, Real, Values, by_float, is_fused, values};
+use super::cpu::{Fresh, Parts, Real, Values, by_float, is_fused, values};
 use super::layer_norm::{Norm, NormKernel, NormSums};
 use super::low_rank::{Dropout, LowRankMap, MapKernel, MapSums, UseOfW, path_backward, resize, zeroed};
 use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
@@ -304,19 +304,18 @@ impl<T: Real> Segment<T> for AttentionHalf {
         let kernel = self.kernel::<T>(Pass::Forward)?;
         let Sizes { images, tokens, c, length, n, windows } = kernel.sizes;
         let (p, heads) = (kernel.sizes.prompts(), kernel.attention.heads());
-        let zeros = |len: usize, on: bool| vec![T::zero(); if on { len } else { 0 }];
+        let room = |len: usize, on: bool| Fresh::<T>::of(if on { len } else { 0 });
         let (all, parts) = (keep == Keep::All, self.parts == WithParts::Yes);
-        let mut y = zeros(images * tokens * c, true);
-        let mut seen = zeros(images * windows * p * c, true); // the prompts' rows of every window
-        let mut saved =
-            Saved { qkv: zeros(kernel.sizes.rows() * 3 * c, all), attended: zeros(kernel.sizes.rows() * c, all) };
-        let mut attended = zeros(images * windows * n * c, parts);
-        let mut projected = zeros(images * windows * n * c, parts);
-        let mut scores = zeros(images * windows * heads * p * n, parts);
+        let mut y = room(images * tokens * c, true);
+        let mut seen = room(images * windows * p * c, true); // the prompts' rows of every window
+        let mut saved = [room(kernel.sizes.rows() * 3 * c, all), room(kernel.sizes.rows() * c, all)];
+        let mut attended = room(images * windows * n * c, parts);
+        let mut projected = room(images * windows * n * c, parts);
+        let mut scores = room(images * windows * heads * p * n, parts);
         {
-            let [y, seen] = [&mut y, &mut seen].map(|v| Parts::of(v));
-            let [qkv_out, attended_out] = [&mut saved.qkv, &mut saved.attended].map(|v| Parts::of(v));
-            let [attended, projected, scores] = [&mut attended, &mut projected, &mut scores].map(|v| Parts::of(v));
+            let [y, seen] = [&mut y, &mut seen].map(Fresh::parts);
+            let [qkv_out, attended_out] = saved.each_mut().map(Fresh::parts);
+            let [attended, projected, scores] = [&mut attended, &mut projected, &mut scores].map(Fresh::parts);
             kernel.blocks.for_each(Buffers::default, |buffers, block| {
                 let Buffers { windows: rows, dropped, qkv, attended: a, projected: out, u, window } = buffers;
                 let (first, count) = (block.start * length, block.len() * length);
@@ -368,6 +367,12 @@ impl<T: Real> Segment<T> for AttentionHalf {
                 }
             });
         }
+        // SAFETY: the blocks cover all windows, and these all patches.
+        let [y, seen, attended, projected, scores] =
+            [y, seen, attended, projected, scores].map(|v| unsafe { v.written() });
+        // SAFETY: as above.
+        let [qkv, attention] = saved.map(|v| unsafe { v.written() });
+        let saved = Saved { qkv, attended: attention };
         let mut outputs = vec![Output::new(y, (images, tokens, c))];
         if self.prompts.is_some() {
             outputs.push(Output::new(mean_over_windows(&seen, images, windows), (images, p, c)));

@@ -1,7 +1,7 @@
 //! The thin product that starts a task's path at attention's projection.
 #![allow(unsafe_code)] // blocks of windows write their own parts of the outputs
 
-use super::cpu::{Loan, Parts, Real, by_float, is_fused, loan, values};
+use super::cpu::{Fresh, Loan, Parts, Real, by_float, is_fused, loan, values};
 use super::layer_norm::{Norm, NormKernel};
 use super::linear;
 use super::low_rank::{resize, zeroed};
@@ -97,8 +97,8 @@ impl<T: Real> Segment<T> for ConditionedDown {
     fn forward(&self, _: Keep) -> Result<Passed<T, ()>> {
         let kernel = self.kernel::<T>()?;
         let ConditionKernel { tasks, windows, n, c, .. } = kernel.condition;
-        let mut u = vec![T::zero(); tasks * windows * n * kernel.rank];
-        let out = Parts::of(&mut u);
+        let mut u = Fresh::of(tasks * windows * n * kernel.rank);
+        let out = u.parts();
         kernel.condition.blocks().for_each(Buffers::default, |buffers, block| {
             for t in 0..tasks {
                 kernel.normed(&block, t, buffers);
@@ -109,6 +109,8 @@ impl<T: Real> Segment<T> for ConditionedDown {
                 product(out, kernel.rank, Into::Write, z, a, T::one());
             }
         });
+        // SAFETY: the blocks cover all rows, and each row is written whole.
+        let u = unsafe { u.written() };
         Ok((vec![Output::new(u, (tasks * windows, n, kernel.rank))], Some(())))
     }
 

@@ -228,6 +228,32 @@ impl<'a, T> Parts<'a, T> {
     }
 }
 
+/// Room for values that a kernel writes in parts, each before anybody reads it. Nothing fills the memory first.
+pub(super) struct Fresh<T> {
+    values: Vec<T>,
+    len: usize,
+}
+
+impl<T: Real> Fresh<T> {
+    pub(super) fn of(len: usize) -> Self {
+        Self { values: Vec::with_capacity(len), len }
+    }
+
+    pub(super) fn parts(&mut self) -> Parts<'_, T> {
+        Parts { start: self.values.as_mut_ptr(), len: self.len, slice: PhantomData }
+    }
+
+    /// The values.
+    ///
+    /// # Safety
+    /// Every one of them has been written.
+    pub(super) unsafe fn written(mut self) -> Vec<T> {
+        // SAFETY: the capacity is there, and the values are written by the caller's promise.
+        unsafe { self.values.set_len(self.len) };
+        self.values
+    }
+}
+
 /// `len` values that `write` writes in parts. Nothing fills the memory first, so that it is touched once, by who writes it.
 ///
 /// # Safety

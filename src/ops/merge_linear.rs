@@ -2,7 +2,7 @@
 #![allow(unsafe_code)] // blocks of rows write their own parts of the outputs
 
 use super::blocks::Blocks;
-use super::cpu::{Loan, Parts, Real, Values, by_float, is_fused, loan, values};
+use super::cpu::{Fresh, Loan, Parts, Real, Values, by_float, is_fused, loan, values};
 use super::layer_norm::{Norm, NormKernel};
 use super::low_rank::{resize, zeroed};
 use super::product::{Into, Matrix, product};
@@ -120,8 +120,8 @@ impl<T: Real> Segment<T> for MergeLinear {
     fn forward(&self, _: Keep) -> Result<Passed<T, ()>> {
         let kernel = self.kernel::<T>()?;
         let Kernel { images, merged, c, out: width, .. } = kernel;
-        let mut y = vec![T::zero(); images * merged.0 * merged.1 * width];
-        let out = Parts::of(&mut y);
+        let mut y = Fresh::of(images * merged.0 * merged.1 * width);
+        let out = y.parts();
         kernel.blocks.for_each(Default::default, |(gathered, normed): &mut (Vec<T>, Vec<T>), block| {
             kernel.normed(&block, gathered, normed);
             let place = kernel.rows(&block);
@@ -130,6 +130,8 @@ impl<T: Real> Segment<T> for MergeLinear {
             let weight = Matrix::rows(&kernel.weight, 4 * c).t();
             product(out, width, Into::Write, Matrix::rows(normed, 4 * c), weight, T::one());
         });
+        // SAFETY: the blocks cover all rows, and each row is written whole.
+        let y = unsafe { y.written() };
         Ok((vec![Output::new(y, (images, merged.0 * merged.1, width))], Some(())))
     }
 

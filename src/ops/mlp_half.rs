@@ -3,7 +3,7 @@
 
 use super::attention_half::{WithParts, scale_images};
 use super::blocks::Blocks;
-use super::cpu::{Parts, Real, Values, by_float, is_fused, values};
+use super::cpu::{Fresh, Parts, Real, Values, by_float, is_fused, values};
 use super::layer_norm::{Norm, NormKernel, NormSums};
 use super::low_rank::{Dropout, LowRankMap, MapKernel, MapSums, UseOfW, path_backward, resize, zeroed};
 use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
@@ -207,12 +207,12 @@ impl<T: Real> Segment<T> for MlpHalf {
         let kernel = self.kernel::<T>(Pass::Forward)?;
         let (images, tokens, c) = self.x.dims3()?;
         let (rows, hidden) = (images * tokens, kernel.hidden);
-        let zeros = |len: usize, on: bool| vec![T::zero(); if on { len } else { 0 }];
+        let room = |len: usize, on: bool| Fresh::<T>::of(if on { len } else { 0 });
         let (all, parts) = (keep == Keep::All, self.parts == WithParts::Yes);
-        let (mut y, mut saved) = (zeros(rows * c, true), zeros(rows * hidden, all));
-        let (mut pre, mut post) = (zeros(rows * hidden, parts), zeros(rows * c, parts));
+        let (mut y, mut saved) = (room(rows * c, true), room(rows * hidden, all));
+        let (mut pre, mut post) = (room(rows * hidden, parts), room(rows * c, parts));
         {
-            let [y, saved, pre_out, post] = [&mut y, &mut saved, &mut pre, &mut post].map(|v| Parts::of(v));
+            let [y, saved, pre_out, post] = [&mut y, &mut saved, &mut pre, &mut post].map(Fresh::parts);
             kernel.blocks.for_each(Buffers::default, |buffers, block| {
                 let Buffers { normed, dropped: room, pre, hidden: h, out, u } = buffers;
                 let (first, count) = (block.start, block.len());
@@ -242,6 +242,8 @@ impl<T: Real> Segment<T> for MlpHalf {
                 kernel.residual(block, out, unsafe { y.at(first * c, count * c) });
             });
         }
+        // SAFETY: the blocks cover all rows, and each row is written whole.
+        let [y, saved, pre, post] = [y, saved, pre, post].map(|v| unsafe { v.written() });
         let mut outputs = vec![Output::new(y, (images, tokens, c))];
         if parts {
             outputs.extend([Output::new(pre, (images, tokens, hidden)), Output::new(post, (images, tokens, c))]);

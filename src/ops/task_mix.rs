@@ -1,7 +1,7 @@
 //! The end of a stage: each task's tokens mixed with its TPC feature.
 #![allow(unsafe_code)] // blocks of windows write their own parts of the outputs
 
-use super::cpu::{Parts, Real, Values, by_float, is_fused, values};
+use super::cpu::{Fresh, Parts, Real, Values, by_float, is_fused, values};
 use super::low_rank::resize;
 use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
 use super::simd;
@@ -143,8 +143,8 @@ impl<T: Real> Segment<T> for TaskMix {
     fn forward(&self, _: Keep) -> Result<Passed<T, ()>> {
         let kernel = self.kernel::<T>()?;
         let ConditionKernel { tasks, c, .. } = kernel.condition;
-        let mut y: Vec<Vec<T>> = (0..tasks).map(|t| vec![T::zero(); kernel.task(t).len()]).collect();
-        let parts: Vec<Parts<T>> = y.iter_mut().map(|y| Parts::of(y)).collect();
+        let mut y: Vec<Fresh<T>> = (0..tasks).map(|t| Fresh::of(kernel.task(t).len())).collect();
+        let parts: Vec<Parts<T>> = y.iter_mut().map(Fresh::parts).collect();
         kernel.condition.blocks().for_each(Buffers::default, |buffers, block| {
             for (w, t) in block.flat_map(|w| (0..tasks).map(move |t| (w, t))) {
                 kernel.read(w, t, buffers);
@@ -155,7 +155,9 @@ impl<T: Real> Segment<T> for TaskMix {
             }
         });
         let shape = (kernel.images, kernel.tokens, c);
-        Ok((y.into_iter().map(|y| Output::new(y, shape)).collect(), Some(())))
+        // SAFETY: the blocks cover all windows, and these all tokens.
+        let outputs = y.into_iter().map(|y| Output::new(unsafe { y.written() }, shape));
+        Ok((outputs.collect(), Some(())))
     }
 
     /// `dx = (1 - g) dy`, `dtpc = g dy`, `dg = Σ dy (tpc - x)`.
