@@ -8,6 +8,7 @@ use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, WithDType}
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use num_traits::Float;
+use pulp::Simd;
 use rayon::prelude::*;
 use std::iter::Sum;
 use std::marker::PhantomData;
@@ -21,6 +22,9 @@ pub(super) trait Real: Float + WithDType + Lanes + Sum + AddAssign + MulAssign +
 
     /// The error function.
     fn erf(self) -> Self;
+
+    /// The error function of a register's values.
+    fn erf_of<S: Simd>(simd: S, x: Self::Of<S>) -> Self::Of<S>;
 
     /// The exponential function of a value that is at most 0 or moderate; a loop over f32 runs in vector registers.
     fn exponential(self) -> Self;
@@ -37,10 +41,27 @@ impl Real for f64 {
     }
 
     #[inline(always)]
+    fn erf_of<S: Simd>(simd: S, x: S::f64s) -> S::f64s {
+        let mut values = [0.0; 8]; // as many as the widest registers hold
+        let lanes = Self::lanes::<S>().min(values.len());
+        // SAFETY: the array holds as many values.
+        unsafe {
+            Self::store(simd, values.as_mut_ptr(), lanes, x);
+            values.iter_mut().for_each(|value| *value = libm::erf(*value));
+            Self::load(simd, values.as_ptr(), lanes)
+        }
+    }
+
+    #[inline(always)]
     fn exponential(self) -> Self {
         self.exp()
     }
 }
+
+/// The error function's numerator and denominator, in powers of the square.
+const ERF_ODD: [f32; 7] =
+    [-2.726_142_3e-10, 2.770_681_4e-8, -2.101_024e-6, -5.692_506_4e-5, -7.349_906_3e-4, -2.954_6e-3, -1.609_603_3e-2];
+const ERF_EVEN: [f32; 5] = [-1.456_607_2e-5, -2.133_740_6e-4, -1.682_827e-3, -7.373_329_2e-3, -1.426_473_9e-2];
 
 impl Real for f32 {
     #[inline(always)]
@@ -51,20 +72,25 @@ impl Real for f32 {
     /// A quotient of polynomials, odd over even, good to a few units in the last place; a loop over it runs in vector registers.
     #[inline(always)]
     fn erf(self) -> Self {
-        const ODD: [f32; 7] = [
-            -2.726_142_3e-10,
-            2.770_681_4e-8,
-            -2.101_024e-6,
-            -5.692_506_4e-5,
-            -7.349_906_3e-4,
-            -2.954_6e-3,
-            -1.609_603_3e-2,
-        ];
-        const EVEN: [f32; 5] = [-1.456_607_2e-5, -2.133_740_6e-4, -1.682_827e-3, -7.373_329_2e-3, -1.426_473_9e-2];
         let x = self.clamp(-4.0, 4.0); // beyond, it is ±1 to f32
         let square = x * x;
         let horner = |sum: f32, c: &f32| sum * square + c;
-        x * ODD.iter().fold(0.0, horner) / EVEN.iter().fold(0.0, horner)
+        x * ERF_ODD.iter().fold(0.0, horner) / ERF_EVEN.iter().fold(0.0, horner)
+    }
+
+    #[inline(always)]
+    fn erf_of<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+        let all = |value: f32| Self::splat(simd, value);
+        let x = Self::lesser(simd, Self::greater(simd, x, all(-4.0)), all(4.0));
+        let square = Self::times(simd, x, x);
+        let (mut odd, mut even) = (all(ERF_ODD[0]), all(ERF_EVEN[0]));
+        for c in &ERF_ODD[1..] {
+            odd = Self::multiply_add(simd, odd, square, all(*c));
+        }
+        for c in &ERF_EVEN[1..] {
+            even = Self::multiply_add(simd, even, square, all(*c));
+        }
+        Self::over(simd, Self::times(simd, x, odd), even)
     }
 
     /// `2^n e^r` with n whole and r at most half of ln 2, `e^r` by its series; good to two units in the last place. Below -80 it is 0:

@@ -29,6 +29,12 @@ pub(super) trait Lanes: Copy {
     /// `x / y`.
     fn over<S: Simd>(simd: S, x: Self::Of<S>, y: Self::Of<S>) -> Self::Of<S>;
 
+    /// The lesser of two.
+    fn lesser<S: Simd>(simd: S, x: Self::Of<S>, y: Self::Of<S>) -> Self::Of<S>;
+
+    /// The greater of two.
+    fn greater<S: Simd>(simd: S, x: Self::Of<S>, y: Self::Of<S>) -> Self::Of<S>;
+
     /// The square root.
     fn root<S: Simd>(simd: S, x: Self::Of<S>) -> Self::Of<S>;
 
@@ -93,6 +99,8 @@ lanes!(
     plus(x, y) = add_f32s,
     times(x, y) = mul_f32s,
     over(x, y) = div_f32s,
+    lesser(x, y) = min_f32s,
+    greater(x, y) = max_f32s,
     root(x) = sqrt_f32s,
     multiply_add(x, y, z) = mul_add_e_f32s,
     [mask_between_m32s, mask_load_ptr_f32s, mask_store_ptr_f32s]
@@ -106,6 +114,8 @@ lanes!(
     plus(x, y) = add_f64s,
     times(x, y) = mul_f64s,
     over(x, y) = div_f64s,
+    lesser(x, y) = min_f64s,
+    greater(x, y) = max_f64s,
     root(x) = sqrt_f64s,
     multiply_add(x, y, z) = mul_add_e_f64s,
     [mask_between_m64s, mask_load_ptr_f64s, mask_store_ptr_f64s]
