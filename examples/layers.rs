@@ -86,7 +86,7 @@ fn head(device: &Device) -> Result<()> {
             size,
         })
     };
-    let scores = head.forward(&[map(64, (24, 32))?, map(128, (12, 16))?], Mode::Eval)?;
+    let scores = head.forward(&[map(64, (24, 32))?.into(), map(128, (12, 16))?.into()], Mode::Eval)?;
     println!("HrNetHead: {:?}", scores.dims());
     Ok(())
 }

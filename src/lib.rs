@@ -68,6 +68,12 @@
 //! conditioned features with channels and positions swapped. Here both are as the paper has them, and the parameter counts are the
 //! paper's; [`tad::TaskFilterKind::Static`] and [`tad::TpcReading::Swapped`] give the released model's predictions.
 //!
+//! # See where time goes
+//! Steps are spans of [`tracing`], level trace, entered on the thread that calls: parts of the model (`patch-embedding`, `stage` with
+//! its `index`, `heads`, `outputs`) at the target `tadformer::model`; inside them, and in backward passes, every fused step at
+//! `tadformer::op`, its fields `kind`, `pass` (`forward`, `backward`, `update`) and `bytes`, what it reads and writes.
+//! The example `profile` sums them with `--trace`.
+//!
 //! # Features
 //! | feature | brings | default |
 //! | --- | --- | --- |
@@ -106,7 +112,7 @@ pub mod train;
 
 pub use device::parse_device;
 pub use error::{Error, HubProblem, Result};
-pub use model::{Outputs, TADFormer, TADFormerBuilder, TADFormerConfig, Tuning};
+pub use model::{InferenceModel, Outputs, TADFormer, TADFormerBuilder, TADFormerConfig, Tuning};
 #[cfg(feature = "data")]
 pub use predict::Predictor;
 pub use sample::{Batch, Sample};

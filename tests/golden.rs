@@ -1,16 +1,19 @@
-//! Every golden tensor within its limit: outputs, stages, gradients, features of three formats, odd sizes, losses and metrics.
+//! Every golden tensor within its limit, by the fused and by the composed definitions: outputs, stages, gradients, features of three formats, odd sizes, losses and metrics.
 #![allow(clippy::unwrap_used)]
 
 use candle_core::DType;
 use std::path::Path;
+use tadformer::ops::Definition;
 use tadformer::parity::compare;
 
 fn passes(name: &str, at_least: usize) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    let rows = compare(path, DType::F32).unwrap();
-    assert!(rows.len() >= at_least, "{name}: {} rows", rows.len());
-    let above: Vec<String> = rows.iter().filter(|row| !row.passes()).map(ToString::to_string).collect();
-    assert!(above.is_empty(), "{name}:\n{}", above.join("\n"));
+    for definition in Definition::ALL {
+        let rows = definition.run(|| compare(&path, DType::F32)).unwrap();
+        assert!(rows.len() >= at_least, "{name}: {} rows", rows.len());
+        let above: Vec<String> = rows.iter().filter(|row| !row.passes()).map(ToString::to_string).collect();
+        assert!(above.is_empty(), "{name}, {}:\n{}", definition.name(), above.join("\n"));
+    }
 }
 
 #[test]

@@ -1,12 +1,15 @@
-//! Every module's gradients, in all its weights and its input, against central differences in f64.
+//! Every module's gradients, in all its weights and its input, against central differences in f64: of the fused and of the composed definitions.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 use tadformer::heads::{Head, HrNetConfig, HrNetHead};
 use tadformer::layers::{BatchNorm, FeatureMap, LowRankConfig, LowRankLinear, Mlp, MlpLowRank, Mode, TrainingPass};
+use tadformer::ops::Definition;
 use tadformer::params::{Entry, Group, Ledger, Release, Weights, random_source};
-use tadformer::swin::{BlockConfig, PatchEmbed, PatchMerging, PromptUpdate, SwinBlock, SwinConfig, Tokens};
+use tadformer::swin::{
+    BlockConfig, PatchEmbed, PatchMerging, Projection, PromptUpdate, StageMap, SwinBlock, SwinConfig, Tokens,
+};
 use tadformer::tad::{TaskAwareLinear, TaskFilterKind};
 use tadformer::{TADBlock, TaskPrompt, TaskSet, tad::TadConfig};
 
@@ -24,12 +27,16 @@ fn wave(seed: f64, dims: &[usize]) -> Result<Tensor> {
     Tensor::from_vec(values, dims, &Device::Cpu)
 }
 
-/// Compares a few of each weight's gradients; weights start away from zeros and ones, so that every term counts.
+/// Compares a few of each weight's gradients, by both definitions; weights start away from zeros and ones, so that every term counts.
 fn check(ledger: &Ledger, forward: impl Fn() -> Result<Tensor>) -> Result<()> {
     for (i, entry) in ledger.trained().iter().enumerate() {
         let noise = (wave(i as f64, entry.tensor().dims())? * 0.3)?;
         entry.trained().unwrap().set(&(entry.tensor() + noise)?.detach())?;
     }
+    Definition::ALL.into_iter().try_for_each(|definition| definition.run(|| check_weights(ledger, &forward)))
+}
+
+fn check_weights(ledger: &Ledger, forward: impl Fn() -> Result<Tensor>) -> Result<()> {
     let c = wave(0.5, forward()?.dims())?;
     let loss = || (forward()? * &c)?.sum_all();
     let store = loss()?.backward()?;
@@ -100,10 +107,25 @@ fn patch_embedding_and_merging() -> Result<()> {
     let (embed, merging) =
         (PatchEmbed::new(&config, &weights.pp("patch_embed"))?, PatchMerging::new(4, &weights.pp("merge"))?);
     let images = input(&ledger, "images", &[1, 3, 5, 7])?;
-    check(&ledger, || {
-        let map = embed.forward(&images)?;
-        Ok(merging.forward(&map.tokens, map.size)?.0)
-    })
+    check(&ledger, || Ok(merging.forward(&embed.forward(&images)?)?.tokens))
+}
+
+#[test]
+fn projecting_a_map_that_is_still_to_be_merged() -> Result<()> {
+    for rows in [2, 9] {
+        // A map of more tokens than the projection has rows, and one of fewer.
+        let (weights, ledger) = weights();
+        let merging = PatchMerging::new(4, &weights.pp("merge"))?;
+        let (tokens, projection) = (input(&ledger, "x", &[1, 15, 4])?, input(&ledger, "projection", &[rows, 8])?);
+        let map = StageMap::new(FeatureMap { tokens, size: (3, 5) }, Some(merging));
+        let want = tadformer::ops::linear(&map.features()?.tokens, &projection, None)?;
+        let projection = Projection::new(projection);
+        let got = map.project(&projection)?;
+        assert!((&got.tokens - want)?.abs()?.max_all()?.to_scalar::<f64>()? < 1e-12);
+        assert_eq!(got.size, (2, 3));
+        check(&ledger, || Ok(map.project(&projection)?.tokens))?;
+    }
+    Ok(())
 }
 
 #[test]
@@ -158,7 +180,8 @@ fn a_task_adapting_block() -> Result<()> {
     check(&ledger, || {
         let x = Tokens { patches: patches.clone(), prompts: Some(prompts.clone()), size: (3, 5) };
         let (shared, task) = block.forward(&x, Mode::Eval)?;
-        let tasks = Tensor::cat(&[&task.tokens, &task.tpc.unwrap()], 0)?.reshape((1, 60, 4))?;
+        let tpc = task.grid.reverse(&task.condition.unwrap().feature()?.flatten_to(1)?)?;
+        let tasks = Tensor::cat(&[&task.tokens, &tpc], 0)?.reshape((1, 60, 4))?;
         Tensor::cat(&[&shared.patches, &shared.prompts.unwrap(), &tasks], 1)
     })
 }
@@ -170,8 +193,8 @@ fn an_hrnet_head() -> Result<()> {
     let (fine, coarse) = (input(&ledger, "fine", &[2, 12, 4])?, input(&ledger, "coarse", &[2, 4, 6])?);
     let rng = TrainingPass::seeded(0);
     check(&ledger, || {
-        let maps =
-            [FeatureMap { tokens: fine.clone(), size: (3, 4) }, FeatureMap { tokens: coarse.clone(), size: (2, 2) }];
+        let maps = [(&fine, (3, 4)), (&coarse, (2, 2))]
+            .map(|(tokens, size)| FeatureMap { tokens: tokens.clone(), size }.into());
         head.forward(&maps, Mode::Train(&rng))
     })
 }

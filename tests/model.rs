@@ -10,7 +10,7 @@ use tadformer::ops::Checkpoint;
 use tadformer::params::{Group, Ledger, Pretrained, Release, Role, Weights, random_source};
 use tadformer::swin::{Swin, SwinConfig};
 use tadformer::tad::{AdaptedLinear, Gate, TadConfig, TaskFilterKind, TaskPaths};
-use tadformer::{TADFormer, Tuning};
+use tadformer::{Outputs, TADFormer, Tuning};
 
 fn loss(model: &TADFormer, images: &Tensor) -> Result<Tensor> {
     let outputs = model.forward(images, Mode::Train(&TrainingPass::seeded(1)))?;
@@ -45,6 +45,59 @@ fn every_trained_parameter_gets_a_gradient_but_the_unused_prompt_norms() -> Resu
     randomise_b(&full)?;
     assert_eq!(without_gradient(&full)?, unused);
     Ok(())
+}
+
+#[test]
+fn a_merged_model_gives_the_same_outputs_and_the_model_back_bit_for_bit() -> Result<()> {
+    for builder in [builder(), builder().tuning(Tuning::LowRankOnly, 2)] {
+        let model = builder.build().unwrap();
+        randomise_b(&model)?;
+        let images = images(2, 40, 64)?;
+        let want = model.forward(&images, Mode::Eval)?;
+        let merged = model.merge()?;
+        for ((task, want), (_, got)) in want.iter().zip(merged.forward(&images)?.iter()) {
+            let (distance, largest) = (distance(got, want)?, distance(want, &want.zeros_like()?)?);
+            assert!(distance < 1e-5 * largest, "{}: {distance:.1e} of {largest:.1e}", task.name);
+        }
+        let model = merged.unmerge()?;
+        assert_eq!(bits(&want)?, bits(&model.forward(&images, Mode::Eval)?)?);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_backbone_stored_in_half_precision_takes_half_the_memory_and_predicts_alike() -> Result<()> {
+    let frozen_bytes = |model: &TADFormer| -> usize {
+        let frozen = model.ledger().entries().into_iter().filter(|entry| matches!(entry.role, Role::Frozen(_)));
+        let matrices = frozen.filter(|entry| entry.tensor().rank() == 2);
+        matrices.map(|entry| entry.tensor().elem_count() * entry.tensor().dtype().size_in_bytes()).sum()
+    };
+    let (full, images) = (builder().build().unwrap(), images(1, 64, 64)?);
+    randomise_b(&full)?;
+    let want = full.forward(&images, Mode::Eval)?;
+    for dtype in [DType::BF16, DType::F16] {
+        let model = builder().frozen_dtype(dtype).build().unwrap();
+        randomise_b(&model)?;
+        assert_eq!(2 * frozen_bytes(&model), frozen_bytes(&full), "{dtype:?}");
+        let same = |got: Outputs| -> Result<()> {
+            for ((task, want), (_, got)) in want.iter().zip(got.iter()) {
+                let distance = distance(got, want)?;
+                assert!(got.dtype() == DType::F32 && distance < 1e-2, "{}, {dtype:?}: {distance:.1e}", task.name);
+            }
+            Ok(())
+        };
+        same(model.forward(&images, Mode::Eval)?)?;
+        let merged = model.merge()?;
+        same(merged.forward(&images)?)?;
+        assert_eq!(without_gradient(&merged.unmerge()?)?.len(), 2, "the unused prompt norm's alone");
+    }
+    Ok(())
+}
+
+/// Every output, value by value.
+fn bits(outputs: &Outputs) -> Result<Vec<u32>> {
+    let values = outputs.iter().map(|(_, map)| map.flatten_all()?.to_vec1::<f32>()).collect::<Result<Vec<_>>>()?;
+    Ok(values.concat().into_iter().map(f32::to_bits).collect())
 }
 
 #[test]

@@ -15,7 +15,7 @@ fn photo(width: u32, height: u32) -> DynamicImage {
 }
 
 fn predictor() -> Predictor {
-    Predictor::new(builder().build().unwrap())
+    Predictor::new(builder().build().unwrap()).unwrap()
 }
 
 #[test]
@@ -84,9 +84,10 @@ fn an_opened_adapter_predicts_what_was_saved() {
     let model: TADFormer = builder().build().unwrap();
     model.save_adapter(folder.path().join("adapter.safetensors")).unwrap();
     let opened = Predictor::open(folder.path().join("adapter.safetensors"), &Default::default()).unwrap();
-    let (a, b) = (Predictor::new(model).predict(&photo(50, 70)).unwrap(), opened.predict(&photo(50, 70)).unwrap());
+    let (a, b) =
+        (Predictor::new(model).unwrap().predict(&photo(50, 70)).unwrap(), opened.predict(&photo(50, 70)).unwrap());
     for (a, b) in a.iter().zip(&b) {
         assert_eq!(distance(a.map(), b.map()).unwrap(), 0.0);
     }
-    assert!(opened.model().ledger().device().same_device(&Device::Cpu));
+    assert!(opened.model().device().same_device(&Device::Cpu));
 }

@@ -1,9 +1,10 @@
-//! The HRNet head: project each stage, bring all to the finest size, concatenate, mix.
+//! The HRNet head: project each stage, mix all at the finest size.
 
 use super::Head;
-use crate::layers::{BatchNorm, FeatureMap, Mode};
-use crate::ops;
+use crate::layers::{BatchNorm, FeatureMap, Merge, Mode};
+use crate::ops::{Conv1x1, MultiScaleHead, SizedMap};
 use crate::params::{Group, Weights, uniform_by_fan_in};
+use crate::swin::{PatchMerging, Projection, StageMap};
 use crate::{Error, Result};
 use candle_core::{Result as CandleResult, Tensor};
 use serde::{Deserialize, Serialize};
@@ -52,29 +53,16 @@ impl HrNetConfig {
 /// Source: HRNetV2's segmentation head, as MTLoRA and TADFormer use it.
 #[derive(Debug)]
 pub struct HrNetHead {
-    projections: Vec<Tensor>,
+    projections: Vec<Projection>,
     hidden: Conv1x1,
     norm: BatchNorm,
     output: Conv1x1,
 }
 
-/// A 1x1 convolution with a bias, on rows of channels.
-#[derive(Debug)]
-struct Conv1x1 {
-    weight: Tensor,
-    bias: Tensor,
-}
-
-impl Conv1x1 {
-    fn new(n_in: usize, n_out: usize, weights: &Weights) -> CandleResult<Self> {
-        let (vb, init) = (weights.adapter(Group::Heads), uniform_by_fan_in(n_in));
-        let weight = vb.get_with_hints((n_out, n_in), "weight", init)?;
-        Ok(Self { weight, bias: vb.get_with_hints(n_out, "bias", init)? })
-    }
-
-    fn forward(&self, rows: &Tensor) -> CandleResult<Tensor> {
-        ops::linear(rows, &self.weight, Some(&self.bias))
-    }
+fn conv1x1(n_in: usize, n_out: usize, weights: &Weights) -> CandleResult<Conv1x1> {
+    let (vb, init) = (weights.adapter(Group::Heads), uniform_by_fan_in(n_in));
+    let weight = vb.get_with_hints((n_out, n_in), "weight", init)?;
+    Ok(Conv1x1 { weight, bias: vb.get_with_hints(n_out, "bias", init)? })
 }
 
 impl HrNetHead {
@@ -82,35 +70,38 @@ impl HrNetHead {
     pub fn new(config: &HrNetConfig, widths: &[usize], outputs: usize, weights: &Weights) -> CandleResult<Self> {
         let vb = weights.adapter(Group::Projections).pp("projections");
         let project = |(i, (width, channels)): (usize, (&usize, &usize))| {
-            vb.pp(i).get_with_hints((*channels, *width), "weight", uniform_by_fan_in(*width))
+            vb.pp(i).get_with_hints((*channels, *width), "weight", uniform_by_fan_in(*width)).map(Projection::new)
         };
         let projections = widths.iter().zip(&config.channels).enumerate().map(project).collect::<CandleResult<_>>()?;
         let sum: usize = config.channels.iter().sum();
         Ok(Self {
             projections,
-            hidden: Conv1x1::new(sum, 4 * sum, &weights.pp("hidden"))?,
+            hidden: conv1x1(sum, 4 * sum, &weights.pp("hidden"))?,
             norm: BatchNorm::new(4 * sum, &weights.pp("norm"))?,
-            output: Conv1x1::new(4 * sum, outputs, &weights.pp("output"))?,
+            output: conv1x1(4 * sum, outputs, &weights.pp("output"))?,
         })
     }
 
-    /// All stages projected and at the finest's size: rows `[B*h*w, sum of channels]`.
-    fn gather(&self, stages: &[FeatureMap], size: (usize, usize)) -> CandleResult<Tensor> {
-        let project = |(stage, weight): (&FeatureMap, &Tensor)| {
-            let tokens = ops::linear(&stage.tokens, weight, None)?;
-            ops::bilinear(&FeatureMap { tokens, size: stage.size }.to_nchw()?, size)
+    /// Each stage's projected map.
+    fn project(&self, stages: &[StageMap]) -> CandleResult<Vec<SizedMap>> {
+        let project = |(stage, projection): (&StageMap, &Projection)| {
+            let FeatureMap { tokens, size } = stage.project(projection)?;
+            Ok(SizedMap { tokens, size })
         };
-        let maps: Vec<Tensor> = stages.iter().zip(&self.projections).map(project).collect::<CandleResult<_>>()?;
-        FeatureMap::from_nchw(&Tensor::cat(&maps, 1)?)?.tokens.contiguous()?.flatten_to(1)
+        stages.iter().zip(&self.projections).map(project).collect()
     }
 }
 
 impl Head for HrNetHead {
-    fn forward(&self, stages: &[FeatureMap], mode: Mode) -> CandleResult<Tensor> {
-        let Some(finest) = stages.first() else { candle_core::bail!("HRNet head: expected one map a stage, got none") };
-        let (batch, size) = (finest.tokens.dim(0)?, finest.size);
-        let rows = self.norm.forward(&self.hidden.forward(&self.gather(stages, size)?)?, mode)?.relu()?;
-        let rows = self.output.forward(&rows)?;
-        FeatureMap { tokens: rows.reshape((batch, size.0 * size.1, ()))?, size }.to_nchw()
+    fn forward(&self, stages: &[StageMap], mode: Mode) -> CandleResult<Tensor> {
+        let (hidden, norm, output) = (self.hidden.clone(), self.norm.step(mode), self.output.clone());
+        let (y, moments) = MultiScaleHead { maps: self.project(stages)?, hidden, norm, output }.forward()?;
+        let (batch, _, h, w) = y.dims4()?;
+        self.norm.follow(&moments, batch * h * w, mode)?;
+        Ok(y)
+    }
+
+    fn merge(&mut self, how: Merge, mergings: &[Option<&PatchMerging>]) -> CandleResult<()> {
+        self.projections.iter_mut().zip(mergings).try_for_each(|(projection, merging)| projection.merge(how, *merging))
     }
 }

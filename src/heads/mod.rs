@@ -4,11 +4,15 @@ mod hrnet;
 
 pub use hrnet::{HrNetConfig, HrNetHead};
 
-use crate::layers::{FeatureMap, Mode};
+use crate::layers::{Merge, Mode};
+use crate::swin::{PatchMerging, StageMap};
 use candle_core::{Result, Tensor};
 
 /// A task's decoder: from one map a stage to the task's outputs.
 pub trait Head: Send + Sync + std::fmt::Debug {
-    /// Maps `[B, N_i, C_i]`, finest first, to `[B, n, h, w]` at some resolution; the model resizes it to the image's.
-    fn forward(&self, stages: &[FeatureMap], mode: Mode) -> Result<Tensor>;
+    /// Maps of `[B, N_i, C_i]`, finest first, to `[B, n, h, w]` at some resolution; the model resizes it to the image's.
+    fn forward(&self, stages: &[StageMap], mode: Mode) -> Result<Tensor>;
+
+    /// Folds what is linear for inference, or restores it; `mergings` are still to come for each stage's map.
+    fn merge(&mut self, how: Merge, mergings: &[Option<&PatchMerging>]) -> Result<()>;
 }

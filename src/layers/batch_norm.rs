@@ -1,7 +1,7 @@
 //! Batch normalisation whose running statistics the ledger keeps apart from what trains.
 
 use super::Mode;
-use crate::ops::{self, BatchMoments};
+use crate::ops::{self, BatchMoments, MomentsOf};
 use crate::params::{Group, Weights};
 use candle_core::{Result, Tensor, Var};
 use candle_nn::init::{ONE, ZERO};
@@ -38,21 +38,27 @@ impl BatchNorm {
     /// # Errors
     /// In training, a single row: one value has no variance.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        match mode {
-            Mode::Eval => {
-                let moments =
-                    BatchMoments { mean: self.mean.as_tensor().clone(), variance: self.variance.as_tensor().clone() };
-                ops::batch_norm(x, &moments, &self.weight, &self.bias, Self::EPS)
-            }
-            Mode::Train(_) => {
-                let (y, moments) = ops::batch_norm_train(x, &self.weight, &self.bias, Self::EPS)?;
-                self.follow(&moments, x.dim(0)?)?;
-                Ok(y)
-            }
-        }
+        let (y, moments) = self.step(mode).forward(x)?;
+        self.follow(&moments, x.dim(0)?, mode)?;
+        Ok(y)
     }
 
-    fn follow(&self, batch: &BatchMoments, rows: usize) -> Result<()> {
+    /// The step itself, by the moments that `mode` asks for; [`BatchNorm::follow`] is to be called with those it used.
+    pub(crate) fn step(&self, mode: Mode) -> ops::BatchNorm {
+        let running =
+            || BatchMoments { mean: self.mean.as_tensor().clone(), variance: self.variance.as_tensor().clone() };
+        let moments = match mode {
+            Mode::Eval => MomentsOf::Given(running()),
+            Mode::Train(_) => MomentsOf::Batch,
+        };
+        ops::BatchNorm { weight: self.weight.clone(), bias: self.bias.clone(), moments, eps: Self::EPS }
+    }
+
+    /// In training, moves the running statistics towards the moments of a batch of `rows` values a channel.
+    pub(crate) fn follow(&self, batch: &BatchMoments, rows: usize, mode: Mode) -> Result<()> {
+        if matches!(mode, Mode::Eval) {
+            return Ok(());
+        }
         if rows < 2 {
             candle_core::bail!(
                 "BatchNorm: expected at least 2 values for each channel in training, got {rows} (use a larger batch or image)"

@@ -1,7 +1,7 @@
 //! The task-shared module: a frozen linear map with a trained low-rank path beside it.
 
-use super::Mode;
-use crate::ops::{Dropout, LowRankMap, LowRankPath};
+use super::{Merge, Mode};
+use crate::ops::{Dropout, LowRankMap, LowRankPath, WithParts};
 use crate::params::{Group, Pretrained, Weights};
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, init::ZERO};
@@ -28,6 +28,8 @@ pub struct LowRankLinear {
     map: LowRankMap,
     /// What the path drops of its input, in training.
     dropout: f64,
+    /// The weights as inference reads them.
+    merged: Option<LowRankMap>,
 }
 
 impl LowRankLinear {
@@ -38,7 +40,7 @@ impl LowRankLinear {
         let bias = Some(weights.pretrained(Pretrained::Linears, n_out, "bias", ZERO)?);
         let dropout = low_rank.map_or(0.0, |config| config.dropout);
         let path = low_rank.map(|config| path(n_in, n_out, config, weights)).transpose()?;
-        Ok(Self { map: LowRankMap { weight, bias, path }, dropout })
+        Ok(Self { map: LowRankMap { weight, bias, path }, dropout, merged: None })
     }
 
     /// The trained path, where there is one.
@@ -46,8 +48,21 @@ impl LowRankLinear {
         self.map.path.as_ref()
     }
 
+    /// Folds the path into W, or drops the folded weight; where somebody reads the frozen product alone, only turns W.
+    pub fn merge(&mut self, how: Merge, parts: WithParts) -> Result<()> {
+        self.merged = match (how, parts) {
+            (Merge::Restore, _) => None,
+            (Merge::Fold, WithParts::No) => Some(self.map.folded()?.turned()?),
+            (Merge::Fold, WithParts::Yes) => Some(self.map.turned()?),
+        };
+        Ok(())
+    }
+
     /// The weights with what this pass drops: in training, each call draws anew.
     pub fn map(&self, mode: Mode) -> LowRankMap {
+        if let (Mode::Eval, Some(merged)) = (mode, &self.merged) {
+            return merged.clone();
+        }
         let mut map = self.map.clone();
         if let (Mode::Train(rng), Some(path)) = (mode, &mut map.path) {
             path.dropout = (self.dropout > 0.0).then(|| Dropout { rate: self.dropout, seed: rng.seed() });

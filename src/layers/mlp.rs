@@ -1,7 +1,7 @@
 //! The two-layer perceptron of a block.
 
-use super::{LowRankConfig, LowRankLinear, Mode};
-use crate::ops;
+use super::{LowRankConfig, LowRankLinear, Merge, Mode};
+use crate::ops::{self, WithParts};
 use crate::params::Weights;
 use candle_core::{Result, Tensor};
 
@@ -29,6 +29,12 @@ impl Mlp {
         let fc1 = LowRankLinear::new(channels, hidden, low_rank.fc1, &weights.pp("fc1"))?;
         let fc2 = LowRankLinear::new(hidden, channels, low_rank.fc2, &weights.pp("fc2"))?;
         Ok(Self { fc1, fc2 })
+    }
+
+    /// As [`LowRankLinear::merge`], both layers.
+    pub fn merge(&mut self, how: Merge, parts: WithParts) -> Result<()> {
+        self.fc1.merge(how, parts)?;
+        self.fc2.merge(how, parts)
     }
 
     /// `[.., C]` to `[.., C]`.

@@ -5,6 +5,7 @@ mod drop;
 mod feature_map;
 mod layer_norm;
 mod low_rank;
+mod merge;
 mod mlp;
 mod mode;
 
@@ -13,5 +14,6 @@ pub use drop::drop_path;
 pub use feature_map::FeatureMap;
 pub use layer_norm::LayerNorm;
 pub use low_rank::{LowRankConfig, LowRankLinear};
+pub use merge::Merge;
 pub use mlp::{Mlp, MlpLowRank};
 pub use mode::{Mode, TrainingPass};

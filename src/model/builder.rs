@@ -1,12 +1,12 @@
 //! Building a model step by step: what is not said has the paper's value.
 
 use super::{BaseModel, LoadReport, Origin, TADFormer, TADFormerConfig, Tuning};
-use crate::Result;
 use crate::heads::HrNetConfig;
 use crate::params::{Checkpoint, Ledger, Release, SourceDigest, Weights, checkpoint_source, random_source};
 use crate::swin::{SwinConfig, names};
 use crate::tad::TadConfig;
 use crate::task::TaskSet;
+use crate::{Error, Result};
 use candle_core::{DType, Device};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,13 +19,14 @@ use std::sync::Arc;
 /// | what is added | prompts, low-rank paths of rank 64, dynamic filters |
 /// | what is released | norms, position biases, patch embedding |
 /// | backbone weights | drawn at random with the seed |
-/// | seed, float type, device | 0, f32, CPU |
+/// | seed, float type (of frozen matrices: the same), device | 0, f32, CPU |
 #[derive(Clone, Debug)]
 pub struct TADFormerBuilder {
     config: TADFormerConfig,
     backbone: Backbone,
     seed: u64,
     dtype: DType,
+    frozen_dtype: Option<DType>,
     device: Device,
 }
 
@@ -49,7 +50,7 @@ impl TADFormerBuilder {
 
     /// Starts from a whole configuration.
     pub fn from_config(config: TADFormerConfig) -> Self {
-        Self { config, backbone: Backbone::Random, seed: 0, dtype: DType::F32, device: Device::Cpu }
+        Self { config, backbone: Backbone::Random, seed: 0, dtype: DType::F32, frozen_dtype: None, device: Device::Cpu }
     }
 
     /// The tasks, in the order of their prompts and outputs.
@@ -126,6 +127,13 @@ impl TADFormerBuilder {
         self
     }
 
+    /// The float type in which the frozen matrices are stored: with [`DType::BF16`] or [`DType::F16`] they take half the
+    /// memory, and products are made in the float type of the activations.
+    pub fn frozen_dtype(mut self, dtype: DType) -> Self {
+        self.frozen_dtype = Some(dtype);
+        self
+    }
+
     /// Where the weights live and the products are made.
     pub fn device(mut self, device: &Device) -> Self {
         self.device = device.clone();
@@ -142,11 +150,21 @@ impl TADFormerBuilder {
     /// # Errors
     /// A configuration that cannot work; a checkpoint that cannot be read, is no Swin, or lacks a tensor.
     pub fn build(self) -> Result<TADFormer> {
-        self.config.check()?;
+        self.check()?;
         match &self.backbone {
             Backbone::Random => self.build_random(),
             Backbone::Checkpoint(path, origin) => self.build_of(Checkpoint::open(path)?, origin.clone()),
         }
+    }
+
+    fn check(&self) -> Result<()> {
+        self.config.check()?;
+        for (field, dtype) in [("dtype", Some(self.dtype)), ("frozen_dtype", self.frozen_dtype)] {
+            if let Some(dtype) = dtype.filter(|dtype| !dtype.is_float()) {
+                return Err(Error::config(field, "f32, bf16, f16 or f64", format!("{dtype:?}"), "f32 is the default"));
+            }
+        }
+        Ok(())
     }
 
     fn build_random(&self) -> Result<TADFormer> {
@@ -162,7 +180,7 @@ impl TADFormerBuilder {
     /// # Errors
     /// As there.
     pub fn build_on(&self, checkpoint: Checkpoint) -> Result<TADFormer> {
-        self.config.check()?;
+        self.check()?;
         let path = checkpoint.path().display().to_string();
         self.build_of(checkpoint, Origin::File { path })
     }
@@ -181,7 +199,10 @@ impl TADFormerBuilder {
 
     fn assemble(&self, source: candle_nn::VarBuilder<'static>) -> Result<TADFormer> {
         let ledger = Ledger::seeded(self.seed, self.dtype, &self.device);
-        let weights = Weights::new(source, ledger.clone(), self.config.release.clone());
+        let mut weights = Weights::new(source, ledger.clone(), self.config.release.clone());
+        if let Some(storage) = self.frozen_dtype {
+            weights = weights.with_storage(storage);
+        }
         Ok(TADFormer::assemble(self.config.clone(), &weights, ledger)?)
     }
 }

@@ -51,6 +51,8 @@ pub struct OpenOptions {
     pub backbone: Option<PathBuf>,
     /// The float type of weights and activations.
     pub dtype: DType,
+    /// The float type in which the frozen matrices are stored; `None` for `dtype`.
+    pub frozen_dtype: Option<DType>,
     /// Where the weights live.
     pub device: Device,
     /// Where a backbone of the Hugging Face hub comes from.
@@ -63,6 +65,7 @@ impl Default for OpenOptions {
         Self {
             backbone: None,
             dtype: DType::F32,
+            frozen_dtype: None,
             device: Device::Cpu,
             #[cfg(feature = "hub")]
             hub: Default::default(),
@@ -120,10 +123,13 @@ impl ModelFile {
     /// # Errors
     /// A backbone that is not found or not the one the adapter was made for; a tensor that is missing or misshapen.
     pub fn into_model(self, options: &OpenOptions) -> Result<TADFormer> {
-        let builder = TADFormerBuilder::from_config(self.metadata.config.clone())
+        let mut builder = TADFormerBuilder::from_config(self.metadata.config.clone())
             .dtype(options.dtype)
             .device(&options.device)
             .pretrained(self.backbone(options)?);
+        if let Some(dtype) = options.frozen_dtype {
+            builder = builder.frozen_dtype(dtype);
+        }
         let model = builder.build()?;
         match self.metadata.stored {
             Stored::Full => model.restore(&self.tensors)?,

@@ -1,13 +1,14 @@
 //! The model: one frozen backbone, several dense tasks.
 
-use super::{BaseModel, LoadReport, Outputs, TADFormerBuilder, TADFormerConfig};
+use super::{BaseModel, InferenceModel, LoadReport, Outputs, TADFormerBuilder, TADFormerConfig};
 use crate::heads::Head;
-use crate::layers::Mode;
+use crate::layers::{Merge, Mode};
 use crate::ops;
 use crate::params::{Ledger, ParameterTable, Weights, shape_source};
 use crate::swin::SwinConfig;
 use crate::tad::{Encoder, StageOutput};
 use candle_core::{DType, Result, Tensor};
+use tracing::trace_span;
 
 /// One frozen Swin, fine-tuned for several dense tasks with few trained parameters.
 ///
@@ -89,8 +90,9 @@ impl TADFormer {
         let size = self.check_images(images)?;
         let stages = self.encoder.forward(images, mode)?;
         let decode = |(t, head): (usize, &dyn Head)| {
-            let maps = stages.iter().map(|stage| stage.task(t)).collect::<Result<Vec<_>>>()?;
-            ops::bilinear(&head.forward(&maps, mode)?, size)
+            let maps: Vec<_> = stages.iter().map(|stage| stage.task(t)).collect();
+            let scores = trace_span!(target: "tadformer::model", "heads").in_scope(|| head.forward(&maps, mode))?;
+            trace_span!(target: "tadformer::model", "outputs").in_scope(|| ops::bilinear(&scores, size))
         };
         let maps = self.heads.iter().map(Box::as_ref).enumerate().map(decode).collect::<Result<_>>()?;
         Ok(Outputs::new(&self.config.tasks, maps))
@@ -128,6 +130,21 @@ impl TADFormer {
     /// What loading the backbone's checkpoint found; `None` for a backbone drawn at random.
     pub fn load_report(&self) -> Option<&LoadReport> {
         self.report.as_ref()
+    }
+
+    /// Folds what is linear, for inference alone: less work, the same outputs to rounding.
+    ///
+    /// # Errors
+    /// Devices that run out of memory: the folded weights stand beside the kept ones.
+    pub fn merge(mut self) -> Result<InferenceModel> {
+        self.fold(Merge::Fold)?;
+        Ok(InferenceModel::of(self))
+    }
+
+    pub(super) fn fold(&mut self, how: Merge) -> Result<()> {
+        self.encoder.merge(how)?;
+        let mergings = self.encoder.task_mergings();
+        self.heads.iter_mut().try_for_each(|head| head.merge(how, &mergings))
     }
 
     fn check_images(&self, images: &Tensor) -> Result<(usize, usize)> {

@@ -2,6 +2,7 @@
 
 use super::cpu::{Real, by_float, is_fused, slice};
 use super::simd::vectorised_fn;
+use super::trace::{self, Pass};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, InplaceOp1, InplaceOp2, Layout, Result, Tensor, Var};
 use rayon::prelude::*;
@@ -40,6 +41,7 @@ pub(crate) fn adamw_step(weight: &Var, grad: &Tensor, moments: &Moments, step: A
         candle_core::bail!("a gradient of {:?} for a weight of {:?}", grad.dims(), weight.dims())
     }
     if is_fused(weight) && weight.dtype() == grad.dtype() {
+        let _op = trace::op("adamw-step", Pass::Update).moves(|| 7 * trace::bytes([grad])); // all but the gradient both ways
         weight.inplace_op2(&grad.contiguous()?, &Fused { moments, step })
     } else {
         composed(weight, grad, moments, step)

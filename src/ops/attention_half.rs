@@ -2,12 +2,13 @@
 #![allow(unsafe_code)] // blocks of windows write their own parts of the outputs
 
 use super::blocks::Blocks;
-use super::cpu::{Parts, Real, Values, by_float, is_fused, values};
+use super::cpu::{Fresh, Parts, Real, Values, by_float, is_fused, values};
 use super::layer_norm::{Norm, NormKernel, NormSums};
 use super::low_rank::{Dropout, LowRankMap, MapKernel, MapSums, UseOfW, path_backward, resize, zeroed};
 use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
+use super::trace::Pass;
 use super::window::WindowGrid;
-use super::window_kernel::WindowKernel;
+use super::window_kernel::{Scratch, WindowKernel};
 use super::{simd, window_attention};
 use candle_core::{Result, Tensor};
 use std::ops::Range;
@@ -137,7 +138,7 @@ impl AttentionHalf {
         Ok(p + self.grid.window() * self.grid.window())
     }
 
-    fn kernel<T: Real>(&self) -> Result<Kernel<'_, T>> {
+    fn kernel<T: Real>(&self, pass: Pass) -> Result<Kernel<'_, T>> {
         let (images, tokens, c) = self.patches.dims3()?;
         let length = self.length()?;
         let rows = images * self.grid.windows() * length;
@@ -151,8 +152,8 @@ impl AttentionHalf {
         Ok(Kernel {
             patches: values(&self.patches)?,
             normed_prompts,
-            qkv: self.qkv.kernel(rows, UseOfW::WithPath)?,
-            proj: self.proj.kernel(rows, use_of_w)?,
+            qkv: self.qkv.kernel(rows, UseOfW::WithPath, pass)?,
+            proj: self.proj.kernel(rows, use_of_w, pass)?,
             attention: WindowKernel::new(&self.bias, self.mask.as_ref(), length, c)?,
             places: self.grid.places(),
             keep: self.keep.as_ref().map(|keep| keep.iter().map(|k| T::of(*k)).collect()),
@@ -239,7 +240,7 @@ struct Buffers<T> {
     attended: Vec<T>,
     projected: Vec<T>,
     u: Vec<T>,
-    scores: Vec<T>,
+    window: Scratch<T>,
 }
 
 impl<T: Real> Kernel<'_, T> {
@@ -300,24 +301,23 @@ impl<T: Real> Segment<T> for AttentionHalf {
     }
 
     fn forward(&self, keep: Keep) -> Result<Passed<T, Saved<T>>> {
-        let kernel = self.kernel::<T>()?;
+        let kernel = self.kernel::<T>(Pass::Forward)?;
         let Sizes { images, tokens, c, length, n, windows } = kernel.sizes;
         let (p, heads) = (kernel.sizes.prompts(), kernel.attention.heads());
-        let zeros = |len: usize, on: bool| vec![T::zero(); if on { len } else { 0 }];
+        let room = |len: usize, on: bool| Fresh::<T>::of(if on { len } else { 0 });
         let (all, parts) = (keep == Keep::All, self.parts == WithParts::Yes);
-        let mut y = zeros(images * tokens * c, true);
-        let mut seen = zeros(images * windows * p * c, true); // the prompts' rows of every window
-        let mut saved =
-            Saved { qkv: zeros(kernel.sizes.rows() * 3 * c, all), attended: zeros(kernel.sizes.rows() * c, all) };
-        let mut attended = zeros(images * windows * n * c, parts);
-        let mut projected = zeros(images * windows * n * c, parts);
-        let mut scores = zeros(images * windows * heads * p * n, parts);
+        let mut y = room(images * tokens * c, true);
+        let mut seen = room(images * windows * p * c, true); // the prompts' rows of every window
+        let mut saved = [room(kernel.sizes.rows() * 3 * c, all), room(kernel.sizes.rows() * c, all)];
+        let mut attended = room(images * windows * n * c, parts);
+        let mut projected = room(images * windows * n * c, parts);
+        let mut scores = room(images * windows * heads * p * n, parts);
         {
-            let [y, seen] = [&mut y, &mut seen].map(|v| Parts::of(v));
-            let [qkv_out, attended_out] = [&mut saved.qkv, &mut saved.attended].map(|v| Parts::of(v));
-            let [attended, projected, scores] = [&mut attended, &mut projected, &mut scores].map(|v| Parts::of(v));
+            let [y, seen] = [&mut y, &mut seen].map(Fresh::parts);
+            let [qkv_out, attended_out] = saved.each_mut().map(Fresh::parts);
+            let [attended, projected, scores] = [&mut attended, &mut projected, &mut scores].map(Fresh::parts);
             kernel.blocks.for_each(Buffers::default, |buffers, block| {
-                let Buffers { windows: rows, dropped, qkv, attended: a, projected: out, u, scores: s } = buffers;
+                let Buffers { windows: rows, dropped, qkv, attended: a, projected: out, u, window } = buffers;
                 let (first, count) = (block.start * length, block.len() * length);
                 kernel.gather(block.clone(), rows);
                 resize(qkv, count * 3 * c);
@@ -327,7 +327,7 @@ impl<T: Real> Segment<T> for AttentionHalf {
                 for (i, w) in block.clone().enumerate() {
                     let (qkv, a) =
                         (&qkv[i * length * 3 * c..][..length * 3 * c], &mut a[i * length * c..][..length * c]);
-                    kernel.attention.forward(qkv, w, a, s);
+                    kernel.attention.forward(qkv, w, a, window);
                     if parts {
                         // SAFETY: each window is in one block.
                         kernel.attention.prompt_scores(qkv, unsafe { scores.at(w * heads * p * n, heads * p * n) });
@@ -367,6 +367,12 @@ impl<T: Real> Segment<T> for AttentionHalf {
                 }
             });
         }
+        // SAFETY: the blocks cover all windows, and these all patches.
+        let [y, seen, attended, projected, scores] =
+            [y, seen, attended, projected, scores].map(|v| unsafe { v.written() });
+        // SAFETY: as above.
+        let [qkv, attention] = saved.map(|v| unsafe { v.written() });
+        let saved = Saved { qkv, attended: attention };
         let mut outputs = vec![Output::new(y, (images, tokens, c))];
         if self.prompts.is_some() {
             outputs.push(Output::new(mean_over_windows(&seen, images, windows), (images, p, c)));
@@ -382,7 +388,7 @@ impl<T: Real> Segment<T> for AttentionHalf {
     }
 
     fn backward(&self, saved: Saved<T>, outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
-        let kernel = self.kernel::<T>()?;
+        let kernel = self.kernel::<T>(Pass::Backward)?;
         let incoming = Incoming::new(self, &outputs)?;
         let mut dx = vec![T::zero(); self.patches.elem_count()];
         let sums = {
@@ -446,7 +452,6 @@ struct Sums<T> {
     dattended: Vec<T>,
     dqkv: Vec<T>,
     drows: Vec<T>,
-    dscores: Vec<T>,
 }
 
 impl<T: Real> Sums<T> {
@@ -472,7 +477,6 @@ impl<T: Real> Kernel<'_, T> {
             dattended: Vec::new(),
             dqkv: Vec::new(),
             drows: Vec::new(),
-            dscores: Vec::new(),
         }
     }
 
@@ -500,15 +504,7 @@ impl<T: Real> Kernel<'_, T> {
                 &mut sums.dqkv[i * length * 3 * c..][..length * 3 * c],
             );
             let dscores = incoming.scores.as_ref().map(|d| &d[w * heads * p * n..][..heads * p * n]);
-            self.attention.backward(
-                qkv,
-                w,
-                dout,
-                dscores,
-                dqkv,
-                &mut sums.bias,
-                [&mut sums.buffers.scores, &mut sums.dscores],
-            );
+            self.attention.backward(qkv, w, dout, dscores, dqkv, &mut sums.bias, &mut sums.buffers.window);
         }
         self.gather(block.clone(), &mut sums.buffers.windows);
         zeroed(&mut sums.drows, count * c);

@@ -14,16 +14,25 @@ pub(super) struct Blocks {
 const ROWS: usize = 256;
 /// Blocks that even small work is cut into, so that no thread idles.
 const FEWEST: usize = 8;
+/// Values of a block of maps: their inputs and outputs fill half of the cache.
+const VALUES: usize = 1 << 17;
 /// Rows below which a product is too thin to be cut further.
-const LEAST_ROWS: usize = 48;
+const LEAST_ROWS: usize = 96;
 /// Partial sums that are kept side by side at most; as many whatever the machine: the same sums everywhere.
 const PARTIAL_SUMS: usize = 32;
 
 impl Blocks {
     /// `units` units of `rows` rows each.
     pub(super) fn of(units: usize, rows: usize) -> Self {
-        let wanted = (units * rows / FEWEST).clamp(LEAST_ROWS, ROWS);
-        Self { units, per_block: (wanted / rows.max(1)).max(1) }
+        let all = units * rows;
+        let count = (all / LEAST_ROWS).clamp(1, FEWEST).max(all / ROWS);
+        Self { units, per_block: units.div_ceil(count).max(1) }
+    }
+
+    /// `maps` maps of `len` values each: as many in a block as stay in the cache together.
+    pub(super) fn of_maps(maps: usize, len: usize) -> Self {
+        let most = (VALUES / len.max(1)).max(1);
+        Self { units: maps, per_block: maps.div_ceil(FEWEST).clamp(1, most) }
     }
 
     /// Calls `f` with each block's units, in parallel; `scratch` makes what a thread reuses from block to block.
@@ -77,6 +86,9 @@ mod tests {
             let blocks = Blocks::of(units, rows);
             let seen = blocks.sum(Vec::new, |seen, block| seen.extend(block), |all, more| all.extend(more));
             assert_eq!(seen, (0..units).collect::<Vec<_>>(), "{units} units of {rows} rows");
+            let blocks = Blocks::of_maps(units, rows * 1000);
+            let seen = blocks.sum(Vec::new, |seen, block| seen.extend(block), |all, more| all.extend(more));
+            assert_eq!(seen, (0..units).collect::<Vec<_>>(), "{units} maps of {rows} thousand values");
         }
     }
 }

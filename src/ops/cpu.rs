@@ -1,20 +1,30 @@
 //! What the fused CPU kernels share: float types, slices of tensors, rows in parallel.
 #![allow(unsafe_code)] // disjoint parts of one slice are written by several threads
 
-use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, WithDType};
+use super::Definition;
+use super::frozen_matrix::Stored;
+use super::simd::Lanes;
+use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, WithDType};
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
 use num_traits::Float;
+use pulp::Simd;
 use rayon::prelude::*;
 use std::iter::Sum;
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::ops::{AddAssign, Deref, MulAssign, Range};
 
 /// A float type that kernels compute in.
-pub(super) trait Real: Float + WithDType + Sum + AddAssign + MulAssign + Default + Send + Sync {
+pub(super) trait Real: Float + WithDType + Lanes + Sum + AddAssign + MulAssign + Default + Send + Sync {
     /// A constant.
     fn of(value: f64) -> Self;
 
     /// The error function.
     fn erf(self) -> Self;
+
+    /// The error function of a register's values.
+    fn erf_of<S: Simd>(simd: S, x: Self::Of<S>) -> Self::Of<S>;
 
     /// The exponential function of a value that is at most 0 or moderate; a loop over f32 runs in vector registers.
     fn exponential(self) -> Self;
@@ -31,10 +41,27 @@ impl Real for f64 {
     }
 
     #[inline(always)]
+    fn erf_of<S: Simd>(simd: S, x: S::f64s) -> S::f64s {
+        let mut values = [0.0; 8]; // as many as the widest registers hold
+        let lanes = Self::lanes::<S>().min(values.len());
+        // SAFETY: the array holds as many values.
+        unsafe {
+            Self::store(simd, values.as_mut_ptr(), lanes, x);
+            values.iter_mut().for_each(|value| *value = libm::erf(*value));
+            Self::load(simd, values.as_ptr(), lanes)
+        }
+    }
+
+    #[inline(always)]
     fn exponential(self) -> Self {
         self.exp()
     }
 }
+
+/// The error function's numerator and denominator, in powers of the square.
+const ERF_ODD: [f32; 7] =
+    [-2.726_142_3e-10, 2.770_681_4e-8, -2.101_024e-6, -5.692_506_4e-5, -7.349_906_3e-4, -2.954_6e-3, -1.609_603_3e-2];
+const ERF_EVEN: [f32; 5] = [-1.456_607_2e-5, -2.133_740_6e-4, -1.682_827e-3, -7.373_329_2e-3, -1.426_473_9e-2];
 
 impl Real for f32 {
     #[inline(always)]
@@ -45,23 +72,29 @@ impl Real for f32 {
     /// A quotient of polynomials, odd over even, good to a few units in the last place; a loop over it runs in vector registers.
     #[inline(always)]
     fn erf(self) -> Self {
-        const ODD: [f32; 7] = [
-            -2.726_142_3e-10,
-            2.770_681_4e-8,
-            -2.101_024e-6,
-            -5.692_506_4e-5,
-            -7.349_906_3e-4,
-            -2.954_6e-3,
-            -1.609_603_3e-2,
-        ];
-        const EVEN: [f32; 5] = [-1.456_607_2e-5, -2.133_740_6e-4, -1.682_827e-3, -7.373_329_2e-3, -1.426_473_9e-2];
         let x = self.clamp(-4.0, 4.0); // beyond, it is ±1 to f32
         let square = x * x;
         let horner = |sum: f32, c: &f32| sum * square + c;
-        x * ODD.iter().fold(0.0, horner) / EVEN.iter().fold(0.0, horner)
+        x * ERF_ODD.iter().fold(0.0, horner) / ERF_EVEN.iter().fold(0.0, horner)
     }
 
-    /// `2^n e^r` with n whole and r at most half of ln 2, `e^r` by its series; good to two units in the last place.
+    #[inline(always)]
+    fn erf_of<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+        let all = |value: f32| Self::splat(simd, value);
+        let x = Self::lesser(simd, Self::greater(simd, x, all(-4.0)), all(4.0));
+        let square = Self::times(simd, x, x);
+        let (mut odd, mut even) = (all(ERF_ODD[0]), all(ERF_EVEN[0]));
+        for c in &ERF_ODD[1..] {
+            odd = Self::multiply_add(simd, odd, square, all(*c));
+        }
+        for c in &ERF_EVEN[1..] {
+            even = Self::multiply_add(simd, even, square, all(*c));
+        }
+        Self::over(simd, Self::times(simd, x, odd), even)
+    }
+
+    /// `2^n e^r` with n whole and r at most half of ln 2, `e^r` by its series; good to two units in the last place. Below -80 it is 0:
+    /// shares of a masked softmax would be subnormal, and processors take a hundred times longer over those.
     #[inline(always)]
     fn exponential(self) -> Self {
         // Adding 1.5 * 2^23 leaves the nearest whole number in the low bits of the mantissa.
@@ -74,13 +107,15 @@ impl Real for f32 {
         let n = shifted - TO_WHOLE;
         let r = x - n * LN_2[0] - n * LN_2[1];
         let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
-        power * SERIES.iter().fold(0.0, |sum, c| sum * r + c)
+        let value = power * SERIES.iter().fold(0.0, |sum, c| sum * r + c);
+        if self < -80.0 { 0.0 } else { value }
     }
 }
 
-/// Whether a fused kernel can stand in: f32 or f64 on the CPU.
+/// Whether a fused kernel stands in for the composed definition: f32 or f64 on the CPU, unless [`Definition::run`] says otherwise.
 pub(super) fn is_fused(x: &Tensor) -> bool {
-    x.device().is_cpu() && matches!(x.dtype(), candle_core::DType::F32 | candle_core::DType::F64)
+    let can = x.device().is_cpu() && matches!(x.dtype(), candle_core::DType::F32 | candle_core::DType::F64);
+    can && Definition::asked() == Definition::Fused
 }
 
 /// The values of a contiguous storage.
@@ -100,8 +135,13 @@ pub(super) struct Values<'a, T> {
 
 /// Borrows a tensor's values.
 pub(super) fn values<T: WithDType>(tensor: &Tensor) -> Result<Values<'_, T>> {
-    let (storage, layout) = tensor.storage_and_layout();
-    let (Storage::Cpu(cpu), Some((start, end))) = (&*storage, layout.contiguous_offsets()) else {
+    values_at(tensor, tensor.layout().contiguous_offsets())
+}
+
+/// Borrows the values of a tensor's storage from the first of `places` up to the second.
+fn values_at<T: WithDType>(tensor: &Tensor, places: Option<(usize, usize)>) -> Result<Values<'_, T>> {
+    let (storage, _) = tensor.storage_and_layout();
+    let (Storage::Cpu(cpu), Some((start, end))) = (&*storage, places) else {
         candle_core::bail!("a fused kernel needs contiguous tensors on the CPU")
     };
     T::cpu_storage_as_slice(cpu)?;
@@ -126,11 +166,41 @@ pub(super) enum Loan<'a, T> {
 }
 
 /// Lends a contiguous tensor's values.
-pub(super) fn loan<T: WithDType>(tensor: &Tensor) -> Result<Loan<'_, T>> {
-    if tensor.dtype() == T::DTYPE {
-        return values(tensor).map(Loan::Borrowed);
+pub(super) fn loan<T: Real>(tensor: &Tensor) -> Result<Loan<'_, T>> {
+    loan_at(tensor, tensor.layout().contiguous_offsets())
+}
+
+fn loan_at<T: Real>(tensor: &Tensor, places: Option<(usize, usize)>) -> Result<Loan<'_, T>> {
+    match tensor.dtype() {
+        dtype if dtype == T::DTYPE => values_at(tensor, places).map(Loan::Borrowed),
+        DType::BF16 => Ok(Loan::Owned(widened(&values_at::<bf16>(tensor, places)?))),
+        DType::F16 => Ok(Loan::Owned(widened(&values_at::<f16>(tensor, places)?))),
+        other => candle_core::bail!("a fused kernel computing in {:?} reads no {other:?}", T::DTYPE),
     }
-    tensor.to_dtype(T::DTYPE)?.flatten_all()?.to_vec1().map(Loan::Owned)
+}
+
+/// Lends the values of a matrix that is stored by rows or by columns.
+pub(super) fn lend_matrix<T: Real>(tensor: &Tensor) -> Result<(Loan<'_, T>, Stored)> {
+    if let Some(places) = tensor.layout().contiguous_offsets() {
+        return Ok((loan_at(tensor, Some(places))?, Stored::Rows));
+    }
+    Ok((loan_at(tensor, tensor.layout().transpose(0, 1)?.contiguous_offsets())?, Stored::Columns))
+}
+
+/// Half-precision values in the type that a kernel computes in.
+fn widened<H: WithDType, T: Real>(halves: &[H]) -> Vec<T>
+where
+    [H]: HalfFloatSliceExt,
+{
+    const PART: usize = 4096; // stays in the first cache
+    let mut wide = vec![T::zero(); halves.len()];
+    wide.par_chunks_mut(PART).zip(halves.par_chunks(PART)).for_each(|(wide, halves)| {
+        let mut singles = [0f32; PART];
+        let singles = &mut singles[..halves.len()];
+        halves.convert_to_f32_slice(singles);
+        wide.iter_mut().zip(singles).for_each(|(wide, single)| *wide = T::of(f64::from(*single)));
+    });
+    wide
 }
 
 impl<T: WithDType> Deref for Loan<'_, T> {
@@ -184,6 +254,44 @@ impl<'a, T> Parts<'a, T> {
     }
 }
 
+/// Room for values that a kernel writes in parts, each before anybody reads it. Nothing fills the memory first.
+pub(super) struct Fresh<T> {
+    values: Vec<T>,
+    len: usize,
+}
+
+impl<T: Real> Fresh<T> {
+    pub(super) fn of(len: usize) -> Self {
+        Self { values: Vec::with_capacity(len), len }
+    }
+
+    pub(super) fn parts(&mut self) -> Parts<'_, T> {
+        Parts { start: self.values.as_mut_ptr(), len: self.len, slice: PhantomData }
+    }
+
+    /// The values.
+    ///
+    /// # Safety
+    /// Every one of them has been written.
+    pub(super) unsafe fn written(mut self) -> Vec<T> {
+        // SAFETY: the capacity is there, and the values are written by the caller's promise.
+        unsafe { self.values.set_len(self.len) };
+        self.values
+    }
+}
+
+/// `len` values that `write` writes in parts. Nothing fills the memory first, so that it is touched once, by who writes it.
+///
+/// # Safety
+/// `write` writes every value.
+pub(super) unsafe fn fresh<T>(len: usize, write: impl FnOnce(&Parts<MaybeUninit<T>>)) -> Vec<T> {
+    let mut values = Vec::with_capacity(len);
+    write(&Parts::of(&mut values.spare_capacity_mut()[..len]));
+    // SAFETY: the capacity is there, and the values are written by the caller's promise.
+    unsafe { values.set_len(len) };
+    values
+}
+
 /// Sums over rows in a fixed order, whatever the threads: `add(row, sum)` for each of `rows` adds into `width` sums.
 pub(super) fn sum_rows<T: Real>(rows: usize, width: usize, add: impl Fn(usize, &mut [T]) + Sync + Send) -> Vec<T> {
     let group = rows.div_ceil(64).max(1); // as many groups whatever the machine: the same sums everywhere
@@ -220,12 +328,12 @@ mod tests {
 
     #[test]
     fn exponential_in_f32_is_good_to_its_last_places() {
-        for i in -8600..=1000 {
+        for i in -8000..=1000 {
             let x = i as f32 / 100.0;
             let (got, want) = (f64::from(Real::exponential(x)), f64::from(x).exp());
             assert!((got / want - 1.0).abs() < 3e-7, "{x}: {got} is not {want}");
         }
-        assert!(Real::exponential(-200f32) < 1e-37);
+        assert_eq!([-81f32, -200.0, f32::NEG_INFINITY].map(Real::exponential), [0.0; 3]);
     }
 
     #[test]

@@ -1,9 +1,13 @@
 //! The two steps of the Dynamic Task Filter: norming its taps, and the depth-wise convolution with them.
+#![allow(unsafe_code)] // maps write their own parts of fresh memory
 
-use super::cpu::{Real, by_float, is_fused, slice, values};
+use super::blocks::Blocks;
+use super::cpu::{Parts, Real, by_float, fresh, is_fused, slice, values};
+use super::filter_map::MapSize;
+use super::trace::Traced;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor};
-use rayon::prelude::*;
+use std::mem::MaybeUninit;
 
 /// FilterNorm: each channel's k*k taps minus their mean, divided by their unbiased standard deviation + 1e-10, times a learned
 /// scale, plus a learned shift.
@@ -28,7 +32,7 @@ pub fn filter_norm(taps: &Tensor, scale: &Tensor, shift: &Tensor, kernel: usize)
 ///
 /// Candle's grouped convolution would run once for each of the b*r maps.
 pub fn depthwise_filter(u: &Tensor, taps: &Tensor) -> Result<Tensor> {
-    if is_fused(u) { u.contiguous()?.apply_op2(&taps.contiguous()?, Depthwise) } else { composed(u, taps) }
+    if is_fused(u) { u.contiguous()?.apply_op2(&taps.contiguous()?, Traced(Depthwise)) } else { composed(u, taps) }
 }
 
 /// A sum of k*k shifted products.
@@ -46,34 +50,15 @@ fn composed(u: &Tensor, taps: &Tensor) -> Result<Tensor> {
 
 struct Depthwise;
 
-/// The sizes of a convolution.
-#[derive(Clone, Copy)]
-struct Maps {
-    h: usize,
-    w: usize,
-    r: usize,
-    kernel: usize,
+/// The sizes that `u` and `taps` have.
+fn sizes(u: &Shape, taps: &Shape) -> Result<MapSize> {
+    let ((_, h, w, r), (_, kk, _)) = (u.dims4()?, taps.dims3()?);
+    Ok(MapSize { h, w, r, kernel: kk.isqrt() })
 }
 
-impl Maps {
-    fn of(u: &Shape, taps: &Shape) -> Result<Self> {
-        let ((_, h, w, r), (_, kk, _)) = (u.dims4()?, taps.dims3()?);
-        Ok(Self { h, w, r, kernel: kk.isqrt() })
-    }
-
-    /// Calls `f(tap, at, from)` for each run of a map's row that a tap moves: places of its first values, and its length.
-    fn for_runs(&self, tap: usize, mut f: impl FnMut(usize, usize, usize)) {
-        let reach = self.kernel / 2;
-        let (i, j) = (tap / self.kernel, tap % self.kernel);
-        let left = reach.saturating_sub(j); // outputs left of it would read beyond the map
-        let right = self.w.saturating_sub(j.saturating_sub(reach));
-        for y in reach.saturating_sub(i)..self.h.min((self.h + reach).saturating_sub(i)) {
-            if left < right {
-                let (from_y, from_x) = (y + i - reach, left + j - reach);
-                f((y * self.w + left) * self.r, (from_y * self.w + from_x) * self.r, (right - left) * self.r);
-            }
-        }
-    }
+/// Calls `f` with each map's number, in parallel.
+fn for_maps(maps: usize, size: MapSize, f: impl Fn(usize) + Sync + Send) {
+    Blocks::of_maps(maps, size.len()).for_each(|| (), |(), block| block.for_each(&f));
 }
 
 impl CustomOp2 for Depthwise {
@@ -82,67 +67,51 @@ impl CustomOp2 for Depthwise {
     }
 
     fn cpu_fwd(&self, u: &CpuStorage, lu: &Layout, t: &CpuStorage, lt: &Layout) -> Result<(CpuStorage, Shape)> {
-        fn kernel<T: Real>(u: &[T], taps: &[T], maps: Maps) -> Result<CpuStorage> {
-            Ok(T::to_cpu_storage_owned(convolve(u, taps, maps, Direction::Forward)))
+        fn kernel<T: Real>(u: &[T], taps: &[T], size: MapSize) -> Result<CpuStorage> {
+            let (len, maps) = (size.len(), taps.len() / size.taps_len().max(1));
+            let convolve = |y: &Parts<MaybeUninit<T>>| {
+                for_maps(maps, size, |i| {
+                    // SAFETY: each map has its own part.
+                    let y = unsafe { y.at(i * len, len) };
+                    size.convolve(&u[i * len..][..len], &taps[i * size.taps_len()..][..size.taps_len()], y);
+                });
+            };
+            // SAFETY: the maps cover y, and each is written whole.
+            Ok(T::to_cpu_storage_owned(unsafe { fresh(maps * len, convolve) }))
         }
-        let maps = Maps::of(lu.shape(), lt.shape())?;
-        Ok((by_float!(u.dtype(), kernel(slice(u, lu)?, slice(t, lt)?, maps))?, lu.shape().clone()))
+        let size = sizes(lu.shape(), lt.shape())?;
+        Ok((by_float!(u.dtype(), kernel(slice(u, lu)?, slice(t, lt)?, size))?, lu.shape().clone()))
     }
 
     fn bwd(&self, u: &Tensor, taps: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         fn kernel<T: Real>(u: &Tensor, taps: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-            let maps = Maps::of(u.shape(), taps.shape())?;
+            let size = sizes(u.shape(), taps.shape())?;
             let (us, ts, dys) = (values::<T>(u)?, values::<T>(taps)?, values::<T>(dy)?);
-            let du = convolve(&dys, &ts, maps, Direction::Backward);
-            let dt = taps.track_op().then(|| tap_gradients(&us, &dys, maps));
-            let dt = dt.map(|dt| Tensor::from_vec(dt, taps.shape(), taps.device())).transpose()?;
-            Ok((Some(Tensor::from_vec(du, u.shape(), u.device())?), dt))
+            let (us, ts, dys) = (&*us, &*ts, &*dys);
+            let (len, taps_len) = (size.len(), size.taps_len());
+            let mut dtaps = vec![T::zero(); if taps.track_op() { ts.len() } else { 0 }];
+            let gradients = Parts::of(&mut dtaps);
+            let backward = |du: &Parts<MaybeUninit<T>>| {
+                for_maps(u.dims()[0], size, |i| {
+                    let dy = &dys[i * len..][..len];
+                    // SAFETY: each map has its own part.
+                    let du = unsafe { du.at(i * len, len) };
+                    size.convolve_backward(dy, &ts[i * taps_len..][..taps_len], None, du);
+                    if taps.track_op() {
+                        // SAFETY: as above.
+                        let dtaps = unsafe { gradients.at(i * taps_len, taps_len) };
+                        size.tap_gradients(&us[i * len..][..len], dy, dtaps);
+                    }
+                });
+            };
+            // SAFETY: the maps cover du, and each is written whole.
+            let du = unsafe { fresh(us.len(), backward) };
+            let dtaps = taps.track_op().then(|| Tensor::from_vec(dtaps, taps.shape(), taps.device())).transpose()?;
+            Ok((Some(Tensor::from_vec(du, u.shape(), u.device())?), dtaps))
         }
         let dy = dy.contiguous()?;
         by_float!(u.dtype(), kernel(u, taps, &dy))
     }
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Direction {
-    /// From maps to outputs.
-    Forward,
-    /// From the outputs' gradients to the maps': each tap moves values the other way.
-    Backward,
-}
-
-fn convolve<T: Real>(u: &[T], taps: &[T], maps: Maps, direction: Direction) -> Vec<T> {
-    let (size, kk, r) = (maps.h * maps.w * maps.r, maps.kernel * maps.kernel, maps.r);
-    let mut out = vec![T::zero(); u.len()];
-    out.par_chunks_mut(size).zip(u.par_chunks(size)).zip(taps.par_chunks(kk * r)).for_each(|((out, u), taps)| {
-        for (tap, weights) in taps.chunks_exact(r).enumerate() {
-            maps.for_runs(tap, |at, from, length| {
-                let (at, from) = if direction == Direction::Forward { (at, from) } else { (from, at) };
-                let pixels = out[at..at + length].chunks_exact_mut(r).zip(u[from..from + length].chunks_exact(r));
-                for (out, u) in pixels {
-                    out.iter_mut().zip(u).zip(weights).for_each(|((out, u), weight)| *out += *u * *weight);
-                }
-            });
-        }
-    });
-    out
-}
-
-/// `dtaps[tap, c] = Σ dy u` over the pairs of places that the tap joins.
-fn tap_gradients<T: Real>(u: &[T], dy: &[T], maps: Maps) -> Vec<T> {
-    let (size, kk, r) = (maps.h * maps.w * maps.r, maps.kernel * maps.kernel, maps.r);
-    let mut out = vec![T::zero(); u.len() / size * kk * r];
-    out.par_chunks_mut(kk * r).zip(u.par_chunks(size)).zip(dy.par_chunks(size)).for_each(|((out, u), dy)| {
-        for (tap, sums) in out.chunks_exact_mut(r).enumerate() {
-            maps.for_runs(tap, |at, from, length| {
-                let pixels = dy[at..at + length].chunks_exact(r).zip(u[from..from + length].chunks_exact(r));
-                for (dy, u) in pixels {
-                    sums.iter_mut().zip(dy).zip(u).for_each(|((sum, dy), u)| *sum += *dy * *u);
-                }
-            });
-        }
-    });
-    out
 }
 
 #[cfg(test)]

@@ -1,15 +1,18 @@
 //! The exact Gaussian error linear unit.
+#![allow(unsafe_code)] // registers are read and written by pointers
 
 use super::cpu::{Real, by_float, for_rows, is_fused, slice, values};
 use super::simd;
+use super::trace::Traced;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use pulp::{Simd, WithSimd};
 
 /// `gelu(x) = x Φ(x) = x (1 + erf(x / √2)) / 2`, for each value.
 ///
 /// Candle's own `gelu_erf` has a backward whose constant is rounded to six digits; this one's is exact.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    if is_fused(x) { x.contiguous()?.apply_op1(Gelu) } else { composed(x) }
+    if is_fused(x) { x.contiguous()?.apply_op1(Traced(Gelu)) } else { composed(x) }
 }
 
 fn composed(x: &Tensor) -> Result<Tensor> {
@@ -53,10 +56,42 @@ impl CustomOp1 for Gelu {
     }
 }
 
-simd::vectorised_fn! {
-    /// `y = gelu(x)` for slices.
-    pub(super) fn forward<T: Real>(x: &[T], y: &mut [T]) {
-        y.iter_mut().zip(x).for_each(|(y, x)| *y = value(*x));
+/// `y = gelu(x)` for slices.
+pub(super) fn forward<T: Real>(x: &[T], y: &mut [T]) {
+    pulp::Arch::new().dispatch(Values { x: &x[..y.len()], y });
+}
+
+struct Values<'a, T> {
+    x: &'a [T],
+    y: &'a mut [T],
+}
+
+impl<T: Real> WithSimd for Values<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let lanes = T::lanes::<S>();
+        let whole = self.y.len() / lanes * lanes;
+        let ((x, x_rest), (y, y_rest)) = (self.x.split_at(whole), self.y.split_at_mut(whole));
+        for (x, y) in x.chunks_exact(lanes).zip(y.chunks_exact_mut(lanes)) {
+            register(simd, x, y, lanes);
+        }
+        register(simd, x_rest, y_rest, x_rest.len());
+    }
+}
+
+/// `y = gelu(x)` for up to a register's values.
+#[inline(always)]
+fn register<T: Real, S: Simd>(simd: S, x: &[T], y: &mut [T], count: usize) {
+    let all = |value: f64| T::splat(simd, T::of(value));
+    assert!(count <= x.len() && count <= y.len());
+    // SAFETY: both hold `count` values.
+    unsafe {
+        let x = T::load(simd, x.as_ptr(), count);
+        let erf = T::erf_of(simd, T::times(simd, x, all(std::f64::consts::FRAC_1_SQRT_2)));
+        let half = T::times(simd, x, all(0.5));
+        T::store(simd, y.as_mut_ptr(), count, T::multiply_add(simd, half, erf, half));
     }
 }
 

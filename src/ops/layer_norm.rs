@@ -3,6 +3,7 @@
 use super::cpu::{Loan, Real, by_float, for_rows, is_fused, loan, slice, sum_rows, values};
 use super::segment::Gradients;
 use super::simd;
+use super::trace::Traced;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Result, Shape, Tensor};
 
@@ -14,7 +15,7 @@ use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Result, Shape, Tensor
 /// Half precision is normalised in f32. Candle's fast layer norm has no backward; this has.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
     if is_fused(x) {
-        x.contiguous()?.apply_op3(weight, bias, LayerNorm { eps })
+        x.contiguous()?.apply_op3(weight, bias, Traced(LayerNorm { eps }))
     } else {
         composed(x, weight, bias, eps)
     }

@@ -1,23 +1,25 @@
 //! The linear map, which makes the gradient of its weight only where that weight trains.
 
-use super::cpu::for_rows;
+use super::cpu::{for_rows, is_fused};
+use super::trace::Traced;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, WithDType};
 
 /// `y = x Wᵀ + b`.
 ///
 /// # Shapes
-/// `x` `[.., in]`, `weight` `[out, in]`, `bias` `[out]`, result `[.., out]`.
+/// `x` `[.., in]`, `weight` `[out, in]`, `bias` `[out]`, result `[.., out]` in x's float type, whatever the weight's.
 ///
-/// Where neither weight nor bias leads to a variable, the step is one op on the CPU whose backward is
+/// Where neither weight nor bias leads to a variable, the step is one op, on the CPU in f32 or f64, whose backward is
 /// `dx = dy W` alone: candle's own product would make `dW` too and keep it.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let (out, n_in) = weight.dims2()?;
+    let weight = &weight.to_dtype(x.dtype())?; // no copy unless a frozen one is stored in another type
     let mut dims = x.dims().to_vec();
     let rows = x.contiguous()?.reshape(((), n_in))?;
     let frozen = !weight.track_op() && bias.is_none_or(|b| !b.track_op());
-    let y = if frozen && x.device().is_cpu() {
-        rows.apply_op2(weight, FrozenLinear { bias: bias.cloned() })?
+    let y = if frozen && is_fused(x) {
+        rows.apply_op2(weight, Traced(FrozenLinear { bias: bias.cloned() }))?
     } else {
         composed(&rows, weight, bias)?
     };
@@ -48,7 +50,6 @@ impl CustomOp2 for FrozenLinear {
         let mut y = x.matmul(w, (1, rows, out, n_in), lx, &lw.transpose(0, 1)?)?;
         if let Some(bias) = &self.bias {
             match &mut y {
-                CpuStorage::F16(y) => add_to_rows(y, bias)?,
                 CpuStorage::F32(y) => add_to_rows(y, bias)?,
                 CpuStorage::F64(y) => add_to_rows(y, bias)?,
                 _ => candle_core::bail!("frozen-linear: no product of {:?} on the CPU", y.dtype()),

@@ -1,11 +1,13 @@
 //! A linear map with a trained path of low rank beside it.
 
 use super::cpu::{Loan, Real, loan};
+use super::frozen_matrix::FrozenMatrix;
 use super::linear;
 use super::product::{Into, Matrix, product};
 use super::segment::Gradients;
 use super::simd;
-use candle_core::{Result, Tensor};
+use super::trace::Pass;
+use candle_core::{DType, Result, Tensor};
 
 /// `y = W x + b + s B A dropout(x)`: the weights of a frozen linear map, and of the trained path beside it where there is one.
 ///
@@ -108,6 +110,16 @@ impl LowRankMap {
         }
     }
 
+    /// The same map as one frozen matrix, `W + s B A` in W's float type, made in f32 where that is a half.
+    pub fn folded(&self) -> Result<Self> {
+        let Some(path) = &self.path else { return Ok(self.clone()) };
+        let dtype = self.weight.dtype();
+        let inner = if dtype == DType::F64 { DType::F64 } else { DType::F32 };
+        let [w, a, b] = [&self.weight, &path.a, &path.b].map(|t| t.detach().to_dtype(inner));
+        let weight = (w? + (b?.matmul(&a?)? * path.scale)?)?.to_dtype(dtype)?;
+        Ok(Self { weight, bias: self.bias.clone(), path: None })
+    }
+
     /// `[.., in]` to `[.., out]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.add_path(&self.pretrained(x)?, &self.dropped(x)?)
@@ -123,14 +135,19 @@ impl LowRankMap {
         std::iter::once(&self.weight).chain(&self.bias).chain(path)
     }
 
-    /// The weights as slices, for products over `rows` rows; the path is folded into W where that saves work.
-    pub(super) fn kernel<T: Real>(&self, rows: usize, use_of_w: UseOfW) -> Result<MapKernel<'_, T>> {
+    /// The same map with W stored the way round that forward products read it, [in, out]: worth its while where it serves often.
+    pub fn turned(&self) -> Result<Self> {
+        Ok(Self { weight: self.weight.t()?.contiguous()?.t()?, ..self.clone() })
+    }
+
+    /// The weights as slices, for products over `rows` rows in this pass; the path is folded into W where that saves work.
+    pub(super) fn kernel<T: Real>(&self, rows: usize, use_of_w: UseOfW, pass: Pass) -> Result<MapKernel<'_, T>> {
         let (out, n_in) = self.weight.dims2()?;
         let path = self.path.as_ref().map(|path| {
             Ok::<_, candle_core::Error>(PathKernel { a: loan(&path.a)?, b: loan(&path.b)?, scale: T::of(path.scale) })
         });
         let mut kernel = MapKernel {
-            weight: loan(&self.weight)?,
+            weight: FrozenMatrix::lend(&self.weight)?,
             bias: self.bias.as_ref().map(loan).transpose()?,
             path: path.transpose()?,
             n_in,
@@ -138,6 +155,9 @@ impl LowRankMap {
             folded: false,
             trains: [Some(&self.weight), self.bias.as_ref()].map(|w| w.is_some_and(Tensor::track_op)),
         };
+        if pass == Pass::Forward && rows >= FEWEST_ROWS_TO_TURN {
+            kernel.weight.turn();
+        }
         let pays = rows * (n_in + out) > n_in * out;
         if use_of_w == UseOfW::WithPath && self.dropout().is_none() && pays {
             kernel.fold();
@@ -145,6 +165,9 @@ impl LowRankMap {
         Ok(kernel)
     }
 }
+
+/// Rows from which a product that reads its weight without rearranging it repays turning the weight.
+const FEWEST_ROWS_TO_TURN: usize = 64;
 
 /// Whether somebody needs W x alone beside the whole.
 #[derive(Clone, Copy, PartialEq)]
@@ -155,7 +178,7 @@ pub(super) enum UseOfW {
 
 /// A [`LowRankMap`] as slices; all its functions work on whole rows.
 pub(super) struct MapKernel<'a, T: Real> {
-    weight: Loan<'a, T>,
+    weight: FrozenMatrix<'a, T>,
     bias: Option<Loan<'a, T>>,
     path: Option<PathKernel<'a, T>>,
     pub(super) n_in: usize,
@@ -186,10 +209,8 @@ impl<T: Real> MapKernel<'_, T> {
     fn fold(&mut self) {
         let Some(path) = &self.path else { return };
         let rank = path.a.len() / self.n_in;
-        let mut weight = self.weight.to_vec();
-        let (b, a) = (Matrix::rows(&path.b, rank), Matrix::rows(&path.a, self.n_in));
-        product(&mut weight, self.n_in, Into::Add, b, a, path.scale);
-        (self.weight, self.folded) = (Loan::Owned(weight), true);
+        self.weight.add(Matrix::rows(&path.b, rank), Matrix::rows(&path.a, self.n_in), path.scale);
+        self.folded = true;
     }
 
     /// `y = W x + b`, with the path where it is folded.
@@ -201,8 +222,7 @@ impl<T: Real> MapKernel<'_, T> {
             }
             None => Into::Write,
         };
-        let (x, w) = (Matrix::rows(x, self.n_in), Matrix::rows(&self.weight, self.n_in));
-        product(y, self.out, into, x, w.t(), T::one());
+        product(y, self.out, into, Matrix::rows(x, self.n_in), self.weight.matrix().t(), T::one());
     }
 
     /// `y += s B A x`, unless the path is folded.
@@ -227,8 +247,8 @@ impl<T: Real> MapKernel<'_, T> {
 
     /// `dx += dy W`, and the sums of W and b where they train.
     pub(super) fn pretrained_backward(&self, x: &[T], dy: &[T], dx: &mut [T], sums: &mut MapSums<T>) {
-        let (rows, w) = (Matrix::rows(dy, self.out), Matrix::rows(&self.weight, self.n_in));
-        product(dx, self.n_in, Into::Add, rows, w, T::one());
+        let rows = Matrix::rows(dy, self.out);
+        product(dx, self.n_in, Into::Add, rows, self.weight.matrix(), T::one());
         if self.trains[0] {
             product(&mut sums.weight, self.n_in, Into::Add, rows.t(), Matrix::rows(x, self.n_in), T::one());
         }
@@ -325,7 +345,7 @@ pub(super) fn zeroed<T: Real>(buffer: &mut Vec<T>, len: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::{DType, Device};
+    use candle_core::Device;
 
     #[test]
     fn dropout_keeps_the_mean_and_is_a_function_of_its_seed() -> Result<()> {

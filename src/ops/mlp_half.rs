@@ -3,10 +3,11 @@
 
 use super::attention_half::{WithParts, scale_images};
 use super::blocks::Blocks;
-use super::cpu::{Parts, Real, Values, by_float, is_fused, values};
+use super::cpu::{Fresh, Parts, Real, Values, by_float, is_fused, values};
 use super::layer_norm::{Norm, NormKernel, NormSums};
 use super::low_rank::{Dropout, LowRankMap, MapKernel, MapSums, UseOfW, path_backward, resize, zeroed};
 use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
+use super::trace::Pass;
 use super::{gelu, simd};
 use candle_core::{Result, Tensor};
 use std::ops::Range;
@@ -73,15 +74,15 @@ impl MlpHalf {
         Ok(MlpOutput { y, parts: pre.zip(post).map(|(pre, post)| MlpParts { pre, post }) })
     }
 
-    fn kernel<T: Real>(&self) -> Result<Kernel<'_, T>> {
+    fn kernel<T: Real>(&self, pass: Pass) -> Result<Kernel<'_, T>> {
         let (images, tokens, c) = self.x.dims3()?;
         let rows = images * tokens;
         let use_of_w = if self.parts == WithParts::Yes { UseOfW::Alone } else { UseOfW::WithPath };
-        let fc1 = self.fc1.kernel(rows, use_of_w)?;
+        let fc1 = self.fc1.kernel(rows, use_of_w, pass)?;
         Ok(Kernel {
             x: values(&self.x)?,
             norm: self.norm.kernel()?,
-            fc2: self.fc2.kernel(rows, use_of_w)?,
+            fc2: self.fc2.kernel(rows, use_of_w, pass)?,
             keep: self.keep.as_ref().map(|keep| keep.iter().map(|k| T::of(*k)).collect()),
             dropouts: [self.fc1.dropout(), self.fc2.dropout()],
             blocks: Blocks::of(rows, 1),
@@ -203,15 +204,15 @@ impl<T: Real> Segment<T> for MlpHalf {
     }
 
     fn forward(&self, keep: Keep) -> Result<Passed<T, Saved<T>>> {
-        let kernel = self.kernel::<T>()?;
+        let kernel = self.kernel::<T>(Pass::Forward)?;
         let (images, tokens, c) = self.x.dims3()?;
         let (rows, hidden) = (images * tokens, kernel.hidden);
-        let zeros = |len: usize, on: bool| vec![T::zero(); if on { len } else { 0 }];
+        let room = |len: usize, on: bool| Fresh::<T>::of(if on { len } else { 0 });
         let (all, parts) = (keep == Keep::All, self.parts == WithParts::Yes);
-        let (mut y, mut saved) = (zeros(rows * c, true), zeros(rows * hidden, all));
-        let (mut pre, mut post) = (zeros(rows * hidden, parts), zeros(rows * c, parts));
+        let (mut y, mut saved) = (room(rows * c, true), room(rows * hidden, all));
+        let (mut pre, mut post) = (room(rows * hidden, parts), room(rows * c, parts));
         {
-            let [y, saved, pre_out, post] = [&mut y, &mut saved, &mut pre, &mut post].map(|v| Parts::of(v));
+            let [y, saved, pre_out, post] = [&mut y, &mut saved, &mut pre, &mut post].map(Fresh::parts);
             kernel.blocks.for_each(Buffers::default, |buffers, block| {
                 let Buffers { normed, dropped: room, pre, hidden: h, out, u } = buffers;
                 let (first, count) = (block.start, block.len());
@@ -241,6 +242,8 @@ impl<T: Real> Segment<T> for MlpHalf {
                 kernel.residual(block, out, unsafe { y.at(first * c, count * c) });
             });
         }
+        // SAFETY: the blocks cover all rows, and each row is written whole.
+        let [y, saved, pre, post] = [y, saved, pre, post].map(|v| unsafe { v.written() });
         let mut outputs = vec![Output::new(y, (images, tokens, c))];
         if parts {
             outputs.extend([Output::new(pre, (images, tokens, hidden)), Output::new(post, (images, tokens, c))]);
@@ -249,7 +252,7 @@ impl<T: Real> Segment<T> for MlpHalf {
     }
 
     fn backward(&self, saved: Saved<T>, outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
-        let kernel = self.kernel::<T>()?;
+        let kernel = self.kernel::<T>(Pass::Backward)?;
         let gradient = |i: usize| outputs.get(i).and_then(Option::as_ref).map(values::<T>).transpose();
         let incoming = Incoming { y: gradient(0)?, pre: gradient(1)?, post: gradient(2)? };
         let mut dx = vec![T::zero(); self.x.elem_count()];

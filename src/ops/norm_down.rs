@@ -2,7 +2,7 @@
 #![allow(unsafe_code)] // blocks of rows write their own parts of the outputs
 
 use super::blocks::Blocks;
-use super::cpu::{Loan, Parts, Real, Values, by_float, is_fused, loan, values};
+use super::cpu::{Fresh, Loan, Parts, Real, Values, by_float, is_fused, loan, values};
 use super::layer_norm::{Norm, NormKernel};
 use super::linear;
 use super::low_rank::{resize, zeroed};
@@ -63,8 +63,8 @@ impl<T: Real> Segment<T> for NormDown {
         let kernel = self.kernel::<T>()?;
         let (b, n, c) = self.x.dims3()?;
         let rank = kernel.rank;
-        let mut u = vec![T::zero(); b * n * rank];
-        let out = Parts::of(&mut u);
+        let mut u = Fresh::of(b * n * rank);
+        let out = u.parts();
         kernel.blocks.for_each(Vec::new, |normed, block| {
             resize(normed, block.len() * c);
             kernel.norm.forward(&kernel.x[block.start * c..block.end * c], normed);
@@ -72,6 +72,8 @@ impl<T: Real> Segment<T> for NormDown {
             let out = unsafe { out.at(block.start * rank, block.len() * rank) };
             product(out, rank, Into::Write, Matrix::rows(normed, c), Matrix::rows(&kernel.a, c).t(), T::one());
         });
+        // SAFETY: the blocks cover all rows, and each row is written whole.
+        let u = unsafe { u.written() };
         Ok((vec![Output::new(u, (b, n, rank))], Some(())))
     }
 

@@ -6,11 +6,11 @@ use super::cpu::Real;
 /// A matrix that is read: values, rows and columns, and how far apart each lie.
 #[derive(Clone, Copy)]
 pub(super) struct Matrix<'a, T> {
-    values: &'a [T],
-    rows: usize,
-    columns: usize,
-    row_stride: usize,
-    column_stride: usize,
+    pub(super) values: &'a [T],
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) row_stride: usize,
+    pub(super) column_stride: usize,
 }
 
 impl<'a, T> Matrix<'a, T> {
@@ -36,7 +36,8 @@ impl<'a, T> Matrix<'a, T> {
         }
     }
 
-    fn end(&self) -> usize {
+    /// One past the last place it reaches.
+    pub(super) fn end(&self) -> usize {
         end(self.rows, self.columns, self.row_stride, self.column_stride)
     }
 }

@@ -3,6 +3,7 @@
 use super::bands::{Bands, separable};
 use super::cpu::{Real, by_float, is_fused, slice, values};
 use super::linear;
+use super::trace::Traced;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor};
 
@@ -18,7 +19,7 @@ pub fn bilinear(x: &Tensor, size: (usize, usize)) -> Result<Tensor> {
     if (h, w) == size {
         Ok(x.clone())
     } else if is_fused(x) && x.elem_count() > 0 && size.0 * size.1 > 0 {
-        x.contiguous()?.apply_op1(Bilinear { size })
+        x.contiguous()?.apply_op1(Traced(Bilinear { size }))
     } else {
         composed(x, size)
     }
@@ -62,7 +63,7 @@ impl CustomOp1 for Bilinear {
 }
 
 /// For each input position the output positions it goes into, and with which weight.
-fn transposed(from: usize, to: usize) -> Vec<Vec<(usize, f64)>> {
+pub(super) fn transposed(from: usize, to: usize) -> Vec<Vec<(usize, f64)>> {
     let mut into = vec![Vec::new(); from];
     for i in 0..to {
         linear_taps(centre(i, from, to), from).into_iter().for_each(|(at, weight)| into[at].push((i, weight)));
@@ -81,8 +82,13 @@ pub(crate) type Taps2 = [(usize, f32); 2];
 
 /// Where each of `to` output positions falls on `from` input positions, as [`bilinear`] places them.
 pub(crate) fn bilinear_taps(from: usize, to: usize) -> Vec<Taps2> {
+    two_taps(from, to).into_iter().map(|taps| taps.map(|(at, weight)| (at, weight as f32))).collect()
+}
+
+/// [`bilinear_taps`] in f64.
+pub(super) fn two_taps(from: usize, to: usize) -> Vec<[(usize, f64); 2]> {
     let taps = |i: usize| linear_taps(centre(i, from, to), from);
-    (0..to).map(|i| [taps(i)[0], taps(i)[1]].map(|(at, weight)| (at, weight as f32))).collect()
+    (0..to).map(|i| [taps(i)[0], taps(i)[1]]).collect()
 }
 
 fn centre(i: usize, from: usize, to: usize) -> f64 {

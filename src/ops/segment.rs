@@ -7,6 +7,7 @@
 //! gradients travel beside the graph in a [`Node`] that all of them share.
 
 use super::cpu::Real;
+use super::trace::{self, Pass};
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, DType, Device, Layout, Result, Shape, Tensor, TensorId};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -84,10 +85,10 @@ impl Gradients {
 /// Runs a segment: as one node of the graph where an input leads to a variable, and plainly where none does.
 pub(super) fn run<T: Real, S: Segment<T>>(segment: S, checkpoint: Checkpoint) -> Result<Vec<Tensor>> {
     if !segment.inputs().iter().any(|input| input.track_op()) {
-        return segment.forward(Keep::Nothing)?.0.into_iter().map(Output::into_tensor).collect();
+        return forward(&segment, Keep::Nothing)?.0.into_iter().map(Output::into_tensor).collect();
     }
     let keep = if checkpoint == Checkpoint::On { Keep::Nothing } else { Keep::All };
-    let (outputs, saved) = segment.forward(keep)?;
+    let (outputs, saved) = forward(&segment, keep)?;
     let tracked: Vec<Tensor> = segment.inputs().into_iter().filter(|input| input.track_op()).cloned().collect();
     let state = State { saved, outputs: vec![None; outputs.len()], inputs: Gradients::default() };
     let node = Arc::new(Node { segment, state: Mutex::new(state) });
@@ -100,6 +101,13 @@ pub(super) fn run<T: Real, S: Segment<T>>(segment: S, checkpoint: Checkpoint) ->
         root.apply_op1(Pick { node: node.clone(), i, value: Mutex::new(Some(output)) })
     };
     outputs.into_iter().enumerate().map(pick).collect()
+}
+
+fn forward<T: Real, S: Segment<T>>(segment: &S, keep: Keep) -> Result<Passed<T, S::Saved>> {
+    let op = trace::op(segment.name(), Pass::Forward);
+    let passed = segment.forward(keep)?;
+    drop(op.moves(|| trace::segment_bytes(segment, &passed.0)));
+    Ok(passed)
 }
 
 /// The output of a segment that has one.
@@ -144,13 +152,16 @@ impl<T: Real, S: Segment<T>> Node<T, S> {
         });
         let saved = match saved {
             Some(saved) => Some(saved),
-            None => self.segment.forward(Keep::All)?.1,
+            None => forward(&self.segment, Keep::All)?.1,
         };
         let Some(saved) = saved else {
             candle_core::bail!("{}: backward needs what forward did not keep", self.segment.name())
         };
         let mut grads = Gradients::default();
+        let read = trace::bytes(outputs.iter().flatten());
+        let op = trace::op(self.segment.name(), Pass::Backward);
         self.segment.backward(saved, outputs, &mut grads)?;
+        drop(op.moves(|| read + trace::bytes(self.segment.inputs().into_iter().chain(grads.0.values()))));
         self.with(|state| state.inputs = grads);
         Ok(())
     }

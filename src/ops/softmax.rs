@@ -1,6 +1,7 @@
 //! The softmax of window attention: scaled, biased, masked.
 
 use super::cpu::{Real, by_float, is_fused, slice, sum_rows, values};
+use super::trace::Traced;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, D, DType, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -14,7 +15,7 @@ pub(super) fn attention_softmax(scores: &Tensor, bias: &Tensor, mask: Option<&Te
         return composed(scores, bias, mask, scale);
     }
     let mask = mask.map(|mask| mask.to_dtype(scores.dtype())?.contiguous()).transpose()?;
-    scores.contiguous()?.apply_op2(&bias.contiguous()?, AttentionSoftmax { mask, scale })
+    scores.contiguous()?.apply_op2(&bias.contiguous()?, Traced(AttentionSoftmax { mask, scale }))
 }
 
 fn composed(scores: &Tensor, bias: &Tensor, mask: Option<&Tensor>, scale: f64) -> Result<Tensor> {

@@ -2,6 +2,7 @@
 
 use super::cpu::{Real, by_float, is_fused, values};
 use super::simd::vectorised_fn;
+use super::trace::{self, Pass};
 use candle_core::{DType, Result, Tensor};
 use rayon::prelude::*;
 
@@ -18,6 +19,7 @@ fn composed(x: &Tensor) -> Result<f64> {
 const BLOCK: usize = 1 << 14;
 
 fn fused<T: Real>(x: &Tensor) -> Result<f64> {
+    let _op = trace::op("square-sum", Pass::Update).moves(|| trace::bytes([x]));
     let x = values::<T>(x)?;
     if x.len() <= BLOCK {
         return Ok(block(&x));

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)] // blocks of rows write their own parts of the outputs
 
 use super::blocks::Blocks;
-use super::cpu::{Loan, Parts, Real, Values, by_float, is_fused, loan, values};
+use super::cpu::{Fresh, Loan, Parts, Real, Values, by_float, is_fused, loan, values};
 use super::low_rank::{LowRankPath, resize, zeroed};
 use super::product::{Into, Matrix, product};
 use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
@@ -115,8 +115,8 @@ impl<T: Real> Segment<T> for TaskHidden {
     fn forward(&self, _: Keep) -> Result<Passed<T, ()>> {
         let kernel = self.kernel::<T>()?;
         let (hidden, [r1, r2]) = (kernel.hidden, kernel.ranks);
-        let mut u = vec![T::zero(); kernel.tasks * kernel.rows * r2];
-        let out = Parts::of(&mut u);
+        let mut u = Fresh::of(kernel.tasks * kernel.rows * r2);
+        let out = u.parts();
         kernel.blocks.for_each(Default::default, |(before, h): &mut (Vec<T>, Vec<T>), block| {
             for t in 0..kernel.tasks {
                 kernel.hidden(&block, &kernel.filtered[kernel.of_task(t, &block, r1)], before, h);
@@ -127,6 +127,8 @@ impl<T: Real> Segment<T> for TaskHidden {
             }
         });
         let (tb, n, _) = self.filtered.dims3()?;
+        // SAFETY: the blocks cover all rows, and each row is written whole.
+        let u = unsafe { u.written() };
         Ok((vec![Output::new(u, (tb, n, r2))], Some(())))
     }
 

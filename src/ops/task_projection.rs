@@ -2,7 +2,7 @@
 #![allow(unsafe_code)] // blocks of windows write their own parts of the outputs
 
 use super::blocks::Blocks;
-use super::cpu::{Loan, Parts, Real, Values, by_float, is_fused, loan, values};
+use super::cpu::{Fresh, Loan, Parts, Real, Values, by_float, is_fused, loan, values};
 use super::low_rank::{LowRankPath, zeroed};
 use super::product::{Into, Matrix, product};
 use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
@@ -142,8 +142,8 @@ impl<T: Real> Segment<T> for TaskProjection {
     fn forward(&self, _: Keep) -> Result<Passed<T, ()>> {
         let (kernel, x) = (self.kernel::<T>()?, values::<T>(&self.x)?);
         let (c, n, rank) = (kernel.c, kernel.n, kernel.rank);
-        let mut y = vec![T::zero(); kernel.tasks * x.len()];
-        let out = Parts::of(&mut y);
+        let mut y = Fresh::of(kernel.tasks * x.len());
+        let out = y.parts();
         kernel.blocks.for_each(Vec::new, |update, block| {
             for t in 0..kernel.tasks {
                 update.clear();
@@ -159,6 +159,8 @@ impl<T: Real> Segment<T> for TaskProjection {
             }
         });
         let tb = kernel.tasks * kernel.images;
+        // SAFETY: the blocks cover all rows, and each row is written whole.
+        let y = unsafe { y.written() };
         Ok((vec![Output::new(y, (tb, kernel.tokens, c))], Some(())))
     }
 

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)] // blocks of rows write their own parts of the outputs
 
 use super::blocks::Blocks;
-use super::cpu::{Loan, Parts, Real, Values, by_float, is_fused, loan, values};
+use super::cpu::{Fresh, Loan, Parts, Real, Values, by_float, is_fused, loan, values};
 use super::low_rank::{LowRankPath, resize};
 use super::product::{Into, Matrix, product};
 use super::scale_images;
@@ -115,8 +115,8 @@ impl<T: Real> Segment<T> for TaskUpdate {
     fn forward(&self, _: Keep) -> Result<Passed<T, ()>> {
         let (kernel, x) = (self.kernel::<T>()?, values::<T>(&self.x)?);
         let (c, rank) = (kernel.c, kernel.rank);
-        let mut y = vec![T::zero(); x.len()];
-        let out = Parts::of(&mut y);
+        let mut y = Fresh::of(x.len());
+        let out = y.parts();
         kernel.blocks.for_each(
             || (),
             |(), block| {
@@ -132,6 +132,8 @@ impl<T: Real> Segment<T> for TaskUpdate {
                 }
             },
         );
+        // SAFETY: the blocks cover all rows, and each row is written whole.
+        let y = unsafe { y.written() };
         Ok((vec![Output::new(y, self.x.shape())], Some(())))
     }
 

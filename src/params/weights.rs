@@ -13,17 +13,25 @@ pub struct Weights {
     source: VarBuilder<'static>,
     ledger: Ledger,
     release: Release,
+    /// The float type that frozen matrices are stored in, where it is another than the one they came in.
+    storage: Option<DType>,
 }
 
 impl Weights {
     /// Pretrained weights from `source`, trained ones recorded in `ledger`.
     pub fn new(source: VarBuilder<'static>, ledger: Ledger, release: Release) -> Self {
-        Self { source, ledger, release }
+        Self { source, ledger, release, storage: None }
+    }
+
+    /// The same with frozen matrices (the linears' and the reductions') stored in this float type; what reads them computes in
+    /// the type of its input.
+    pub fn with_storage(self, storage: DType) -> Self {
+        Self { storage: Some(storage), ..self }
     }
 
     /// The same two sides one name further down.
     pub fn pp(&self, name: impl ToString) -> Self {
-        Self { source: self.source.pp(name), ledger: self.ledger.clone(), release: self.release.clone() }
+        Self { source: self.source.pp(name), ledger: self.ledger.clone(), release: self.release.clone(), ..*self }
     }
 
     /// A weight of the pretrained backbone: frozen, or trained from its pretrained value where its group is released.
@@ -70,8 +78,15 @@ impl Weights {
 
     fn settle(&self, group: Pretrained, name: &str, value: Tensor) -> Result<Tensor> {
         let (name, released) = (self.full_name(name), self.release.contains(group));
-        let group = Group::Pretrained(group);
-        if released { self.ledger.train_from(name, group, &value) } else { self.ledger.freeze(name, group, value) }
+        if released {
+            return self.ledger.train_from(name, Group::Pretrained(group), &value);
+        }
+        let matrix = matches!(group, Pretrained::Linears | Pretrained::Reductions) && value.rank() == 2;
+        let value = match self.storage {
+            Some(storage) if matrix => value.to_dtype(storage)?,
+            _ => value,
+        };
+        self.ledger.freeze(name, Group::Pretrained(group), value)
     }
 
     fn full_name(&self, name: &str) -> String {

@@ -114,7 +114,7 @@ fn stages(golden: &Golden, model: &TADFormer, images: &Tensor, torch: &HashMap<S
             add("prompts".into(), prompts)?;
         }
         for (t, task) in model.config().tasks.iter().enumerate() {
-            add(format!("task.{}", task.name), &stage.task(t)?.tokens)?;
+            add(format!("task.{}", task.name), &stage.task(t).features()?.tokens)?;
         }
     }
     Ok(rows)

@@ -3,8 +3,7 @@
 use super::decode;
 use crate::data::read_photo;
 use crate::files::write_atomically;
-use crate::layers::Mode;
-use crate::model::{OpenOptions, TADFormer};
+use crate::model::{InferenceModel, OpenOptions, TADFormer};
 use crate::picture::{picture, save_png};
 use crate::sample::normalise;
 use crate::task::Task;
@@ -28,7 +27,7 @@ use std::path::Path;
 /// ```
 #[derive(Debug)]
 pub struct Predictor {
-    model: TADFormer,
+    model: InferenceModel,
 }
 
 /// One task's map of one photo.
@@ -39,9 +38,12 @@ pub struct Prediction {
 }
 
 impl Predictor {
-    /// Predicts with this model.
-    pub fn new(model: TADFormer) -> Self {
-        Self { model }
+    /// Predicts with this model, merged for inference.
+    ///
+    /// # Errors
+    /// As [`TADFormer::merge`].
+    pub fn new(model: TADFormer) -> Result<Self> {
+        Ok(Self { model: model.merge()? })
     }
 
     /// Opens an adapter or a full export with its backbone.
@@ -49,11 +51,11 @@ impl Predictor {
     /// # Errors
     /// As [`TADFormer::open`].
     pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
-        Ok(Self::new(TADFormer::open(path, options)?))
+        Self::new(TADFormer::open(path, options)?)
     }
 
     /// The model.
-    pub fn model(&self) -> &TADFormer {
+    pub fn model(&self) -> &InferenceModel {
         &self.model
     }
 
@@ -71,7 +73,7 @@ impl Predictor {
         let swin = &self.model.config().swin;
         let (w, h) = working_size((width, height), swin.image_size as u32, swin.patch_size as u32);
         let small = photo.resize_exact(w, h, FilterType::CatmullRom).to_rgb8();
-        let outputs = self.model.forward(&self.input(small)?, Mode::Eval)?;
+        let outputs = self.model.forward(&self.input(small)?)?;
         let size = (height as usize, width as usize);
         let read = |(task, map): (&Task, &Tensor)| {
             Ok(Prediction { task: task.clone(), map: decode(task, &map.squeeze(0)?, size)? })
@@ -82,10 +84,10 @@ impl Predictor {
     /// `[1, 3, h, w]`, normalised, in the model's float type and place.
     fn input(&self, image: RgbImage) -> Result<Tensor> {
         let (w, h) = image.dimensions();
-        let ledger = self.model.ledger();
-        let pixels = Tensor::from_vec(image.into_raw(), (h as usize, w as usize, 3), ledger.device())?;
+        let (device, dtype) = (self.model.device(), self.model.dtype());
+        let pixels = Tensor::from_vec(image.into_raw(), (h as usize, w as usize, 3), device)?;
         let scaled = (pixels.permute((2, 0, 1))?.unsqueeze(0)?.to_dtype(DType::F32)? * (1.0 / 255.0))?;
-        Ok(normalise(&scaled.to_dtype(ledger.dtype())?)?)
+        Ok(normalise(&scaled.to_dtype(dtype)?)?)
     }
 }
 

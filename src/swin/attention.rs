@@ -1,7 +1,7 @@
 //! Window attention with its pretrained weights, and prompts before the tokens of every window.
 
 use super::{BlockConfig, Tokens};
-use crate::layers::{LayerNorm, LowRankLinear, Mode};
+use crate::layers::{LayerNorm, LowRankLinear, Merge, Mode};
 use crate::ops::{self, Attended, AttentionHalf, WindowGrid, WithParts};
 use crate::params::Weights;
 use candle_core::{DType, Device, Result, Tensor};
@@ -61,6 +61,12 @@ impl WindowAttention {
             parts,
         };
         half.forward(mode.checkpoint())
+    }
+
+    /// As [`LowRankLinear::merge`]; of qkv nobody reads the frozen product alone.
+    pub fn merge(&mut self, how: Merge, parts: WithParts) -> Result<()> {
+        self.qkv.merge(how, WithParts::No)?;
+        self.proj.merge(how, parts)
     }
 
     /// How a map of this size is cut.

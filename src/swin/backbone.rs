@@ -54,9 +54,9 @@ impl Swin {
         for stage in &self.stages {
             x = stage.forward(x, Mode::Eval)?;
             let before_merging = FeatureMap { tokens: x.patches.clone(), size: x.size };
-            (x.patches, x.size) = stage.merge(&x.patches, x.size)?;
-            features
-                .push(SwinFeatures { before_merging, merged: FeatureMap { tokens: x.patches.clone(), size: x.size } });
+            let merged = stage.map(x.patches, x.size).features()?;
+            x = Tokens { patches: merged.tokens.clone(), prompts: None, size: merged.size };
+            features.push(SwinFeatures { before_merging, merged });
         }
         Ok(features)
     }

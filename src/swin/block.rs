@@ -1,7 +1,7 @@
 //! The one Swin block; with rank 0 and no prompts it is the plain one.
 
 use super::{BlockLowRank, WindowAttention};
-use crate::layers::{LayerNorm, Mlp, MlpLowRank, Mode, drop_path};
+use crate::layers::{LayerNorm, Merge, Mlp, MlpLowRank, Mode, drop_path};
 use crate::ops::{self, AttendedParts, MlpHalf, MlpOutput, MlpParts, WindowGrid, WithParts};
 use crate::params::Weights;
 use candle_core::{Result, Tensor};
@@ -88,6 +88,12 @@ impl SwinBlock {
     /// The block's sizes.
     pub fn config(&self) -> &BlockConfig {
         &self.config
+    }
+
+    /// Folds its linears' paths, or restores them; a block whose parts somebody reads keeps those apart.
+    pub fn merge(&mut self, how: Merge, parts: WithParts) -> Result<()> {
+        self.attention.merge(how, parts)?;
+        self.mlp.merge(how, parts)
     }
 
     /// Tokens to tokens.

@@ -1,6 +1,6 @@
 //! Patch merging: a quarter of the tokens, twice the channels.
 
-use crate::layers::LayerNorm;
+use crate::layers::{FeatureMap, LayerNorm, Merge};
 use crate::ops;
 use crate::params::{Pretrained, Weights};
 use candle_core::{Result, Tensor};
@@ -22,9 +22,105 @@ impl PatchMerging {
         Ok(Self { norm: super::layer_norm(from, &weights.pp("norm"))?, reduction })
     }
 
-    /// Gives the merged tokens and their map's size.
-    pub fn forward(&self, tokens: &Tensor, size: (usize, usize)) -> Result<(Tensor, (usize, usize))> {
-        let (x, size) = ops::merge_patches(tokens, size)?;
-        Ok((ops::linear(&self.norm.forward(&x)?, &self.reduction, None)?, size))
+    /// The merged map.
+    pub fn forward(&self, map: &FeatureMap) -> Result<FeatureMap> {
+        self.forward_with(map, &self.reduction)
+    }
+
+    /// `reduction(norm(neighbours))` with another weight `[out, 4C]` in the reduction's place.
+    fn forward_with(&self, map: &FeatureMap, weight: &Tensor) -> Result<FeatureMap> {
+        let tokens = ops::merge_linear(&map.tokens, map.size, self.norm.norm(), weight)?;
+        Ok(FeatureMap { tokens, size: Self::merged(map.size) })
+    }
+
+    /// A linear map `[out, 2C]` of the merged map as one of the normed neighbours, `[out, 4C]`.
+    fn fold(&self, weight: &Tensor) -> Result<Tensor> {
+        ops::linear(weight, &self.reduction.t()?, None)
+    }
+
+    /// The size of a merged map.
+    fn merged((h, w): (usize, usize)) -> (usize, usize) {
+        (h.div_ceil(2), w.div_ceil(2))
+    }
+}
+
+/// What a stage gives a decoder: a map whose patch merging may still be to come, so that its frozen reduction and the decoder's
+/// projection are one product.
+#[derive(Clone, Debug)]
+pub struct StageMap {
+    map: FeatureMap,
+    merging: Option<PatchMerging>,
+}
+
+impl From<FeatureMap> for StageMap {
+    /// A map that nothing is to come for.
+    fn from(map: FeatureMap) -> Self {
+        Self { map, merging: None }
+    }
+}
+
+impl StageMap {
+    /// A map with the merging that is still to come, if any.
+    pub fn new(map: FeatureMap, merging: Option<PatchMerging>) -> Self {
+        Self { map, merging }
+    }
+
+    /// Images.
+    pub fn batch(&self) -> Result<usize> {
+        self.map.tokens.dim(0)
+    }
+
+    /// Height and width of the features.
+    pub fn size(&self) -> (usize, usize) {
+        if self.merging.is_some() { PatchMerging::merged(self.map.size) } else { self.map.size }
+    }
+
+    /// The features.
+    pub fn features(&self) -> Result<FeatureMap> {
+        match &self.merging {
+            Some(merging) => merging.forward(&self.map),
+            None => Ok(self.map.clone()),
+        }
+    }
+
+    /// The projected features.
+    pub fn project(&self, projection: &Projection) -> Result<FeatureMap> {
+        let weight = &projection.weight;
+        let (out, size) = (weight.dim(0)?, self.size());
+        match (&self.merging, &projection.folded) {
+            (Some(merging), Some(folded)) => merging.forward_with(&self.map, folded),
+            // One product of both weights first, unless the map has fewer tokens than that has rows.
+            (Some(merging), None) if self.batch()? * size.0 * size.1 > out => {
+                merging.forward_with(&self.map, &merging.fold(weight)?)
+            }
+            _ => {
+                let FeatureMap { tokens, size } = self.features()?;
+                Ok(FeatureMap { tokens: ops::linear(&tokens, weight, None)?, size })
+            }
+        }
+    }
+}
+
+/// A decoder's linear map of a stage's features, `[out, C]`, without a bias.
+#[derive(Clone, Debug)]
+pub struct Projection {
+    weight: Tensor,
+    /// With the reduction of the stage's merging folded in, for inference: `[out, 2C]`.
+    folded: Option<Tensor>,
+}
+
+impl Projection {
+    /// From its weight.
+    pub fn new(weight: Tensor) -> Self {
+        Self { weight, folded: None }
+    }
+
+    /// Folds the reduction of the merging before it in, where there is one, or restores it.
+    pub fn merge(&mut self, how: Merge, merging: Option<&PatchMerging>) -> Result<()> {
+        self.folded = match (how, merging) {
+            (Merge::Fold, Some(merging)) => Some(merging.fold(&self.weight.detach())?.detach()),
+            _ => None,
+        };
+        Ok(())
     }
 }

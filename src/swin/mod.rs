@@ -16,7 +16,7 @@ pub use backbone::{Swin, SwinFeatures};
 pub use block::{BlockConfig, BlockParts, PromptUpdate, SwinBlock, Tokens};
 pub use config::{BlockLowRank, Preset, SwinConfig};
 pub use config_json::MOST_CONFIG_BYTES;
-pub use merging::PatchMerging;
+pub use merging::{PatchMerging, Projection, StageMap};
 pub use patch_embed::PatchEmbed;
 pub use stage::{StagePlan, SwinStage};
 

@@ -1,7 +1,8 @@
 //! A stage: blocks at one resolution, then patch merging.
 
-use super::{BlockConfig, BlockLowRank, PatchMerging, PromptUpdate, SwinBlock, SwinConfig, Tokens};
-use crate::layers::Mode;
+use super::{BlockConfig, BlockLowRank, PatchMerging, PromptUpdate, StageMap, SwinBlock, SwinConfig, Tokens};
+use crate::layers::{FeatureMap, Merge, Mode};
+use crate::ops::WithParts;
 use crate::params::Weights;
 use candle_core::{Result, Tensor};
 
@@ -65,16 +66,23 @@ impl SwinStage {
         Ok(Self { blocks, merging })
     }
 
+    /// Folds its blocks' paths, or restores them.
+    pub fn merge(&mut self, how: Merge) -> Result<()> {
+        self.blocks.iter_mut().try_for_each(|block| block.merge(how, WithParts::No))
+    }
+
     /// Runs the blocks.
     pub fn forward(&self, x: Tokens, mode: Mode) -> Result<Tokens> {
         self.blocks.iter().try_fold(x, |x, block| block.forward(&x, mode))
     }
 
-    /// Merges patches where the stage does: `[b, H*W, C]` to `[b, H*W/4, 2C]` and the new size.
-    pub fn merge(&self, patches: &Tensor, size: (usize, usize)) -> Result<(Tensor, (usize, usize))> {
-        match &self.merging {
-            Some(merging) => merging.forward(patches, size),
-            None => Ok((patches.clone(), size)),
-        }
+    /// The patch merging at the stage's end, where there is one.
+    pub fn merging(&self) -> Option<&PatchMerging> {
+        self.merging.as_ref()
+    }
+
+    /// A map of the stage with the patch merging at its end still to come, where there is one.
+    pub fn map(&self, tokens: Tensor, size: (usize, usize)) -> StageMap {
+        StageMap::new(FeatureMap { tokens, size }, self.merging.clone())
     }
 }

@@ -1,8 +1,8 @@
 //! The task-adapting block: the last of every stage.
 
-use super::{TadConfig, TaskAwareLinear, TpcReading};
-use crate::layers::{LayerNorm, Mode};
-use crate::ops;
+use super::{TadConfig, TaskAwareLinear};
+use crate::layers::{LayerNorm, Merge, Mode};
+use crate::ops::{self, TaskCondition, WindowGrid, WithParts};
 use crate::params::Weights;
 use crate::swin::{BlockConfig, BlockParts, SwinBlock, Tokens};
 use crate::task::TaskSet;
@@ -30,14 +30,15 @@ pub struct TADBlock {
     fc1: TaskAwareLinear,
     fc2: TaskAwareLinear,
     tasks: usize,
-    tpc_reading: TpcReading,
 }
 
 /// What a task-adapting block gives besides its shared tokens.
 #[derive(Clone, Debug)]
 pub struct TaskTokens {
-    /// The task-prompt conditioned feature, `[T*B, H*W, C]`; `None` without prompts.
-    pub tpc: Option<Tensor>,
+    /// What makes the TPC feature; `None` without prompts.
+    pub condition: Option<TaskCondition>,
+    /// How the condition's windows lie on the map.
+    pub grid: WindowGrid,
     /// The tasks' tokens, `[T*B, H*W, C]`.
     pub tokens: Tensor,
 }
@@ -61,50 +62,41 @@ impl TADBlock {
             fc2: aware(&block.mlp.fc2, "mlp", "fc2")?,
             prompt_norm,
             tasks: tasks.len(),
-            tpc_reading: config.tpc_reading,
             block,
         })
+    }
+
+    /// Folds the paths of which no task needs the frozen product alone, or restores them.
+    pub fn merge(&mut self, how: Merge) -> Result<()> {
+        self.block.merge(how, WithParts::Yes)
     }
 
     /// Shared tokens on, and each task's tokens.
     pub fn forward(&self, x: &Tokens, mode: Mode) -> Result<(Tokens, TaskTokens)> {
         let parts = self.block.forward_parts(x, mode)?;
-        let (tpc, x_t) = self.project(&x.patches, &parts, mode)?;
-        let grid = parts.grid;
+        let condition = parts.attended.prompt_scores.as_ref().map(|scores| TaskCondition {
+            attended: parts.attended.attended.clone(),
+            scores: scores.clone(),
+            tasks: self.tasks,
+        });
+        let x_t = self.project(&x.patches, &parts, condition.as_ref(), mode)?;
         let tokens = self.mlp(&parts, &x_t, x.size, mode)?;
-        let tpc = tpc.map(|tpc| grid.reverse(&self.read(tpc)?)).transpose()?;
-        Ok((parts.tokens, TaskTokens { tpc, tokens }))
+        Ok((parts.tokens, TaskTokens { condition, grid: parts.grid, tokens }))
     }
 
-    /// The TPC feature, where there are prompts, `[T*B*nW, M*M, C]`; and the tasks' tokens after attention, `[T*B, H*W, C]`.
-    fn project(&self, x: &Tensor, parts: &BlockParts, mode: Mode) -> Result<(Option<Tensor>, Tensor)> {
-        let (attended, frozen) = (&parts.attended.attended, &parts.attended.projected);
-        let tpc = match &parts.attended.prompt_scores {
-            Some(scores) => Some(ops::task_prompt_condition(attended, scores, self.tasks)?),
-            None => None,
-        };
-        let conditioned = tpc.as_ref().map(|tpc| tpc.broadcast_add(attended)?.flatten_to(1)).transpose()?;
-        let tpc = tpc.map(|tpc| tpc.flatten_to(1)).transpose()?;
-        let window = (parts.grid.window(), parts.grid.window());
+    /// The tasks' tokens after attention, `[T*B, H*W, C]`.
+    fn project(&self, x: &Tensor, parts: &BlockParts, condition: Option<&TaskCondition>, mode: Mode) -> Result<Tensor> {
+        let (frozen, grid) = (&parts.attended.projected, &parts.grid);
         let Some(path) = self.proj.path() else {
-            let update = parts.grid.reverse(&self.for_each_task(frozen)?)?;
-            return Ok((tpc, self.block.residual(&self.for_each_task(x)?, &update, mode)?));
+            let update = grid.reverse(&self.for_each_task(frozen)?)?;
+            return self.block.residual(&self.for_each_task(x)?, &update, mode);
         };
-        let u = match (conditioned, &self.prompt_norm) {
-            (Some(conditioned), Some(norm)) => ops::norm_down(&conditioned, norm.norm(), &path.a)?,
-            _ => self.for_each_task(&path.down(attended)?)?,
+        let u = match condition.zip(self.prompt_norm.as_ref()) {
+            Some((condition, norm)) => ops::conditioned_down(condition, norm.norm(), &path.a)?,
+            None => self.for_each_task(&path.down(&parts.attended.attended)?)?,
         };
-        let f = self.proj.filter(&u, window)?;
-        let keep = self.block.drop_path(self.tasks * x.dim(0)?, mode);
-        Ok((tpc, ops::task_projection(x, frozen, &f, path, &parts.grid, keep)?))
-    }
-
-    /// The TPC feature as the stage's gate reads it, window by window.
-    fn read(&self, tpc: Tensor) -> Result<Tensor> {
-        match self.tpc_reading {
-            TpcReading::Positions => Ok(tpc),
-            TpcReading::Swapped => tpc.transpose(1, 2)?.contiguous()?.reshape(tpc.shape()),
-        }
+        let f = self.proj.filter(&u, (grid.window(), grid.window()))?;
+        ops::task_projection(x, frozen, &f, path, grid, self.block.drop_path(self.tasks * x.dim(0)?, mode))
     }
 
     /// The tasks' second half, `[T*B, H*W, C]` to the same.

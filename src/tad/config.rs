@@ -1,6 +1,7 @@
 //! What is added to the backbone, with the paper's values as defaults.
 
 use crate::layers::LowRankConfig;
+use crate::ops::TpcReading;
 use crate::swin::{BlockLowRank, SwinConfig};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -58,16 +59,6 @@ pub enum Gate {
     Average,
     /// `x`.
     None,
-}
-
-/// How the gate reads the TPC feature.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TpcReading {
-    /// As the paper describes: position by position.
-    Positions,
-    /// As the released code does: in each window, the values of `[C, M*M]` re-read as `[M*M, C]`. For files trained that way.
-    Swapped,
 }
 
 /// Prompts, low-rank paths and task filters. The default is the paper's at rank 64.

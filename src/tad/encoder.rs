@@ -1,11 +1,12 @@
 //! The encoder: from images to each task's map at every stage.
 
 use super::{TADStage, TadConfig, TaskPrompt};
-use crate::layers::{FeatureMap, Mode};
+use crate::layers::{FeatureMap, Merge, Mode};
 use crate::params::{Group, Weights};
-use crate::swin::{PatchEmbed, SwinConfig, Tokens};
+use crate::swin::{PatchEmbed, PatchMerging, StageMap, SwinConfig, Tokens};
 use crate::task::TaskSet;
 use candle_core::{Result, Tensor};
+use tracing::trace_span;
 
 /// Swin with prompts, low-rank paths and task-adapting blocks.
 #[derive(Debug)]
@@ -22,19 +23,15 @@ pub struct StageOutput {
     pub shared: FeatureMap,
     /// The prompts, with the next stage's channels: `[B, P, C]`.
     pub prompts: Option<Tensor>,
-    /// Each task's tokens `[T*B, N, C]`, the tasks leading; `None` where tasks share them.
-    pub tasks: Option<Tensor>,
+    /// Each task's map; `None` where tasks share the shared tokens.
+    pub tasks: Option<Vec<StageMap>>,
 }
 
 impl StageOutput {
     /// The map that the decoder of task `t` reads.
-    pub fn task(&self, t: usize) -> Result<FeatureMap> {
-        let batch = self.shared.tokens.dim(0)?;
-        let tokens = match &self.tasks {
-            Some(tasks) => tasks.narrow(0, t * batch, batch)?,
-            None => self.shared.tokens.clone(),
-        };
-        Ok(FeatureMap { tokens, size: self.shared.size })
+    pub fn task(&self, t: usize) -> StageMap {
+        let own = self.tasks.as_ref().and_then(|tasks| tasks.get(t));
+        own.cloned().unwrap_or_else(|| self.shared.clone().into())
     }
 }
 
@@ -51,13 +48,25 @@ impl Encoder {
         Ok(Self { patch_embed: PatchEmbed::new(swin, &weights.pp("patch_embed"))?, prompts, stages })
     }
 
+    /// Folds its blocks' paths, or restores them.
+    pub fn merge(&mut self, how: Merge) -> Result<()> {
+        self.stages.iter_mut().try_for_each(|stage| stage.merge(how))
+    }
+
+    /// For each stage, the patch merging that is still to come for the tasks' maps.
+    pub fn task_mergings(&self) -> Vec<Option<&PatchMerging>> {
+        self.stages.iter().map(TADStage::task_merging).collect()
+    }
+
     /// Images `[B, 3, H, W]` of any size to one [`StageOutput`] a stage.
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Vec<StageOutput>> {
-        let FeatureMap { tokens, size } = self.patch_embed.forward(images)?;
+        let embedding = trace_span!(target: "tadformer::model", "patch-embedding");
+        let FeatureMap { tokens, size } = embedding.in_scope(|| self.patch_embed.forward(images))?;
         let prompts = self.prompts.as_ref().map(|prompts| prompts.first(images.dim(0)?)).transpose()?;
         let mut x = Tokens { patches: tokens, prompts, size };
         let mut outputs = Vec::with_capacity(self.stages.len());
         for (i, stage) in self.stages.iter().enumerate() {
+            let _part = trace_span!(target: "tadformer::model", "stage", index = i).entered();
             let tasks;
             (x, tasks) = stage.forward(x, mode)?;
             if let (Some(grow), Some(prompts)) = (&self.prompts, &x.prompts) {

@@ -2,7 +2,7 @@
 
 use super::TaskFilterKind;
 use crate::layers::FeatureMap;
-use crate::ops;
+use crate::ops::{self, FilterWeights};
 use crate::params::{Group, Weights, uniform_by_fan_in};
 use crate::task::TaskSet;
 use candle_core::{Result, Tensor};
@@ -35,11 +35,7 @@ use candle_nn::{Init, VarBuilder};
 /// place ([`StaticTaskFilter`]); with this one its parameter counts are the paper's.
 #[derive(Clone, Debug)]
 pub struct DynamicTaskFilter {
-    weight: Tensor,
-    bias: Tensor,
-    scale: Tensor,
-    shift: Tensor,
-    kernel: usize,
+    weights: FilterWeights,
 }
 
 impl DynamicTaskFilter {
@@ -53,13 +49,14 @@ impl DynamicTaskFilter {
         }
         let (n, conv, norm) = (rank * kernel * kernel, vb.pp("conv"), vb.pp("norm"));
         let stdev = std::f64::consts::SQRT_2 / kernel as f64;
-        Ok(Self {
+        let weights = FilterWeights {
             weight: conv.get_with_hints((n, rank), "weight", uniform_by_fan_in(rank))?,
             bias: conv.get_with_hints(n, "bias", uniform_by_fan_in(rank))?,
             scale: norm.get_with_hints(n, "scale", Init::Randn { mean: 0.0, stdev })?,
             shift: norm.get_with_hints(n, "shift", Init::Randn { mean: 0.0, stdev: 1.0 })?,
             kernel,
-        })
+        };
+        Ok(Self { weights })
     }
 
     /// `[b, r, h, w]` to `[b, r, h, w]`.
@@ -70,15 +67,12 @@ impl DynamicTaskFilter {
 
     /// Tokens `[b, h*w, r]` of maps of `size` (h, w) to the same.
     pub fn forward_tokens(&self, tokens: &Tensor, size: (usize, usize)) -> Result<Tensor> {
-        let (b, _, r) = tokens.dims3()?;
-        let maps = tokens.reshape((b, size.0, size.1, r))?;
-        ops::depthwise_filter(&maps, &self.taps(tokens)?)?.reshape(tokens.shape())
+        ops::dynamic_filter(tokens, size, &self.weights)
     }
 
     /// Each map's own filter: tokens `[b, h*w, r]` to `[b, k*k, r]`.
     pub fn taps(&self, tokens: &Tensor) -> Result<Tensor> {
-        let raw = ops::linear(&ops::mean_tokens(tokens)?, &self.weight, Some(&self.bias))?;
-        ops::filter_norm(&raw, &self.scale, &self.shift, self.kernel)
+        ops::filter_taps(tokens, &self.weights)
     }
 }
 

@@ -10,8 +10,9 @@ mod prompt;
 mod stage;
 mod task_aware;
 
+pub use crate::ops::TpcReading;
 pub use block::{TADBlock, TaskTokens};
-pub use config::{AdaptedLinear, Gate, TadConfig, TaskFilterKind, TaskPaths, TpcReading};
+pub use config::{AdaptedLinear, Gate, TadConfig, TaskFilterKind, TaskPaths};
 pub use encoder::{Encoder, StageOutput};
 pub use filter::{DynamicTaskFilter, StaticTaskFilter, TaskFilter};
 pub use prompt::TaskPrompt;

@@ -1,10 +1,10 @@
 //! A stage of the encoder: Swin blocks, the task-adapting block, the gate, patch merging.
 
-use super::{Gate, TADBlock, TadConfig, TaskPaths, TaskTokens};
-use crate::layers::{LayerNorm, Mode};
+use super::{Gate, TADBlock, TadConfig, TaskPaths, TaskTokens, TpcReading};
+use crate::layers::{FeatureMap, LayerNorm, Merge, Mode};
 use crate::ops;
 use crate::params::{Group, Weights};
-use crate::swin::{StagePlan, SwinConfig, SwinStage, Tokens};
+use crate::swin::{PatchMerging, StageMap, StagePlan, SwinConfig, SwinStage, Tokens};
 use crate::task::TaskSet;
 use candle_core::{Result, Tensor};
 use candle_nn::init::{ONE, ZERO};
@@ -15,6 +15,8 @@ pub struct TADStage {
     body: SwinStage,
     end: Option<TADBlock>,
     mix: Mix,
+    reading: TpcReading,
+    tasks: usize,
 }
 
 /// How the TPC feature enters a task's tokens.
@@ -46,11 +48,22 @@ impl TADStage {
             Gate::Average => Mix::Average,
             Gate::None => Mix::None,
         };
-        Ok(Self { body, end, mix })
+        Ok(Self { body, end, mix, reading: tad.tpc_reading, tasks: tasks.len() })
     }
 
-    /// Shared tokens on to the next stage, and each task's `[T*B, N, C]`, merged alike; `None` where tasks share them.
-    pub fn forward(&self, x: Tokens, mode: Mode) -> Result<(Tokens, Option<Tensor>)> {
+    /// Folds its blocks' paths, or restores them.
+    pub fn merge(&mut self, how: Merge) -> Result<()> {
+        self.body.merge(how)?;
+        self.end.as_mut().map_or(Ok(()), |block| block.merge(how))
+    }
+
+    /// The patch merging that is still to come for the tasks' maps, where they have their own.
+    pub fn task_merging(&self) -> Option<&PatchMerging> {
+        self.end.as_ref().and_then(|_| self.body.merging())
+    }
+
+    /// Shared tokens on to the next stage, and each task's map; `None` where tasks share them.
+    pub fn forward(&self, x: Tokens, mode: Mode) -> Result<(Tokens, Option<Vec<StageMap>>)> {
         let x = self.body.forward(x, mode)?;
         let (x, tasks) = match &self.end {
             None => (x, None),
@@ -59,17 +72,21 @@ impl TADStage {
                 (x, Some(self.mix(tasks)?))
             }
         };
-        let (patches, size) = self.body.merge(&x.patches, x.size)?;
-        let tasks = tasks.map(|tasks| Ok::<_, candle_core::Error>(self.body.merge(&tasks, x.size)?.0)).transpose()?;
+        let tasks = tasks.map(|tasks| tasks.into_iter().map(|tokens| self.body.map(tokens, x.size)).collect());
+        let FeatureMap { tokens: patches, size } = self.body.map(x.patches, x.size).features()?;
         Ok((Tokens { patches, prompts: x.prompts, size }, tasks))
     }
 
-    fn mix(&self, TaskTokens { tpc, tokens }: TaskTokens) -> Result<Tensor> {
-        let Some(tpc) = tpc else { return Ok(tokens) };
-        match &self.mix {
-            Mix::None => Ok(tokens),
-            Mix::Average => (tpc + tokens)? * 0.5,
-            Mix::Gate(gate) => ops::mix(&tokens, &tpc, &candle_nn::ops::sigmoid(gate)?),
+    /// Each task's tokens `[B, N, C]`, the TPC feature mixed in.
+    fn mix(&self, TaskTokens { condition, tokens, grid }: TaskTokens) -> Result<Vec<Tensor>> {
+        let share = match &self.mix {
+            Mix::None => None,
+            Mix::Average => Some(Tensor::new(&[0.5f32], tokens.device())?.to_dtype(tokens.dtype())?),
+            Mix::Gate(gate) => Some(candle_nn::ops::sigmoid(gate)?),
+        };
+        match condition.zip(share) {
+            Some((condition, share)) => ops::task_mix(&tokens, &condition, &share, &grid, self.reading),
+            None => tokens.chunk(self.tasks, 0),
         }
     }
 }

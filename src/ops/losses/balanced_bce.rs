@@ -5,6 +5,7 @@ use super::pixels::{BLOCK, Channels, ChannelsMut, PixelMean, Pixels};
 use super::{absolute, fuses, masked, mean_over, total, wide};
 use crate::ops::cpu::{Real, by_float};
 use crate::ops::simd::vectorised_fn;
+use crate::ops::trace::{self, Pass};
 use candle_core::{Result, Tensor};
 
 /// `Σ (w y softplus(-x) + (1 - w) (1 - y) softplus(x)) / N`, N the number of valid pixels; labels are parted at 0.5.
@@ -44,6 +45,7 @@ fn softplus(x: &Tensor) -> Result<Tensor> {
 }
 
 fn fused<T: Real>(x: &Tensor, label: &Tensor, weight: Option<f64>, ignore: f32) -> Result<Tensor> {
+    let _op = trace::op("balanced-bce", Pass::Forward).moves(|| trace::bytes([x, label]));
     let (label, pixels) = (label.to_dtype(T::DTYPE)?.contiguous()?, Pixels::of_values(x));
     let ignore = T::of(ignore.into());
     let (mut positives, mut negatives) = (Side::default(), Side::default());

@@ -5,6 +5,7 @@ use super::pixels::{BLOCK, Channels, ChannelsMut, PixelMean, Pixels, valid};
 use super::{fuses, masked, mean_over, total, wide};
 use crate::ops::cpu::{Real, by_float};
 use crate::ops::simd::vectorised_fn;
+use crate::ops::trace::{self, Pass};
 use candle_core::{DType, Error, Result, Tensor};
 
 /// `-log softmax(outputs)[label]`, the mean over valid pixels.
@@ -57,6 +58,7 @@ fn no_class(wrong: f64, last: f64) -> Error {
 }
 
 fn fused<T: Real>(x: &Tensor, label: &Tensor, ignore: f32) -> Result<Tensor> {
+    let _op = trace::op("cross-entropy", Pass::Forward).moves(|| trace::bytes([x, label]));
     let (label, pixels) = (label.to_dtype(T::DTYPE)?.contiguous()?, Pixels::of_maps(x, label)?);
     let (ignore, last) = (T::of(ignore.into()), (x.dim(1)? - 1) as f64);
     let (mut sum, mut count) = (0.0, 0.0);

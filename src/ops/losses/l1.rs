@@ -5,6 +5,7 @@ use super::pixels::{BLOCK, Channels, ChannelsMut, PixelMean, Pixels, valid};
 use super::{absolute, fuses, masked, mean_over, total, wide};
 use crate::ops::cpu::{Real, by_float};
 use crate::ops::simd::vectorised_fn;
+use crate::ops::trace::{self, Pass};
 use candle_core::{Result, Tensor};
 
 /// `|outputs - label|`, the mean over valid values.
@@ -26,6 +27,7 @@ pub(super) fn composed(x: &Tensor, label: &Tensor, ignore: f32) -> Result<Tensor
 }
 
 fn fused<T: Real>(x: &Tensor, label: &Tensor, ignore: f32) -> Result<Tensor> {
+    let _op = trace::op("l1", Pass::Forward).moves(|| trace::bytes([x, label]));
     let (label, pixels) = (label.to_dtype(T::DTYPE)?.contiguous()?, Pixels::of_values(x));
     let ignore = T::of(ignore.into());
     let blocks = pixels.map(x, &label, |x, label| sums(x[0], label[0], ignore))?;

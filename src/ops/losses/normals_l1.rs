@@ -6,6 +6,7 @@ use super::pixels::{BLOCK, Channels, ChannelsMut, PixelMean, Pixels, valid};
 use super::{fuses, wide};
 use crate::ops::cpu::{Real, by_float};
 use crate::ops::simd::vectorised_fn;
+use crate::ops::trace::{self, Pass};
 use candle_core::{Result, Tensor};
 
 /// Added to the square of a length, which bounds the gradient at length 0.
@@ -30,6 +31,7 @@ pub(super) fn composed(x: &Tensor, label: &Tensor, ignore: f32) -> Result<Tensor
 }
 
 fn fused<T: Real>(x: &Tensor, label: &Tensor, ignore: f32) -> Result<Tensor> {
+    let _op = trace::op("normals-l1", Pass::Forward).moves(|| trace::bytes([x, label]));
     let (label, pixels) = (label.to_dtype(T::DTYPE)?.contiguous()?, Pixels::of_maps(x, label)?);
     let ignore = T::of(ignore.into());
     let blocks = pixels.map(x, &label, |x, label| sums(x, label, ignore))?;

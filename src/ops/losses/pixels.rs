@@ -1,6 +1,7 @@
 //! Losses as one node of the graph, computed by blocks of pixels.
 
 use crate::ops::cpu::{Real, values};
+use crate::ops::trace::{self, Pass};
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
@@ -117,6 +118,7 @@ where
     }
 
     fn bwd(&self, x: &Tensor, _loss: &Tensor, dloss: &Tensor) -> Result<Option<Tensor>> {
+        let _op = trace::op(self.name, Pass::Backward).moves(|| trace::bytes([x, &self.label, x]));
         let scale = T::of(dloss.to_dtype(DType::F64)?.to_scalar::<f64>()? / self.count);
         let write =
             |dx: &mut ChannelsMut<T>, x: &Channels<T>, label: &Channels<T>| (self.gradient)(dx, x, label, scale);

@@ -1,0 +1,229 @@
+//! Time and weigh the model, to be compared with another implementation on the same machine: the same options and the same
+//! JSON keys as the PyTorch peer has.
+//!
+//!     cargo run --release --example profile -- infer --rank 64 --image 448 --batch 1
+//!     cargo run --release --example profile -- train --rank 64 --image 448 --batch 2
+//!
+//! `--trace` prints as well, to stderr, where the time goes: each kind of fused step with its calls, time and bytes, and each part
+//! of the model with what candle's own steps take of it.
+//!
+//! A training step is forward, the sum over tasks of the mean of the squared output, backward for the trained parameters, AdamW.
+
+mod trace;
+
+use clap::{Parser, ValueEnum};
+use serde::Serialize;
+use std::time::{Duration, Instant};
+use tadformer::candle_core::{DType, Device, Tensor};
+use tadformer::layers::{Mode, TrainingPass};
+use tadformer::ops::Checkpoint;
+use tadformer::tad::TadConfig;
+use tadformer::train::{AdamW, AdamWConfig, Gradients};
+use tadformer::{InferenceModel, SwinConfig, TADFormer, Task, TaskKind, TaskSet};
+use trace::Listener;
+use tracing::trace_span;
+
+#[derive(Clone, Copy, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Work {
+    /// A forward pass of the model merged for inference.
+    Infer,
+    /// The encoder alone, with every task's features; not merged.
+    Encode,
+    /// A training step.
+    Train,
+}
+
+#[derive(Clone, Copy, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Frozen {
+    F32,
+    Bf16,
+    F16,
+}
+
+impl From<Frozen> for DType {
+    fn from(frozen: Frozen) -> Self {
+        match frozen {
+            Frozen::F32 => Self::F32,
+            Frozen::Bf16 => Self::BF16,
+            Frozen::F16 => Self::F16,
+        }
+    }
+}
+
+/// Prints one JSON line: the median and least seconds of the runs, and the peak resident memory in MB.
+#[derive(Parser, Serialize)]
+struct Options {
+    #[arg(value_enum)]
+    mode: Work,
+    /// Rank of the low-rank paths.
+    #[arg(long, default_value_t = 64)]
+    rank: usize,
+    /// Side of the image in pixels.
+    #[arg(long, default_value_t = 448)]
+    image: usize,
+    /// Images at a time.
+    #[arg(long, default_value_t = 1)]
+    batch: usize,
+    /// Runs that are timed.
+    #[arg(long, default_value_t = 5)]
+    repeat: usize,
+    /// Runs before them that are not.
+    #[arg(long, default_value_t = 2)]
+    warmup: usize,
+    /// Tasks; four is the peer's.
+    #[arg(long, default_value_t = 4)]
+    tasks: usize,
+    /// Float type that the frozen matrices are stored in.
+    #[arg(long, value_enum, default_value_t = Frozen::F32)]
+    frozen: Frozen,
+    /// Make blocks' intermediate values again in backward.
+    #[arg(long)]
+    checkpoint: bool,
+    /// Print where the time goes.
+    #[arg(long)]
+    #[serde(skip)]
+    trace: bool,
+    /// Threads; 0 for one a core.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+}
+
+#[derive(Serialize)]
+struct Report {
+    #[serde(flatten)]
+    options: Options,
+    median_s: f64,
+    min_s: f64,
+    peak_rss_mb: Option<u64>,
+}
+
+/// The most memory this process has held, in MB, where the system tells.
+fn peak_rss_mb() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? / 1024)
+}
+
+/// The peer's four tasks, or as many of one output each.
+fn tasks(count: usize) -> tadformer::Result<TaskSet> {
+    if count == 4 {
+        return Ok(TaskSet::pascal());
+    }
+    let tasks = (0..count).map(|i| Task { name: format!("task{i}"), kind: TaskKind::Depth, outputs: 1 });
+    TaskSet::new(tasks.collect())
+}
+
+/// The model that the peer builds: no dropout and no drop-path, weights drawn at random.
+fn model(options: &Options) -> tadformer::Result<TADFormer> {
+    let swin = SwinConfig { image_size: options.image, drop_path: 0.0, ..SwinConfig::tiny() };
+    let tad = TadConfig { dropout: 0.0, ..TadConfig::with_rank(options.rank) };
+    TADFormer::builder(swin).tad(tad).tasks(tasks(options.tasks)?).frozen_dtype(options.frozen.into()).build()
+}
+
+/// What is timed, with what it needs.
+enum Run {
+    Infer(Box<InferenceModel>),
+    Encode(Box<TADFormer>),
+    Train(Box<Training>),
+}
+
+/// What a training step moves.
+struct Training {
+    model: TADFormer,
+    optimizer: AdamW,
+    pass: TrainingPass,
+}
+
+impl Run {
+    fn new(options: &Options) -> anyhow::Result<Self> {
+        let model = model(options)?;
+        Ok(match options.mode {
+            Work::Infer => Self::Infer(Box::new(model.merge()?)),
+            Work::Encode => Self::Encode(Box::new(model)),
+            Work::Train => {
+                let optimizer = AdamW::new(model.ledger(), AdamWConfig::default())?;
+                let checkpoint = if options.checkpoint { Checkpoint::On } else { Checkpoint::Off };
+                let pass = TrainingPass::seeded(0).with_checkpoint(checkpoint);
+                Self::Train(Box::new(Training { model, optimizer, pass }))
+            }
+        })
+    }
+
+    fn once(&mut self, images: &Tensor) -> anyhow::Result<()> {
+        match self {
+            Self::Infer(model) => drop(model.forward(images)?),
+            Self::Encode(model) => {
+                for stage in model.stages(images, Mode::Eval)? {
+                    for task in 0..model.config().tasks.len() {
+                        stage.task(task).features()?;
+                    }
+                }
+            }
+            Self::Train(training) => training.step(images)?,
+        }
+        Ok(())
+    }
+}
+
+impl Training {
+    fn step(&mut self, images: &Tensor) -> anyhow::Result<()> {
+        let outputs = self.model.forward(images, Mode::Train(&self.pass))?;
+        let part = trace_span!(target: "tadformer::model", "loss").entered();
+        let losses = outputs.iter().map(|(_, output)| output.sqr()?.mean_all());
+        let loss = Tensor::stack(&losses.collect::<tadformer::candle_core::Result<Vec<_>>>()?, 0)?.sum_all()?;
+        drop(part);
+        let part = trace_span!(target: "tadformer::model", "backward").entered();
+        let grads = Gradients::of(self.model.ledger(), &loss.backward()?);
+        drop(part);
+        trace_span!(target: "tadformer::model", "optimizer").in_scope(|| Ok(self.optimizer.step(&grads, 1e-4)?))
+    }
+}
+
+/// Runs one after another on the same images.
+struct Runs {
+    run: Run,
+    images: Tensor,
+}
+
+impl Runs {
+    fn new(options: &Options) -> anyhow::Result<Self> {
+        let images = Tensor::randn(0f32, 1.0, (options.batch, 3, options.image, options.image), &Device::Cpu)?;
+        Ok(Self { run: Run::new(options)?, images })
+    }
+
+    /// So many runs one after another, and how long each took.
+    fn repeat(&mut self, times: usize) -> anyhow::Result<Vec<Duration>> {
+        let run = |_| {
+            let start = Instant::now();
+            self.run.once(&self.images)?;
+            Ok(start.elapsed())
+        };
+        (0..times).map(run).collect()
+    }
+
+    /// [`Runs::repeat`], listening.
+    fn traced(&mut self, times: usize) -> anyhow::Result<Vec<Duration>> {
+        let listener = Listener::default();
+        let times = tracing::subscriber::with_default(listener.clone(), || self.repeat(times))?;
+        eprint!("{}", listener.report(times.iter().sum(), times.len()));
+        Ok(times)
+    }
+}
+
+fn main() -> anyhow::Result<()> {
+    let mut options = Options::parse();
+    anyhow::ensure!(options.repeat > 0, "--repeat: expected at least 1, got 0");
+    let threads = if options.threads == 0 { std::thread::available_parallelism()?.get() } else { options.threads };
+    options.threads = threads;
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+    let mut runs = Runs::new(&options)?;
+    runs.repeat(options.warmup)?;
+    let times = if options.trace { runs.traced(options.repeat) } else { runs.repeat(options.repeat) };
+    let mut seconds: Vec<f64> = times?.iter().map(Duration::as_secs_f64).collect();
+    seconds.sort_by(f64::total_cmp);
+    let (median_s, min_s) = (seconds[seconds.len() / 2], seconds[0]);
+    println!("{}", serde_json::to_string(&Report { options, median_s, min_s, peak_rss_mb: peak_rss_mb() })?);
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! Groups of channels that fill a vector register, in rows of them.
+#![allow(unsafe_code)] // loads and stores in inner loops, whose bounds the loops' owners have checked
+
+use super::cpu::Real;
+use pulp::Simd;
+use std::mem::MaybeUninit;
+
+/// A register's channels of a pixel, or what the last register has left of them.
+#[derive(Clone, Copy)]
+pub(super) struct Channels {
+    pub(super) first: usize,
+    pub(super) count: usize,
+}
+
+/// Calls `f` for groups of channels that cover all r: whole registers, and what is left.
+macro_rules! by_channels {
+    ($t:ty, $s:ty, $r:expr, |$channels:ident, $whole:ident| $call:expr) => {{
+        let (r, count) = ($r, <$t as $crate::ops::simd::Lanes>::lanes::<$s>());
+        let mut first = 0;
+        while first + count <= r {
+            const $whole: bool = true;
+            let $channels = $crate::ops::channels::Channels { first, count };
+            $call;
+            first += count;
+        }
+        if first < r {
+            const $whole: bool = false;
+            let $channels = $crate::ops::channels::Channels { first, count: r - first };
+            $call;
+        }
+    }};
+}
+
+pub(super) use by_channels;
+
+impl Channels {
+    /// The channels of the pixel that begins at `pixel`.
+    ///
+    /// # Safety
+    /// They lie inside the slice.
+    #[inline(always)]
+    pub(super) unsafe fn load<T: Real, S: Simd, const WHOLE: bool>(
+        self,
+        simd: S,
+        from: &[T],
+        pixel: usize,
+    ) -> T::Of<S> {
+        debug_assert!(pixel + self.first + self.count <= from.len());
+        // SAFETY: the caller's promise.
+        unsafe {
+            let at = from.as_ptr().add(pixel + self.first);
+            if WHOLE { at.cast::<T::Of<S>>().read_unaligned() } else { T::load(simd, at, self.count) }
+        }
+    }
+
+    /// Writes the channels of the pixel that begins at `pixel`.
+    ///
+    /// # Safety
+    /// They lie inside the slice.
+    #[inline(always)]
+    pub(super) unsafe fn store<T: Real, S: Simd, const WHOLE: bool>(
+        self,
+        simd: S,
+        y: &mut [MaybeUninit<T>],
+        pixel: usize,
+        values: T::Of<S>,
+    ) {
+        debug_assert!(pixel + self.first + self.count <= y.len());
+        // SAFETY: the caller's promise.
+        unsafe {
+            let at = y.as_mut_ptr().add(pixel + self.first).cast::<T>();
+            if WHOLE { at.cast::<T::Of<S>>().write_unaligned(values) } else { T::store(simd, at, self.count, values) }
+        }
+    }
+
+    /// The channels of the row that begins at `row`.
+    #[inline(always)]
+    pub(super) fn of<T: Real, S: Simd, const WHOLE: bool>(self, simd: S, from: &[T], row: usize) -> T::Of<S> {
+        assert!(row + self.first + self.count <= from.len(), "channels lie inside their row");
+        // SAFETY: the assertion.
+        unsafe { self.load::<T, S, WHOLE>(simd, from, row) }
+    }
+
+    /// Writes the channels of the row that begins at `row`.
+    #[inline(always)]
+    pub(super) fn put<T: Real, S: Simd, const WHOLE: bool>(self, simd: S, to: &mut [T], row: usize, x: T::Of<S>) {
+        assert!(row + self.first + self.count <= to.len(), "channels lie inside their row");
+        // SAFETY: the assertion.
+        unsafe { self.store::<T, S, WHOLE>(simd, written(to), row, x) }
+    }
+
+    /// Adds to the channels of the row that begins at `row`.
+    #[inline(always)]
+    pub(super) fn add_to<T: Real, S: Simd, const WHOLE: bool>(self, simd: S, sums: &mut [T], row: usize, x: T::Of<S>) {
+        let sum = T::plus(simd, self.of::<T, S, WHOLE>(simd, sums, row), x);
+        self.put::<T, S, WHOLE>(simd, sums, row, sum);
+    }
+}
+
+/// Written memory as what may be written over.
+pub(super) fn written<T: Real>(y: &mut [T]) -> &mut [MaybeUninit<T>] {
+    // SAFETY: the same layout, and only values are written: that is for the callers, all in these kernels.
+    unsafe { &mut *(std::ptr::from_mut(y) as *mut [MaybeUninit<T>]) }
+}
