@@ -18,6 +18,7 @@ use tadformer::data::{BatchOptions, Batches, Scenes};
 use tadformer::files::create_folder;
 use tadformer::heads::HrNetConfig;
 use tadformer::hub::{Hub, Progress};
+use tadformer::model::{CardFile, ModelCard};
 use tadformer::swin::SwinConfig;
 use tadformer::train::{Ending, ProgressBar, TrainConfig, Trainer, evaluate, evaluate_constant};
 use tadformer::{TADFormer, TaskSet, Tuning};
@@ -112,9 +113,13 @@ fn main() -> anyhow::Result<()> {
     run.history.write_csv(&options.out.join("losses.csv"))?;
     report::plot(&run.history, &options.out.join("losses.svg"))?;
     report::panel(&model, held_out.as_ref(), 6, &options.out.join("panel.png"))?;
-    let adapter_bytes = std::fs::metadata(options.out.join("adapter.safetensors"))?.len();
+    let adapter = options.out.join("adapter.safetensors");
+    if let CardFile::Kept(card) = ModelCard::of(&model).scores(report::scores(&rows)).write_beside(&adapter)? {
+        println!("{} was changed by hand and stays as it is", card.display());
+    }
+    let adapter_bytes = std::fs::metadata(adapter)?.len();
     println!(
-        "best after {} steps; adapter of {:.1} MB, losses and panel in {}",
+        "best after {} steps; adapter of {:.1} MB, its card, losses and panel in {}",
         run.best_step,
         adapter_bytes as f64 / 1e6,
         options.out.display()

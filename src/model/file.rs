@@ -138,6 +138,22 @@ impl ModelFile {
         Ok(model.with_origin(self.metadata.base))
     }
 
+    /// Makes the model on the backbone that another model holds: see [`TADFormer::with_adapter`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn onto(self, model: &TADFormer) -> Result<TADFormer> {
+        let (its, held) = (self.metadata.base.short_digest(), model.base().short_digest());
+        let mismatch =
+            |difference: String| Error::AdapterMismatch { path: self.path.clone(), differences: vec![difference] };
+        if self.metadata.base.digest != model.base().digest {
+            return Err(mismatch(format!("backbone weights: the adapter has {its}, the model {held}")));
+        }
+        let made = model.sharing(self.metadata.config.clone(), 0).map_err(|e| mismatch(e.to_string()))?;
+        made.restore(&self.tensors)?;
+        Ok(made)
+    }
+
     /// The file that holds the frozen weights.
     fn backbone(&self, options: &OpenOptions) -> Result<PathBuf> {
         if self.metadata.stored == Stored::Full {
@@ -260,6 +276,25 @@ impl TADFormer {
     /// An adapter made for another backbone, other tasks or another configuration; the model is unchanged then.
     pub fn load_adapter(&self, path: impl AsRef<Path>) -> Result<()> {
         ModelFile::open(path)?.apply(self)
+    }
+
+    /// Opens another adapter on the backbone that this model holds: a second model, whose frozen tensors are this one's.
+    ///
+    /// It takes the memory of its own weights alone, with tasks, rank and decoders of its own; both models stay as they are
+    /// whatever is done to the other, and one changes from one to the other by calling the other. [`TADFormer::merge`] gives a
+    /// model folded weights, which are its own.
+    ///
+    /// ```no_run
+    /// use tadformer::TADFormer;
+    /// let rooms = TADFormer::open("rooms.safetensors", &Default::default())?;
+    /// let people = rooms.with_adapter("people.safetensors")?;
+    /// # Ok::<(), tadformer::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`ModelFile::open`]; an adapter made for another backbone, or one that keeps frozen what this model trained.
+    pub fn with_adapter(&self, path: impl AsRef<Path>) -> Result<Self> {
+        ModelFile::open(path)?.onto(self)
     }
 
     /// Sets every trained weight and statistic from a checkpoint under the crate's names.
