@@ -22,7 +22,7 @@ pub(super) fn small_product<T: Real>(
     columns: usize,
     s: T,
 ) {
-    if columns % COLUMNS != 0 {
+    if !columns.is_multiple_of(COLUMNS) {
         return product(c, c_stride, Into::Write, a, Matrix::part(b, a.columns, columns, b_stride), s);
     }
     if a.rows == 0 || a.columns == 0 || columns == 0 {
