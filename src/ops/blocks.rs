@@ -22,7 +22,12 @@ const PARTIAL_SUMS: usize = 32;
 impl Blocks {
     /// `units` units of `rows` rows each.
     pub(super) fn of(units: usize, rows: usize) -> Self {
-        let wanted = (units * rows / FEWEST).clamp(LEAST_ROWS, ROWS);
+        Self::at_most(ROWS, units, rows)
+    }
+
+    /// The same with `most` rows to a block, at least [`LEAST_ROWS`], or one unit: for several arrays of wide rows.
+    pub(super) fn at_most(most: usize, units: usize, rows: usize) -> Self {
+        let wanted = (units * rows / FEWEST).clamp(LEAST_ROWS, most);
         Self { units, per_block: (wanted / rows.max(1)).max(1) }
     }
 
