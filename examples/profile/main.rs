@@ -124,21 +124,25 @@ fn model(options: &Options) -> tadformer::Result<TADFormer> {
 
 /// What is timed, with what it needs.
 enum Run {
-    Infer(InferenceModel),
-    Encode(TADFormer),
-    Train { model: TADFormer, optimizer: AdamW, pass: TrainingPass },
+    Infer(Box<InferenceModel>),
+    Encode(Box<TADFormer>),
+    Train { model: Box<TADFormer>, optimizer: AdamW, pass: TrainingPass },
 }
 
 impl Run {
     fn new(options: &Options) -> anyhow::Result<Self> {
         let model = model(options)?;
         Ok(match options.mode {
-            Work::Infer => Self::Infer(model.merge()?),
-            Work::Encode => Self::Encode(model),
+            Work::Infer => Self::Infer(Box::new(model.merge()?)),
+            Work::Encode => Self::Encode(Box::new(model)),
             Work::Train => {
                 let optimizer = AdamW::new(model.ledger(), AdamWConfig::default())?;
                 let checkpoint = if options.checkpoint { Checkpoint::On } else { Checkpoint::Off };
-                Self::Train { model, optimizer, pass: TrainingPass::seeded(0).with_checkpoint(checkpoint) }
+                Self::Train {
+                    model: Box::new(model),
+                    optimizer,
+                    pass: TrainingPass::seeded(0).with_checkpoint(checkpoint),
+                }
             }
         })
     }
