@@ -118,6 +118,25 @@ fn asked_to_stop_it_ends_after_the_step_and_keeps_what_was_learnt() {
     assert_eq!(Some(report.best_step), kept);
 }
 
+#[test]
+fn a_step_over_a_batch_twice_is_a_step_over_it_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |accumulate: usize| {
+        let tad = tadformer::tad::TadConfig { dropout: 0.0, ..builder().config().tad.clone() };
+        let model = builder().tad(tad).build().unwrap();
+        let batch = held_out().unwrap().next().unwrap().unwrap();
+        let batches = std::iter::repeat_with(|| Ok(batch.clone())).take(2 * accumulate);
+        let config = TrainConfig { accumulate, ..config(2, folder.path()) };
+        let mut trainer = Trainer::new(&model, config).unwrap();
+        trainer.run(batches, held_out, &mut Silent).unwrap().history
+    };
+    let (once, twice) = (run(1), run(2));
+    for (once, twice) in once.steps().iter().zip(twice.steps()) {
+        assert!((once.total - twice.total).abs() < 1e-5 * once.total, "{} is not {}", twice.total, once.total);
+        assert!((once.gradient_norm - twice.gradient_norm).abs() < 1e-4 * once.gradient_norm);
+    }
+}
+
 fn one_batch(change: impl Fn(&mut Batch)) -> Vec<tadformer::Result<Batch>> {
     let mut batch = held_out().unwrap().next().unwrap().unwrap();
     change(&mut batch);
@@ -180,6 +199,8 @@ fn settings_that_cannot_work_are_refused_by_name() {
     assert!(refuse(&model, config(0, folder.path())).starts_with("`steps`"));
     let clip = TrainConfig { clip_norm: 0.0, ..config(2, folder.path()) };
     assert!(refuse(&model, clip).starts_with("`clip_norm`"));
+    let none = TrainConfig { accumulate: 0, ..config(2, folder.path()) };
+    assert!(refuse(&model, none).starts_with("`accumulate`"));
     let half = builder().dtype(DType::F16).build().unwrap();
     assert!(refuse(&half, config(2, folder.path())).contains("half precision"));
 }

@@ -19,6 +19,7 @@ use tadformer::files::create_folder;
 use tadformer::heads::HrNetConfig;
 use tadformer::hub::{Hub, Progress};
 use tadformer::model::{CardFile, ModelCard};
+use tadformer::ops::Checkpoint;
 use tadformer::swin::SwinConfig;
 use tadformer::train::{Ending, ProgressBar, TrainConfig, Trainer, evaluate, evaluate_constant};
 use tadformer::{TADFormer, TaskSet, Tuning};
@@ -41,9 +42,15 @@ struct Options {
     /// Training steps
     #[arg(long, default_value_t = 120)]
     steps: usize,
-    /// Images of a step
+    /// Images of a batch
     #[arg(long, default_value_t = 8)]
     batch: usize,
+    /// Batches of a step: their gradients are added up
+    #[arg(long, default_value_t = 1)]
+    accumulate: usize,
+    /// Make blocks' intermediate values again in backward: less memory, more time
+    #[arg(long)]
+    checkpoint: bool,
     /// Side of the images
     #[arg(long, default_value_t = 96)]
     image: usize,
@@ -94,6 +101,8 @@ fn main() -> anyhow::Result<()> {
     let before = evaluate(&model, validation()?)?;
     let config = TrainConfig {
         seed: options.seed,
+        accumulate: options.accumulate,
+        checkpoint: if options.checkpoint { Checkpoint::On } else { Checkpoint::Off },
         validate_every: (options.steps / 5).max(1),
         ..TrainConfig::new(options.rate, options.steps, options.out.join("adapter.safetensors"))
     };
@@ -103,7 +112,8 @@ fn main() -> anyhow::Result<()> {
     let training = Instant::now();
     let stream = Batches::shuffled(scenes, options.seed, &batches)?;
     let run = trainer.run(stream, validation, &mut ProgressBar::new(options.steps))?;
-    let images_per_second = (run.history.steps().len() * options.batch) as f64 / training.elapsed().as_secs_f64();
+    let images_per_second =
+        (run.history.steps().len() * options.batch * options.accumulate) as f64 / training.elapsed().as_secs_f64();
 
     if let Ending::Stopped { after } = run.ending {
         println!("stopped after {after} steps, as asked");

@@ -126,14 +126,7 @@ fn model(options: &Options) -> tadformer::Result<TADFormer> {
 enum Run {
     Infer(Box<InferenceModel>),
     Encode(Box<TADFormer>),
-    Train(Box<Training>),
-}
-
-/// What a training step moves.
-struct Training {
-    model: TADFormer,
-    optimizer: AdamW,
-    pass: TrainingPass,
+    Train { model: Box<TADFormer>, optimizer: AdamW, pass: TrainingPass },
 }
 
 impl Run {
@@ -145,8 +138,11 @@ impl Run {
             Work::Train => {
                 let optimizer = AdamW::new(model.ledger(), AdamWConfig::default())?;
                 let checkpoint = if options.checkpoint { Checkpoint::On } else { Checkpoint::Off };
-                let pass = TrainingPass::seeded(0).with_checkpoint(checkpoint);
-                Self::Train(Box::new(Training { model, optimizer, pass }))
+                Self::Train {
+                    model: Box::new(model),
+                    optimizer,
+                    pass: TrainingPass::seeded(0).with_checkpoint(checkpoint),
+                }
             }
         })
     }
@@ -161,24 +157,22 @@ impl Run {
                     }
                 }
             }
-            Self::Train(training) => training.step(images)?,
+            Self::Train { model, optimizer, pass } => train_step(model, optimizer, pass, images)?,
         }
         Ok(())
     }
 }
 
-impl Training {
-    fn step(&mut self, images: &Tensor) -> anyhow::Result<()> {
-        let outputs = self.model.forward(images, Mode::Train(&self.pass))?;
-        let part = trace_span!(target: "tadformer::model", "loss").entered();
-        let losses = outputs.iter().map(|(_, output)| output.sqr()?.mean_all());
-        let loss = Tensor::stack(&losses.collect::<tadformer::candle_core::Result<Vec<_>>>()?, 0)?.sum_all()?;
-        drop(part);
-        let part = trace_span!(target: "tadformer::model", "backward").entered();
-        let grads = Gradients::of(self.model.ledger(), &loss.backward()?);
-        drop(part);
-        trace_span!(target: "tadformer::model", "optimizer").in_scope(|| Ok(self.optimizer.step(&grads, 1e-4)?))
-    }
+fn train_step(model: &TADFormer, optimizer: &mut AdamW, pass: &TrainingPass, images: &Tensor) -> anyhow::Result<()> {
+    let outputs = model.forward(images, Mode::Train(pass))?;
+    let part = trace_span!(target: "tadformer::model", "loss").entered();
+    let losses = outputs.iter().map(|(_, output)| output.sqr()?.mean_all());
+    let loss = Tensor::stack(&losses.collect::<tadformer::candle_core::Result<Vec<_>>>()?, 0)?.sum_all()?;
+    drop(part);
+    let part = trace_span!(target: "tadformer::model", "backward").entered();
+    let grads = Gradients::of(model.ledger(), &loss.backward()?);
+    drop(part);
+    trace_span!(target: "tadformer::model", "optimizer").in_scope(|| Ok(optimizer.step(&grads, 1e-4)?))
 }
 
 /// Runs one after another on the same images.

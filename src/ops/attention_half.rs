@@ -362,7 +362,11 @@ impl<T: Real> Segment<T> for AttentionHalf {
                         // SAFETY: each patch stands in one window.
                         let y = unsafe { y.at(place * c, c) };
                         let x = &kernel.patches[place * c..][..c];
-                        simd::vectorised(|| y.iter_mut().zip(x).zip(row).for_each(|((y, x), row)| *y = *x + k * *row));
+                        simd::vectorised(|| {
+                            for ((y, x), row) in y.iter_mut().zip(x).zip(row) {
+                                *y = *x + k * *row;
+                            }
+                        });
                     }
                 }
             });
@@ -571,7 +575,7 @@ impl<T: Real> Kernel<'_, T> {
                     Some(dropout) => {
                         resize(drows, n * c);
                         dropout.apply(d, first + patches.start, drows);
-                        simd::add(&mut dattended[patches], drows);
+                        simd::vectorised(|| simd::add(&mut dattended[patches], drows));
                     }
                 }
             }

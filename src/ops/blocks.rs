@@ -24,8 +24,13 @@ const PARTIAL_SUMS: usize = 32;
 impl Blocks {
     /// `units` units of `rows` rows each.
     pub(super) fn of(units: usize, rows: usize) -> Self {
+        Self::at_most(ROWS, units, rows)
+    }
+
+    /// The same with about `most` rows to a block, or one unit: for several arrays of wide rows.
+    pub(super) fn at_most(most: usize, units: usize, rows: usize) -> Self {
         let all = units * rows;
-        let count = (all / LEAST_ROWS).clamp(1, FEWEST).max(all / ROWS);
+        let count = (all / LEAST_ROWS).clamp(1, FEWEST).max(all / most);
         Self { units, per_block: units.div_ceil(count).max(1) }
     }
 

@@ -7,8 +7,8 @@ use std::cell::Cell;
 /// ```
 /// use candle_core::{DType, Device, Tensor};
 /// use tadformer::ops::{self, Definition};
-/// let x = Tensor::ones((1, 2, 3), DType::F32, &Device::Cpu)?;
-/// let [fused, composed] = Definition::ALL.map(|definition| definition.run(|| ops::mean_tokens(&x)));
+/// let x = Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?;
+/// let [fused, composed] = Definition::ALL.map(|definition| definition.run(|| ops::gelu(&x)));
 /// assert_eq!(fused?.to_vec2::<f32>()?[0], composed?.to_vec2::<f32>()?[0]);
 /// # Ok::<(), candle_core::Error>(())
 /// ```

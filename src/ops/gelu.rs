@@ -98,7 +98,9 @@ fn register<T: Real, S: Simd>(simd: S, x: &[T], y: &mut [T], count: usize) {
 simd::vectorised_fn! {
     /// `d *= gelu'(x)` for slices: a gradient of GELU's values to one of what it was taken of.
     pub(super) fn backward<T: Real>(x: &[T], d: &mut [T]) {
-        d.iter_mut().zip(x).for_each(|(d, x)| *d *= slope(*x));
+        for (d, x) in d.iter_mut().zip(x) {
+            *d *= slope(*x);
+        }
     }
 }
 

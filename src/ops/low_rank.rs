@@ -66,7 +66,9 @@ impl Dropout {
     /// `y[i] = x[i] factor(first + i)`.
     pub(super) fn apply<T: Real>(self, x: &[T], first: usize, y: &mut [T]) {
         simd::vectorised(|| {
-            y.iter_mut().zip(x).enumerate().for_each(|(i, (y, x))| *y = *x * T::of(self.factor(first + i)));
+            for (i, (y, x)) in y.iter_mut().zip(x).enumerate() {
+                *y = *x * T::of(self.factor(first + i));
+            }
         });
     }
 }
@@ -253,7 +255,11 @@ impl<T: Real> MapKernel<'_, T> {
             product(&mut sums.weight, self.n_in, Into::Add, rows.t(), Matrix::rows(x, self.n_in), T::one());
         }
         if self.trains[1] {
-            simd::vectorised(|| dy.chunks_exact(self.out).for_each(|dy| simd::add(&mut sums.bias, dy)));
+            simd::vectorised(|| {
+                for dy in dy.chunks_exact(self.out) {
+                    simd::add(&mut sums.bias, dy);
+                }
+            });
         }
     }
 

@@ -151,12 +151,18 @@ impl<T: Real> Kernel<'_, T> {
         let c = self.c;
         let x = &self.x[block.start * c..block.end * c];
         simd::vectorised(|| match &self.keep {
-            None => y.iter_mut().zip(x).zip(update).for_each(|((y, x), update)| *y = *x + *update),
+            None => {
+                for ((y, x), update) in y.iter_mut().zip(x).zip(update) {
+                    *y = *x + *update;
+                }
+            }
             Some(keep) => {
                 let rows = y.chunks_exact_mut(c).zip(x.chunks_exact(c)).zip(update.chunks_exact(c));
                 for (row, ((y, x), update)) in block.zip(rows) {
                     let k = keep[row / self.tokens];
-                    y.iter_mut().zip(x).zip(update).for_each(|((y, x), update)| *y = *x + k * *update);
+                    for ((y, x), update) in y.iter_mut().zip(x).zip(update) {
+                        *y = *x + k * *update;
+                    }
                 }
             }
         });
@@ -169,7 +175,9 @@ impl<T: Real> Kernel<'_, T> {
             Some(keep) => {
                 for (row, (y, dy)) in block.zip(y.chunks_exact_mut(self.c).zip(dy.chunks_exact(self.c))) {
                     let k = keep[row / self.tokens];
-                    y.iter_mut().zip(dy).for_each(|(y, dy)| *y = k * *dy);
+                    for (y, dy) in y.iter_mut().zip(dy) {
+                        *y = k * *dy;
+                    }
                 }
             }
         });
@@ -305,7 +313,7 @@ impl<T: Real> Kernel<'_, T> {
         zeroed(dhidden, count * hidden);
         path_backward(&self.fc2, self.dropouts[1], wide.start, h, dout, dhidden, fc2, [room, other]);
         if let Some(d) = &incoming.post {
-            simd::add(dout, &d[rows.clone()]);
+            simd::vectorised(|| simd::add(dout, &d[rows.clone()]));
         }
         self.fc2.pretrained_backward(h, dout, dhidden, fc2);
         gelu::backward(pre, dhidden);

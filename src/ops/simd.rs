@@ -201,22 +201,30 @@ pub(super) fn largest<T: Real>(x: &[T]) -> T {
     let mut lanes = [T::neg_infinity(); LANES];
     let (whole, rest) = x.as_chunks::<LANES>();
     for x in whole {
-        lanes.iter_mut().zip(x).for_each(|(lane, x)| *lane = if *x > *lane { *x } else { *lane });
+        for (lane, x) in lanes.iter_mut().zip(x) {
+            *lane = if *x > *lane { *x } else { *lane };
+        }
     }
-    lanes.iter_mut().zip(rest).for_each(|(lane, x)| *lane = if *x > *lane { *x } else { *lane });
+    for (lane, x) in lanes.iter_mut().zip(rest) {
+        *lane = if *x > *lane { *x } else { *lane };
+    }
     lanes.iter().fold(T::neg_infinity(), |most, x| if *x > most { *x } else { most })
 }
 
 /// `y += f x`.
 #[inline(always)]
 pub(super) fn add_scaled<T: Real>(y: &mut [T], x: &[T], f: T) {
-    y.iter_mut().zip(x).for_each(|(y, x)| *y += *x * f);
+    for (y, x) in y.iter_mut().zip(x) {
+        *y += *x * f;
+    }
 }
 
 /// `y += x`.
 #[inline(always)]
 pub(super) fn add<T: Real>(y: &mut [T], x: &[T]) {
-    y.iter_mut().zip(x).for_each(|(y, x)| *y += *x);
+    for (y, x) in y.iter_mut().zip(x) {
+        *y += *x;
+    }
 }
 
 #[cfg(test)]

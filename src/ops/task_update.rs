@@ -96,7 +96,11 @@ impl<T: Real> Kernel<'_, T> {
         let Some(keep) = &self.keep else { return };
         for (row, y) in rows.zip(y.chunks_exact_mut(self.c)) {
             let k = keep[row / self.tokens];
-            simd::vectorised(|| y.iter_mut().for_each(|y| *y *= k));
+            simd::vectorised(|| {
+                for y in y {
+                    *y *= k;
+                }
+            });
         }
     }
 }

@@ -20,6 +20,25 @@ impl Gradients {
         Self { grads: trained.iter().map(grad).collect(), names: trained.into_iter().map(|entry| entry.name).collect() }
     }
 
+    /// Adds another batch's, for a step over several; both of the same ledger.
+    pub fn add(&mut self, other: Self) -> Result<()> {
+        for (sum, grad) in self.grads.iter_mut().zip(other.grads) {
+            *sum = match (sum.take(), grad) {
+                (Some(sum), Some(grad)) => Some((sum + grad)?),
+                (one, other) => one.or(other),
+            };
+        }
+        Ok(())
+    }
+
+    /// Multiplies all of them.
+    pub fn scale(&mut self, factor: f64) -> Result<()> {
+        for grad in self.grads.iter_mut().flatten() {
+            *grad = (&*grad * factor)?;
+        }
+        Ok(())
+    }
+
     /// One for each trained weight; `None` for a weight that the loss does not depend on.
     pub fn iter(&self) -> impl Iterator<Item = Option<&Tensor>> {
         self.grads.iter().map(Option::as_ref)
@@ -42,9 +61,7 @@ impl Gradients {
         }
         let norm = sum.sqrt();
         if norm > limit {
-            for grad in self.grads.iter_mut().flatten() {
-                *grad = (&*grad * (limit / norm))?;
-            }
+            self.scale(limit / norm)?;
         }
         Ok(norm)
     }
@@ -75,6 +92,18 @@ mod tests {
             let got = all[0].unwrap().to_vec1::<f32>()?;
             assert!(got.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-6), "{got:?}");
         }
+        Ok(())
+    }
+
+    #[test]
+    fn batches_add_up_weight_by_weight() -> Result<()> {
+        let (ledger, store) = ledger_and_loss(&[3.0, 4.0])?;
+        let mut grads = Gradients::of(&ledger, &store);
+        grads.add(Gradients::of(&ledger, &store))?;
+        grads.scale(0.25)?;
+        let all: Vec<_> = grads.iter().collect();
+        assert_eq!(all[0].unwrap().to_vec1::<f32>()?, [1.5, 2.0]);
+        assert!(all[1].is_none(), "a weight that no batch reaches");
         Ok(())
     }
 

@@ -23,6 +23,9 @@ pub struct TrainConfig {
     pub adamw: AdamWConfig,
     /// Joint norm to which gradients are clipped.
     pub clip_norm: f64,
+    /// Batches that a step goes over, one after another: their gradients' mean moves the weights, their memory is one batch's.
+    /// BatchNorm sees each batch alone.
+    pub accumulate: usize,
     /// Validate after this many steps, and after the last; 0 for the last alone.
     pub validate_every: usize,
     /// The seed of dropout and drop-path.
@@ -40,6 +43,7 @@ impl TrainConfig {
             schedule: Schedule::new(rate, steps),
             adamw: AdamWConfig::default(),
             clip_norm: 5.0,
+            accumulate: 1,
             validate_every: (steps / 10).max(1),
             seed: 0,
             checkpoint: Checkpoint::Off,
@@ -51,6 +55,9 @@ impl TrainConfig {
         self.schedule.check()?;
         if !(self.clip_norm.is_finite() && self.clip_norm > 0.0) {
             return Err(Error::config("clip_norm", "a positive number", self.clip_norm, "the recipe clips to 5"));
+        }
+        if self.accumulate == 0 {
+            return Err(Error::config("accumulate", "at least 1", 0, "1 takes each batch as a step"));
         }
         if !matches!(model.ledger().dtype(), DType::F32 | DType::F64) {
             let got = model.ledger().dtype().as_str();
@@ -173,10 +180,12 @@ impl<'a> Trainer<'a> {
         let (first, steps) = (self.optimizer.steps() + 1, self.config.schedule.steps);
         let mut batches = batches.into_iter();
         for step in first..=steps {
-            let Some(batch) = batches.next() else { return Err(ran_out(step - 1, steps)) };
-            let batch = batch?;
-            let record = self.step(&batch, step)?;
-            observer.step(&names, &record, batch.len());
+            let batches: Vec<Batch> = batches.by_ref().take(self.config.accumulate).collect::<Result<_>>()?;
+            if batches.len() < self.config.accumulate {
+                return Err(ran_out(step - 1, steps));
+            }
+            let record = self.step(&batches, step)?;
+            observer.step(&names, &record, batches.iter().map(Batch::len).sum());
             history.push(record);
             let stopped = self.stop.load(Ordering::Relaxed);
             if stopped {
@@ -196,9 +205,34 @@ impl<'a> Trainer<'a> {
         Ok(TrainReport { history, best, best_step, ending })
     }
 
-    /// One step: forward, losses, backward, clip, move.
-    fn step(&mut self, batch: &Batch, step: usize) -> Result<StepRecord> {
-        let seed = self.config.seed.wrapping_add((step as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    /// One step: forward, losses and backward of each batch; clip, move.
+    fn step(&mut self, batches: &[Batch], step: usize) -> Result<StepRecord> {
+        let share = 1.0 / batches.len() as f64;
+        let (mut losses, mut total, mut gradients) = (Vec::new(), 0.0, None::<Gradients>);
+        for (i, batch) in batches.iter().enumerate() {
+            let pass = (step - 1) * batches.len() + i + 1;
+            let (of_batch, of_all, more) = self.backward(batch, step, pass)?;
+            losses.resize(of_batch.len(), 0.0);
+            losses.iter_mut().zip(of_batch).for_each(|(mean, loss)| *mean += share * loss);
+            total += share * of_all;
+            match &mut gradients {
+                Some(gradients) => gradients.add(more)?,
+                None => gradients = Some(more),
+            }
+        }
+        let Some(mut gradients) = gradients else { return Err(ran_out(step - 1, self.config.schedule.steps)) };
+        if batches.len() > 1 {
+            gradients.scale(share)?;
+        }
+        let gradient_norm = gradients.clip(self.config.clip_norm, step)?;
+        let rate = self.config.schedule.rate(step - 1);
+        self.optimizer.step(&gradients, rate)?;
+        Ok(StepRecord { step, rate, gradient_norm, total, losses })
+    }
+
+    /// The tasks' losses of a batch, their weighted sum, and its gradients; `pass` tells one draw of dropout from another.
+    fn backward(&self, batch: &Batch, step: usize, pass: usize) -> Result<(Vec<f64>, f64, Gradients)> {
+        let seed = self.config.seed.wrapping_add((pass as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let rng = TrainingPass::seeded(seed).with_checkpoint(self.config.checkpoint);
         let outputs = self.model.forward(&batch.images, Mode::Train(&rng))?;
         let mut labelled = Vec::new();
@@ -214,12 +248,8 @@ impl<'a> Trainer<'a> {
                 return Err(Error::NonFinite { what, step, cure: cure.into() });
             }
         }
-        let mut gradients = Gradients::of(self.model.ledger(), &report.total.backward()?);
-        let gradient_norm = gradients.clip(self.config.clip_norm, step)?;
-        let rate = self.config.schedule.rate(step - 1);
-        self.optimizer.step(&gradients, rate)?;
-        let total = report.total.to_dtype(DType::F64)?.to_scalar::<f64>()?;
-        Ok(StepRecord { step, rate, gradient_norm, total, losses })
+        let gradients = Gradients::of(self.model.ledger(), &report.total.backward()?);
+        Ok((losses, report.total.to_dtype(DType::F64)?.to_scalar()?, gradients))
     }
 
     fn keep_best(

@@ -2,7 +2,6 @@
 #![allow(unsafe_code)] // blocks of rows write their own parts of the gradients
 
 use super::super::batch_norm::MomentsOf;
-use super::super::blocks::Blocks;
 use super::super::cpu::{Parts, Real, values};
 use super::super::low_rank::resize;
 use super::super::product::{Into, Matrix, product};
@@ -38,21 +37,27 @@ struct OfNorm<T> {
     slope: Vec<T>,
 }
 
-/// Each map's gradient, and each one's part of the hidden weight's, `[c, H]`.
+/// What the gradient of the hidden values leads to.
 struct OfMaps<T> {
+    /// Each map's.
     tokens: Vec<Vec<T>>,
+    /// Each map's part of the hidden weight's, `[c, H]`.
     weights: Vec<Vec<T>>,
+    /// The hidden bias's: nothing but rounding where the batch's own mean takes away what is added to all values.
+    bias: Vec<T>,
 }
 
 /// What a thread reuses from block to block.
 struct Scratch<T> {
     v: Rows<T>,
     d: Vec<T>,
+    /// `Σ dz` of the finest scale's blocks so far.
+    sum: Vec<T>,
 }
 
 impl<T> Default for Scratch<T> {
     fn default() -> Self {
-        Self { v: Rows::default(), d: Vec::new() }
+        Self { v: Rows::default(), d: Vec::new(), sum: Vec::new() }
     }
 }
 
@@ -70,17 +75,15 @@ impl MultiScaleHead {
         let given = Given { layer: kernel.folded(&moments.mean, &scale), dy: &dy };
         let sums = kernel.sums(&given);
         let factor: Vec<T> = scale.iter().zip(&*kernel.norm_weight).map(|(scale, weight)| *scale * *weight).collect();
-        // Through the batch's own mean nothing that is added to all values comes back.
-        let (share, through_bias) = match self.norm.moments {
-            MomentsOf::Batch => (T::of(kernel.count() as f64).recip(), T::zero()),
-            MomentsOf::Given(_) => (T::zero(), T::one()),
+        let share = match self.norm.moments {
+            MomentsOf::Batch => T::of(kernel.count() as f64).recip(),
+            MomentsOf::Given(_) => T::zero(),
         };
         let scaled = |sums: &[T]| sums.iter().map(|sum| *sum * share).collect();
-        let dbias = sums.d.iter().zip(&factor).map(|(d, factor)| *d * *factor * through_bias).collect();
         let norm = OfNorm { mean: scaled(&sums.d), slope: scaled(&sums.dv), factor };
         let maps = kernel.of_maps(&given, &norm);
         grads.give_values(&self.hidden.weight, kernel.joined(&maps.weights))?;
-        grads.give_values(&self.hidden.bias, dbias)?;
+        grads.give_values(&self.hidden.bias, maps.bias)?;
         grads.give_values(&self.norm.weight, sums.dv)?;
         grads.give_values(&self.norm.bias, sums.d)?;
         grads.give_values(&self.output.weight, sums.out_weight)?;
@@ -113,9 +116,9 @@ impl<T: Real> Kernel<'_, T> {
         let mut total = start();
         for image in 0..self.images {
             let image = self.image(image, &given.layer);
-            let (sums, _) = self.blocks.sum(
+            let (sums, _) = self.finest().blocks().sum(
                 || (start(), Scratch::default()),
-                |(sums, Scratch { v, d }), rows| {
+                |(sums, Scratch { v, d, .. }), rows| {
                     let dy = self.dy(given, image.i, &rows);
                     self.fill(&image, &rows, Then::Stay, v);
                     self.of_relu(dy, d, v.z.len());
@@ -137,6 +140,7 @@ impl<T: Real> Kernel<'_, T> {
         let mut grads = OfMaps {
             tokens: maps.iter().map(|map| vec![T::zero(); map.tokens.len()]).collect(),
             weights: maps.iter().map(|map| vec![T::zero(); map.c * self.hidden]).collect(),
+            bias: vec![T::zero(); self.hidden],
         };
         let wide = |scale: &Scale<T>| vec![T::zero(); self.size.0 * scale.size.1 * self.hidden];
         let mut gathered: Vec<Vec<T>> = self.scales[1..].iter().map(wide).collect();
@@ -160,10 +164,11 @@ impl<T: Real> Kernel<'_, T> {
     ) {
         let (hidden, scales) = (self.hidden, &self.scales[1..]);
         let out: Vec<Parts<T>> = gathered.iter_mut().map(|all| Parts::of(all)).collect();
-        let each = |Scratch { v, d }: &mut Scratch<T>, rows: &Range<usize>| {
+        let each = |Scratch { v, d, sum }: &mut Scratch<T>, rows: &Range<usize>| {
             self.fill(image, rows, Then::Stay, v);
             self.of_relu(self.dy(given, image.i, rows), d, v.z.len());
-            to_hidden(d, &v.z, [&*self.norm_weight, &*self.norm_bias], norm);
+            resize(sum, hidden);
+            to_hidden(d, sum, &v.z, [&*self.norm_weight, &*self.norm_bias], norm);
             for (scale, out) in scales.iter().zip(&out) {
                 let width = scale.size.1 * hidden;
                 for (y, d) in rows.clone().zip(d.chunks_exact(self.size.1 * hidden)) {
@@ -202,7 +207,7 @@ impl<T: Real> Kernel<'_, T> {
             let weights: Vec<Vec<T>> = scale.maps.iter().map(|map| vec![T::zero(); map.c * hidden]).collect();
             (weights, Scratch::default())
         };
-        let (weights, _) = Blocks::of(scale.size.0, scale.size.1).sum(
+        let (weights, Scratch { sum, .. }) = scale.blocks().sum(
             start,
             |(weights, scratch), rows| {
                 make(scratch, &rows);
@@ -217,12 +222,16 @@ impl<T: Real> Kernel<'_, T> {
                     product(out, map.c, Into::Write, dz, weight, T::one());
                 }
             },
-            |(sums, _), (more, _)| sums.iter_mut().zip(more).for_each(|(sums, more)| simd::add(sums, &more)),
+            |(sums, scratch), (more, other)| {
+                sums.iter_mut().zip(more).for_each(|(sums, more)| simd::add(sums, &more));
+                simd::add(&mut scratch.sum, &other.sum);
+            },
         );
         for ((map, tokens), dw) in scale.maps.iter().zip(tokens).zip(weights) {
             grads.tokens[map.i] = tokens;
             simd::add(&mut grads.weights[map.i], &dw);
         }
+        simd::add(&mut grads.bias, &sum);
     }
 
     /// The hidden weight's gradient `[H, Σ c]` from each map's part.
@@ -269,15 +278,17 @@ vectorised_fn! {
 }
 
 vectorised_fn! {
-    /// From the gradient of ReLU's result to that of the hidden values, in place.
-    fn to_hidden<T: Real>(d: &mut [T], v: &[T], affine: [&[T]; 2], norm: &OfNorm<T>) {
+    /// From the gradient of ReLU's result to that of the hidden values, in place; adds it to `sum`.
+    fn to_hidden<T: Real>(d: &mut [T], sum: &mut [T], v: &[T], affine: [&[T]; 2], norm: &OfNorm<T>) {
         let n = norm.factor.len();
         let [weight, bias] = affine.map(|vector| &vector[..n]);
+        let sum = &mut sum[..n];
         let (factor, mean, slope) = (&norm.factor[..n], &norm.mean[..n], &norm.slope[..n]);
         for (d, v) in d.chunks_exact_mut(n).zip(v.chunks_exact(n)) {
             for i in 0..n {
                 let passed = if v[i] * weight[i] + bias[i] > T::zero() { d[i] } else { T::zero() };
                 d[i] = factor[i] * (passed - mean[i] - v[i] * slope[i]);
+                sum[i] += d[i];
             }
         }
     }

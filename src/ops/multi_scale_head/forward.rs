@@ -17,7 +17,7 @@ impl<T: Real> Kernel<'_, T> {
         let out = Parts::of(&mut y);
         for image in 0..self.images {
             let image = self.image(image, layer);
-            self.blocks.for_each(
+            self.finest().blocks().for_each(
                 || (Rows::default(), Vec::new()),
                 |(made, part): &mut (Rows<T>, Vec<T>), rows| {
                     self.fill(&image, &rows, Then::Relu, made);
@@ -46,7 +46,7 @@ impl<T: Real> Kernel<'_, T> {
         let mut variance = vec![T::zero(); self.hidden];
         for image in 0..self.images {
             let image = self.image(image, &layer);
-            let (sums, _) = self.blocks.sum(
+            let (sums, _) = self.finest().blocks().sum(
                 || (vec![T::zero(); self.hidden], Rows::default()),
                 |(sums, made), rows| {
                     self.fill(&image, &rows, Then::Stay, made);

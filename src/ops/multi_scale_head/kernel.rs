@@ -11,6 +11,9 @@ use super::{Moments, MultiScaleHead};
 use candle_core::{Result, WithDType};
 use std::ops::Range;
 
+/// Positions of a block: backward holds two arrays of them, each as wide as the hidden layer, in the cache.
+const POSITIONS: usize = 64;
+
 /// A map as a slice.
 pub(super) struct Map<'a, T: Real> {
     /// Its place among the head's maps.
@@ -30,6 +33,11 @@ pub(super) struct Scale<'a, T: Real> {
 }
 
 impl<T: Real> Scale<'_, T> {
+    /// Its rows in blocks.
+    pub(super) fn blocks(&self) -> Blocks {
+        Blocks::at_most(POSITIONS, self.size.0, self.size.1)
+    }
+
     /// The positions of some of an image's rows, counted through all images.
     pub(super) fn positions(&self, image: usize, rows: &Range<usize>) -> Range<usize> {
         let (h, w) = self.size;
@@ -85,8 +93,6 @@ pub(super) struct Kernel<'a, T: Real> {
     /// `[n, H]`.
     pub(super) out_weight: Loan<'a, T>,
     pub(super) out_bias: Loan<'a, T>,
-    /// Rows of the output map.
-    pub(super) blocks: Blocks,
     pub(super) images: usize,
     pub(super) size: (usize, usize),
     pub(super) channels: usize,
@@ -119,7 +125,6 @@ impl MultiScaleHead {
             eps: T::of(self.norm.eps),
             out_weight: loan(&self.output.weight)?,
             out_bias: loan(&self.output.bias)?,
-            blocks: Blocks::of(size.0, size.1),
             images: self.maps[0].tokens.dim(0)?,
             size,
             channels: column,
@@ -192,7 +197,7 @@ impl<T: Real> Kernel<'_, T> {
                 let z = unsafe { out.at(rows.start * width, rows.len() * width) };
                 self.multiply(scale, &scale.positions(i, &rows), layer, z);
             };
-            Blocks::of(scale.size.0, scale.size.1).for_each(|| (), each);
+            scale.blocks().for_each(|| (), each);
             z
         };
         Image { i, layer, coarse: self.scales[1..].iter().map(map).collect() }
