@@ -11,7 +11,7 @@ use tadformer::TADFormer;
 use tadformer::layers::Mode;
 use tadformer::model::{CardFile, CardScore, ModelCard, OpenOptions};
 use tadformer::params::{Release, Role};
-use tadformer::tad::{TadConfig, TaskFilterKind};
+use tadformer::tad::{Gate, TadConfig, TaskFilterKind};
 
 fn outputs(model: &TADFormer) -> HashMap<String, Tensor> {
     let outputs = model.forward(&images(1, 44, 60).unwrap(), Mode::Eval).unwrap();
@@ -138,7 +138,7 @@ fn tasks_come_and_go_and_the_others_keep_their_weights() {
 
 #[test]
 fn without_prompts_the_tasks_that_stay_give_the_same_outputs() {
-    let tad = TadConfig { prompts_per_task: 0, ..TadConfig::with_rank(2) };
+    let tad = TadConfig { prompts_per_task: 0, gate: Gate::None, ..TadConfig::with_rank(2) };
     let model = builder().tad(tad).tasks("sal=1,depth=1".parse().unwrap()).build().unwrap();
     train(&model);
     let more = model.with_tasks(model.config().tasks.with("edge=1".parse().unwrap()).unwrap(), 5).unwrap();
