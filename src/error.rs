@@ -52,6 +52,24 @@ pub enum Error {
         /// One sentence for each difference.
         differences: Vec<String>,
     },
+    /// A configuration beside the weights names another architecture.
+    #[error("{}: {architecture} is no Swin that this crate builds: {reason}", path.display())]
+    NotSwin {
+        /// The configuration file.
+        path: PathBuf,
+        /// The architecture that it names.
+        architecture: String,
+        /// Why it is refused, and what to take instead.
+        reason: String,
+    },
+    /// A model could not be had from the Hugging Face hub.
+    #[error("{id}: {problem}")]
+    Hub {
+        /// The model, with its revision where one was asked for.
+        id: String,
+        /// What went wrong, and the cure.
+        problem: HubProblem,
+    },
     /// A tensor handed to the crate has a shape that cannot work.
     #[error("{what}: expected shape {expected}, got {got:?}")]
     Shape {
@@ -78,6 +96,90 @@ pub enum Error {
     /// Candle refused an operation.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
+}
+
+/// Why a model could not be had from the Hugging Face hub, and the cure.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HubProblem {
+    /// No such model, or a private one: the hub does not tell them apart.
+    #[error(
+        "no such model on {endpoint}, or a private one (check the name; a private one needs its owner's token, in HF_TOKEN)"
+    )]
+    NoSuchModel {
+        /// The hub that was asked.
+        endpoint: String,
+    },
+    /// The model has no such branch, tag or commit.
+    #[error("no revision `{revision}` (name a branch, a tag or a whole commit)")]
+    NoSuchRevision {
+        /// What was asked for.
+        revision: String,
+    },
+    /// The model has none of these files.
+    #[error("no {files} at {commit} (look at the model's list of files on the hub)")]
+    NoSuchFile {
+        /// What was looked for.
+        files: String,
+        /// The commit.
+        commit: String,
+    },
+    /// The model's owner wants its terms accepted first.
+    #[error("gated: {said} (accept the terms on {page}, then give that account's token, in HF_TOKEN)")]
+    Gated {
+        /// What the hub said.
+        said: String,
+        /// Where the terms are accepted.
+        page: String,
+    },
+    /// The token was refused, or may not read this model.
+    #[error("not authorised: {said} (give a token that may read this model, in HF_TOKEN)")]
+    Unauthorised {
+        /// What the hub said.
+        said: String,
+    },
+    /// The hub did not answer.
+    #[error("no answer from {endpoint}: {cause}; {cache} (check the network, or name what the cache holds)")]
+    NoNetwork {
+        /// The hub that was asked.
+        endpoint: String,
+        /// What happened.
+        cause: String,
+        /// What the cache holds.
+        cache: String,
+    },
+    /// Offline mode is on, and the cache does not hold what was asked for.
+    #[error("not asked for, since offline mode is on; {cache} (unset HF_HUB_OFFLINE, or name what the cache holds)")]
+    Offline {
+        /// What the cache holds.
+        cache: String,
+    },
+    /// What came is not what the hub announced.
+    #[error("{file} came damaged: {problem}; it was thrown away (try again)")]
+    Damaged {
+        /// The file.
+        file: String,
+        /// What differs.
+        problem: String,
+    },
+    /// A file is larger than one of its kind can be.
+    #[error("{file} has {size} bytes, more than the {most} that one of its kind can have (take another model)")]
+    TooLarge {
+        /// The file.
+        file: String,
+        /// Its size on the hub.
+        size: u64,
+        /// The most that is taken.
+        most: u64,
+    },
+    /// The hub answered with an error of its own.
+    #[error("{endpoint} answered: {said} (try again later)")]
+    Server {
+        /// The hub that was asked.
+        endpoint: String,
+        /// What it said.
+        said: String,
+    },
 }
 
 /// A result whose error is the crate's own.

@@ -6,15 +6,15 @@
 //!
 //! # Train
 //! ```no_run
-//! # #[cfg(all(feature = "data", feature = "train"))]
+//! # #[cfg(all(feature = "data", feature = "hub", feature = "train"))]
 //! # fn main() -> tadformer::Result<()> {
 //! use std::sync::Arc;
 //! use tadformer::data::{BatchOptions, Batches, Scenes};
 //! use tadformer::train::{ProgressBar, TrainConfig, Trainer};
-//! use tadformer::{SwinConfig, TADFormer};
+//! use tadformer::TADFormer;
 //!
-//! let model = TADFormer::builder(SwinConfig { image_size: 224, ..SwinConfig::tiny() })
-//!     .pretrained("swin-tiny-patch4-window7-224/") // transformers, timm or the original code's
+//! // An id on the Hugging Face hub, or a folder or file of transformers, timm or the original code.
+//! let model = TADFormer::from_pretrained("microsoft/swin-tiny-patch4-window7-224")?
 //!     .tasks("semseg=7,normals=3,depth=1".parse()?)
 //!     .rank(16)
 //!     .build()?;
@@ -27,7 +27,7 @@
 //! let validation = || Batches::once(held_out.clone(), &options);
 //! trainer.run(Batches::shuffled(scenes, 0, &options)?, validation, &mut ProgressBar::new(1000))?;
 //! # Ok(()) }
-//! # #[cfg(not(all(feature = "data", feature = "train")))]
+//! # #[cfg(not(all(feature = "data", feature = "hub", feature = "train")))]
 //! # fn main() {}
 //! ```
 //!
@@ -61,6 +61,7 @@
 //! - **Any size.** Maps that no window divides are padded and cropped as transformers does.
 //! - **Seeded.** The same seed, machine and number of threads give the same run.
 //! - **Files are whole or not there**, and nothing read from one is trusted before it is checked.
+//! - **Downloaded once.** What the hub's cache holds is used without the network; what is downloaded is checked against its digest.
 //!
 //! # Two corrections to the released PyTorch code
 //! It builds a static depth-wise convolution for each task where the paper has the Dynamic Task Filter, and it reads the
@@ -77,6 +78,7 @@
 //! | feature | brings | default |
 //! | --- | --- | --- |
 //! | `data` | rendered scenes, photos, pictures, [`Predictor`] | yes |
+//! | `hub` | models by their id on the Hugging Face hub, and its cache | yes |
 //! | `train` | the training loop, optimizer and progress bar | yes |
 //! | `cuda`, `cudnn`, `metal`, `accelerate`, `mkl` | candle's backends | no |
 
@@ -88,6 +90,8 @@ mod device;
 mod error;
 pub mod files;
 pub mod heads;
+#[cfg(feature = "hub")]
+pub mod hub;
 pub mod layers;
 pub mod loss;
 pub mod metrics;
@@ -107,7 +111,7 @@ mod task;
 pub mod train;
 
 pub use device::parse_device;
-pub use error::{Error, Result};
+pub use error::{Error, HubProblem, Result};
 pub use model::{InferenceModel, Outputs, TADFormer, TADFormerBuilder, TADFormerConfig, Tuning};
 #[cfg(feature = "data")]
 pub use predict::Predictor;

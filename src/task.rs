@@ -158,6 +158,25 @@ impl TaskSet {
         Self(counts.map(|(kind, outputs)| Task::new(kind, outputs)).to_vec())
     }
 
+    /// With one more task at the end.
+    ///
+    /// # Errors
+    /// A name that is taken.
+    pub fn with(&self, task: Task) -> Result<Self> {
+        Self::new(self.iter().cloned().chain([task]).collect())
+    }
+
+    /// Without the task of this name.
+    ///
+    /// # Errors
+    /// A name that no task has; the only task.
+    pub fn without(&self, name: &str) -> Result<Self> {
+        if self.get(name).is_none() {
+            return Err(Error::config("tasks", format!("one of {self}"), name, "name a task of the model"));
+        }
+        Self::new(self.iter().filter(|task| task.name != name).cloned().collect())
+    }
+
     /// The tasks in order.
     pub fn iter(&self) -> std::slice::Iter<'_, Task> {
         self.0.iter()
@@ -222,6 +241,18 @@ mod tests {
     fn a_list_survives_printing_and_parsing() {
         let text = "semseg=21,rooms:semseg=13,normals=3,depth=1";
         assert_eq!(text.parse::<TaskSet>().unwrap().to_string(), text);
+    }
+
+    #[test]
+    fn a_task_comes_and_goes_by_name() {
+        let tasks: TaskSet = "sal=1,depth=1".parse().unwrap();
+        let more = tasks.with("rooms:semseg=13".parse().unwrap()).unwrap();
+        assert_eq!(more.to_string(), "sal=1,depth=1,rooms:semseg=13");
+        assert_eq!(more.without("sal").unwrap().to_string(), "depth=1,rooms:semseg=13");
+        let refused = |tasks: Result<TaskSet>| tasks.unwrap_err().to_string();
+        assert!(refused(tasks.with("sal=1".parse().unwrap())).contains("sal twice"));
+        assert!(refused(tasks.without("edge")).contains("one of sal=1,depth=1"));
+        assert!(refused(tasks.without("sal").unwrap().without("depth")).contains("at least one"));
     }
 
     #[test]

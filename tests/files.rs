@@ -118,7 +118,7 @@ fn an_adapter_on_a_checkpoint_finds_it_again_or_is_given_it() {
 #[test]
 fn a_published_backbone_in_the_hubs_cache_is_recorded_and_not_copied() {
     let folder = tempfile::tempdir().unwrap();
-    let snapshot = folder.path().join("models--someone--swin/snapshots/0123abcd");
+    let snapshot = folder.path().join("models--someone--swin/snapshots/0123456789abcdef0123456789abcdef01234567");
     std::fs::create_dir_all(&snapshot).unwrap();
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/swin_w4_128/timm/model.safetensors");
     std::fs::copy(golden, snapshot.join("model.safetensors")).unwrap();

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 /// Each module's floor; modules of one floor do not import each other.
-const FLOORS: [(&str, usize); 23] = [
+const FLOORS: [(&str, usize); 24] = [
     ("error", 0),
     ("named", 1),
     ("task", 2),
@@ -12,6 +12,7 @@ const FLOORS: [(&str, usize); 23] = [
     ("files", 3),
     ("device", 3),
     ("ops", 3),
+    ("hub", 4),
     ("params", 4),
     ("layers", 5),
     ("swin", 6),

@@ -9,13 +9,16 @@ mod report;
 use anyhow::Context;
 use candle_core::DType;
 use clap::Parser;
-use std::path::PathBuf;
+use indicatif::ProgressStyle;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 use tadformer::data::{BatchOptions, Batches, Scenes};
 use tadformer::files::create_folder;
 use tadformer::heads::HrNetConfig;
+use tadformer::hub::{Hub, Progress};
+use tadformer::model::{CardFile, ModelCard};
 use tadformer::ops::Checkpoint;
 use tadformer::swin::SwinConfig;
 use tadformer::train::{Ending, ProgressBar, TrainConfig, Trainer, evaluate, evaluate_constant};
@@ -24,7 +27,7 @@ use tadformer::{TADFormer, TaskSet, Tuning};
 #[derive(Parser)]
 #[command(about = "Fine-tunes one frozen Swin for several dense tasks on rendered scenes")]
 struct Options {
-    /// `small`, a preset such as swin-tiny (both drawn at random), or a checkpoint of transformers, timm or the original code
+    /// `small`, a preset such as swin-tiny (both drawn at random), a checkpoint's path, or a model's id on the Hugging Face hub
     #[arg(long, default_value = "small")]
     backbone: String,
     /// Tasks of the scenes and their outputs
@@ -120,9 +123,13 @@ fn main() -> anyhow::Result<()> {
     run.history.write_csv(&options.out.join("losses.csv"))?;
     report::plot(&run.history, &options.out.join("losses.svg"))?;
     report::panel(&model, held_out.as_ref(), 6, &options.out.join("panel.png"))?;
-    let adapter_bytes = std::fs::metadata(options.out.join("adapter.safetensors"))?.len();
+    let adapter = options.out.join("adapter.safetensors");
+    if let CardFile::Kept(card) = ModelCard::of(&model).scores(report::scores(&rows)).write_beside(&adapter)? {
+        println!("{} was changed by hand and stays as it is", card.display());
+    }
+    let adapter_bytes = std::fs::metadata(adapter)?.len();
     println!(
-        "best after {} steps; adapter of {:.1} MB, losses and panel in {}",
+        "best after {} steps; adapter of {:.1} MB, its card, losses and panel in {}",
         run.best_step,
         adapter_bytes as f64 / 1e6,
         options.out.display()
@@ -139,31 +146,44 @@ fn set_threads(threads: usize) {
     unsafe { std::env::set_var("RAYON_NUM_THREADS", threads.to_string()) };
 }
 
-/// A small model by default, else a preset or a checkpoint.
+/// A small model by default, else a preset, a checkpoint or a model of the hub.
 fn build(options: &Options, device: &candle_core::Device) -> anyhow::Result<TADFormer> {
-    let checkpoint = std::path::Path::new(&options.backbone);
-    let sizes = match options.backbone.as_str() {
-        "small" => SwinConfig {
-            embed_dim: 48,
-            depths: vec![2, 2, 2, 2],
-            num_heads: vec![2, 4, 8, 16],
-            window: 6,
-            drop_path: 0.0,
-            ..SwinConfig::tiny()
-        },
-        _ if checkpoint.exists() => SwinConfig::of_checkpoint(checkpoint)?,
-        preset => preset.parse().context("--backbone: no file or folder of this name, and no preset")?,
-    };
-    let builder = TADFormer::builder(SwinConfig { image_size: options.image, ..sizes })
-        .tasks(options.tasks.clone())
-        .tuning(options.tuning, options.rank)
-        .seed(options.seed)
-        .dtype(options.dtype)
-        .device(device);
     let builder = match options.backbone.as_str() {
-        "small" => builder.head(HrNetConfig { channels: vec![16, 24, 32, 48] }),
-        _ => builder,
+        "small" => {
+            let sizes = SwinConfig {
+                embed_dim: 48,
+                depths: vec![2, 2, 2, 2],
+                num_heads: vec![2, 4, 8, 16],
+                window: 6,
+                drop_path: 0.0,
+                ..SwinConfig::tiny()
+            };
+            TADFormer::builder(sizes).head(HrNetConfig { channels: vec![16, 24, 32, 48] })
+        }
+        path if Path::new(path).exists() => TADFormer::from_pretrained(path)?,
+        id if id.contains('/') => TADFormer::from_hub(id, &Hub::default().progress(bar()))?,
+        preset => {
+            let unknown = "--backbone: no file or folder of this name, no OWNER/NAME of the hub, and no preset";
+            TADFormer::builder(preset.parse().context(unknown)?)
+        }
     };
-    let builder = if checkpoint.exists() { builder.pretrained(checkpoint) } else { builder };
-    Ok(builder.build()?)
+    let builder = builder.image_size(options.image).tasks(options.tasks.clone()).tuning(options.tuning, options.rank);
+    Ok(builder.seed(options.seed).dtype(options.dtype).device(device).build()?)
+}
+
+/// A bar for each file that is downloaded.
+fn bar() -> impl Fn(Progress<'_>) {
+    let bar = indicatif::ProgressBar::new(0);
+    if let Ok(style) = ProgressStyle::with_template("{msg} {bar:24} {bytes}/{total_bytes} {bytes_per_sec} left {eta}") {
+        bar.set_style(style);
+    }
+    move |file| {
+        bar.set_message(file.file.to_owned());
+        bar.set_length(file.total);
+        bar.set_position(file.done);
+        if file.done == file.total {
+            bar.finish_and_clear();
+            bar.reset();
+        }
+    }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tadformer::data::{Dataset, Scenes};
 use tadformer::layers::Mode;
 use tadformer::metrics::Score;
+use tadformer::model::CardScore;
 use tadformer::picture::{DepthRange, Panel, photo_picture, picture, save_png};
 use tadformer::predict::decode;
 use tadformer::train::{Evaluation, History};
@@ -60,6 +61,19 @@ pub fn table(rows: &[Row]) -> String {
         );
     }
     text
+}
+
+/// The figures for the model card.
+pub fn scores(rows: &[Row]) -> Vec<CardScore> {
+    let score = |row: &Row| {
+        Some(CardScore {
+            task: row.task.clone(),
+            metric: row.after.name.clone(),
+            value: row.after.value?,
+            higher_is_better: row.after.higher_is_better,
+        })
+    };
+    rows.iter().filter_map(score).collect()
 }
 
 /// The last line of a run, for programs.

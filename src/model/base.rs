@@ -6,7 +6,7 @@ use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The backbone that a model's adapters were made for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,12 +31,41 @@ pub enum Origin {
         /// The path as it was given.
         path: String,
     },
+    /// A model on the Hugging Face hub.
+    Hub {
+        /// `OWNER/NAME`.
+        id: String,
+        /// The commit.
+        revision: String,
+    },
 }
 
 impl Default for Origin {
     fn default() -> Self {
         Self::Random { seed: 0 }
     }
+}
+
+impl Origin {
+    /// The id and commit of a backbone that is published: everybody can have it again from the hub.
+    ///
+    /// A path in the hub's cache, `.../models--OWNER--NAME/snapshots/COMMIT/...`, says the same as id and commit.
+    pub fn published(&self) -> Option<(String, String)> {
+        match self {
+            Self::Hub { id, revision } => Some((id.clone(), revision.clone())),
+            Self::File { path } => in_hub_cache(Path::new(path)),
+            Self::Random { .. } => None,
+        }
+    }
+}
+
+fn in_hub_cache(path: &Path) -> Option<(String, String)> {
+    let is_commit = |text: &str| text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let parts: Vec<&str> = path.iter().filter_map(|part| part.to_str()).collect();
+    parts.windows(3).rev().find_map(|window| {
+        let id = window[0].strip_prefix("models--")?.replacen("--", "/", 1);
+        (window[1] == "snapshots" && is_commit(window[2])).then(|| (id, window[2].to_owned()))
+    })
 }
 
 impl BaseModel {
@@ -126,5 +155,23 @@ impl fmt::Display for LoadReport {
         write!(f, "{} ({:?} names): {} tensors loaded", self.path.display(), self.family, self.loaded.len())?;
         write!(f, ", {} resized, {} unused", self.reshaped.len(), self.unused.len())?;
         write!(f, ", {} missing, {} misshapen", self.missing.len(), self.misshapen.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_in_the_hubs_cache_tells_id_and_commit() {
+        let published = |path: &str| Origin::File { path: path.to_owned() }.published();
+        let commit = "0123456789abcdef0123456789abcdef01234567";
+        let want = Some(("microsoft/swin-tiny".to_owned(), commit.to_owned()));
+        let snapshot = format!("/cache/models--microsoft--swin-tiny/snapshots/{commit}");
+        assert_eq!(published(&snapshot), want);
+        assert_eq!(published(&format!("{snapshot}/model.safetensors")), want);
+        for other in ["/c/models--a--b/snapshots/main/x", "/models--a--b/model.safetensors", "models--a--b/snapshots"] {
+            assert_eq!(published(other), None);
+        }
     }
 }

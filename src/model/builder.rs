@@ -33,7 +33,8 @@ pub struct TADFormerBuilder {
 #[derive(Clone, Debug)]
 enum Backbone {
     Random,
-    Path(PathBuf),
+    /// A checkpoint, and where it came from.
+    Checkpoint(PathBuf, Origin),
 }
 
 impl TADFormerBuilder {
@@ -90,7 +91,27 @@ impl TADFormerBuilder {
 
     /// Takes the backbone's weights from a checkpoint: a file or folder of transformers, timm or the original code.
     pub fn pretrained(mut self, path: impl AsRef<Path>) -> Self {
-        self.backbone = Backbone::Path(path.as_ref().to_owned());
+        let origin = Origin::File { path: path.as_ref().display().to_string() };
+        self.backbone = Backbone::Checkpoint(path.as_ref().to_owned(), origin);
+        self
+    }
+
+    /// [`TADFormerBuilder::pretrained`] for a checkpoint that came from elsewhere.
+    #[cfg(feature = "hub")]
+    pub(super) fn pretrained_from(mut self, path: PathBuf, origin: Origin) -> Self {
+        self.backbone = Backbone::Checkpoint(path, origin);
+        self
+    }
+
+    /// Side of the images that the model is made for, in pixels: it fixes the windows of small maps.
+    pub fn image_size(mut self, pixels: usize) -> Self {
+        self.config.swin.image_size = pixels;
+        self
+    }
+
+    /// Drop-path of the backbone's last block; a published configuration says what it was pretrained with, the paper takes 0.2.
+    pub fn drop_path(mut self, rate: f64) -> Self {
+        self.config.swin.drop_path = rate;
         self
     }
 
@@ -132,7 +153,7 @@ impl TADFormerBuilder {
         self.check()?;
         match &self.backbone {
             Backbone::Random => self.build_random(),
-            Backbone::Path(path) => self.build_on(Checkpoint::open(path)?),
+            Backbone::Checkpoint(path, origin) => self.build_of(Checkpoint::open(path)?, origin.clone()),
         }
     }
 
@@ -161,6 +182,10 @@ impl TADFormerBuilder {
     pub fn build_on(&self, checkpoint: Checkpoint) -> Result<TADFormer> {
         self.check()?;
         let path = checkpoint.path().display().to_string();
+        self.build_of(checkpoint, Origin::File { path })
+    }
+
+    fn build_of(&self, checkpoint: Checkpoint, origin: Origin) -> Result<TADFormer> {
         let (family, checkpoint, unused) = names::canonical(checkpoint)?;
         let (checkpoint, digest) = (Arc::new(checkpoint), SourceDigest::default());
         let source = digest.watch(checkpoint_source(checkpoint.clone(), self.dtype, &self.device));
@@ -168,7 +193,7 @@ impl TADFormerBuilder {
         let report = LoadReport::compare(family, &checkpoint, unused, model.ledger());
         report.check()?;
         tracing::info!(%report, "loaded the backbone");
-        let base = BaseModel { origin: Origin::File { path }, digest: digest.hex() };
+        let base = BaseModel { origin, digest: digest.hex() };
         Ok(model.with_base(base, Some(report)))
     }
 

@@ -55,11 +55,21 @@ pub struct OpenOptions {
     pub frozen_dtype: Option<DType>,
     /// Where the weights live.
     pub device: Device,
+    /// Where a backbone of the Hugging Face hub comes from.
+    #[cfg(feature = "hub")]
+    pub hub: crate::hub::Hub,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { backbone: None, dtype: DType::F32, frozen_dtype: None, device: Device::Cpu }
+        Self {
+            backbone: None,
+            dtype: DType::F32,
+            frozen_dtype: None,
+            device: Device::Cpu,
+            #[cfg(feature = "hub")]
+            hub: Default::default(),
+        }
     }
 }
 
@@ -128,6 +138,22 @@ impl ModelFile {
         Ok(model.with_origin(self.metadata.base))
     }
 
+    /// Makes the model on the backbone that another model holds: see [`TADFormer::with_adapter`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn onto(self, model: &TADFormer) -> Result<TADFormer> {
+        let (its, held) = (self.metadata.base.short_digest(), model.base().short_digest());
+        let mismatch =
+            |difference: String| Error::AdapterMismatch { path: self.path.clone(), differences: vec![difference] };
+        if self.metadata.base.digest != model.base().digest {
+            return Err(mismatch(format!("backbone weights: the adapter has {its}, the model {held}")));
+        }
+        let made = model.sharing(self.metadata.config.clone(), 0).map_err(|e| mismatch(e.to_string()))?;
+        made.restore(&self.tensors)?;
+        Ok(made)
+    }
+
     /// The file that holds the frozen weights.
     fn backbone(&self, options: &OpenOptions) -> Result<PathBuf> {
         if self.metadata.stored == Stored::Full {
@@ -139,12 +165,27 @@ impl ModelFile {
         let beside = self.path.with_file_name(self.metadata.base.file_name());
         let recorded = match &self.metadata.base.origin {
             Origin::File { path } => Some(PathBuf::from(path)),
-            Origin::Random { .. } => None,
+            Origin::Random { .. } | Origin::Hub { .. } => None,
         };
-        [Some(beside.clone()), recorded].into_iter().flatten().find(|path| path.exists()).ok_or_else(|| {
-            let problem = format!("its backbone {} is not beside it", beside.display());
-            Error::file(&self.path, problem, "put it there, or give the backbone's checkpoint")
-        })
+        if let Some(path) = [Some(beside.clone()), recorded].into_iter().flatten().find(|path| path.exists()) {
+            return Ok(path);
+        }
+        if let Some((id, commit)) = self.metadata.base.origin.published() {
+            return self.published_backbone(options, &id, &commit);
+        }
+        let problem = format!("its backbone {} is not beside it", beside.display());
+        Err(Error::file(&self.path, problem, "put it there, or give the backbone's checkpoint"))
+    }
+
+    #[cfg(feature = "hub")]
+    fn published_backbone(&self, options: &OpenOptions, id: &str, commit: &str) -> Result<PathBuf> {
+        super::pretrained::weights(&options.hub.model(&format!("{id}@{commit}"))?)
+    }
+
+    #[cfg(not(feature = "hub"))]
+    fn published_backbone(&self, _: &OpenOptions, id: &str, commit: &str) -> Result<PathBuf> {
+        let problem = format!("its backbone is {id} at commit {commit} of the Hugging Face hub");
+        Err(Error::file(&self.path, problem, "build with the feature `hub`, or give the backbone's checkpoint"))
     }
 
     /// Sets a model's trained weights and statistics from the file.
@@ -204,8 +245,8 @@ impl TADFormer {
         ModelFile::open(path)?.into_model(options)
     }
 
-    /// Writes what was trained. A backbone that was drawn at random, or read from a file outside the Hugging Face hub's cache, is
-    /// written beside it, named with its digest; what lies in the cache is published, and recorded alone.
+    /// Writes what was trained. A backbone that was drawn at random, or read from a file, is written beside it, named with its
+    /// digest; one of the Hugging Face hub, or of the hub's cache, is [published](Origin::published), and recorded alone.
     ///
     /// # Errors
     /// A folder or disk that cannot be written to; nothing is left half-written then.
@@ -214,10 +255,10 @@ impl TADFormer {
         self.save(path, Stored::Adapter, |entry| !matches!(entry.role, Role::Frozen(_)))?;
         let beside = path.with_file_name(self.base().file_name());
         match &self.base().origin {
-            _ if beside.exists() => Ok(()),
+            origin if beside.exists() || origin.published().is_some() => Ok(()),
             Origin::Random { seed } => self.save_random_backbone(*seed, &beside),
-            Origin::File { path } if in_hub_cache(path) => Ok(()),
             Origin::File { path } => self.save_backbone_of(path, &beside),
+            Origin::Hub { .. } => Ok(()),
         }
     }
 
@@ -235,6 +276,25 @@ impl TADFormer {
     /// An adapter made for another backbone, other tasks or another configuration; the model is unchanged then.
     pub fn load_adapter(&self, path: impl AsRef<Path>) -> Result<()> {
         ModelFile::open(path)?.apply(self)
+    }
+
+    /// Opens another adapter on the backbone that this model holds: a second model, whose frozen tensors are this one's.
+    ///
+    /// It takes the memory of its own weights alone, with tasks, rank and decoders of its own; both models stay as they are
+    /// whatever is done to the other, and one changes from one to the other by calling the other. [`TADFormer::merge`] gives a
+    /// model folded weights, which are its own.
+    ///
+    /// ```no_run
+    /// use tadformer::TADFormer;
+    /// let rooms = TADFormer::open("rooms.safetensors", &Default::default())?;
+    /// let people = rooms.with_adapter("people.safetensors")?;
+    /// # Ok::<(), tadformer::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`ModelFile::open`]; an adapter made for another backbone, or one that keeps frozen what this model trained.
+    pub fn with_adapter(&self, path: impl AsRef<Path>) -> Result<Self> {
+        ModelFile::open(path)?.onto(self)
     }
 
     /// Sets every trained weight and statistic from a checkpoint under the crate's names.
@@ -295,9 +355,4 @@ impl TADFormer {
         let tensors = ledger.entries().into_iter().map(|entry| (entry.name.clone(), entry.tensor().clone())).collect();
         write_tensors(path, tensors, None)
     }
-}
-
-/// The hub's cache keeps a model under `models--OWNER--NAME/snapshots/REVISION`.
-fn in_hub_cache(path: &str) -> bool {
-    Path::new(path).components().any(|part| part.as_os_str().to_string_lossy().starts_with("models--"))
 }

@@ -2,14 +2,19 @@
 
 mod base;
 mod builder;
+mod card;
 mod config;
 mod file;
 mod inference;
 mod outputs;
+mod pretrained;
+mod share;
 mod tadformer;
+mod tasks;
 
 pub use base::{BaseModel, LoadReport, Origin};
 pub use builder::TADFormerBuilder;
+pub use card::{CardFile, CardScore, ModelCard};
 pub use config::{TADFormerConfig, Tuning};
 pub use file::{ModelFile, OpenOptions, Stored};
 pub use inference::InferenceModel;

@@ -19,6 +19,6 @@ pub use group::{Group, Pretrained, Release};
 pub(crate) use initial::uniform_by_fan_in;
 pub use ledger::{Entry, Ledger, Role};
 pub use nearest::nearest;
-pub use source::{random_source, shape_source};
+pub use source::{frozen_source, random_source, shape_source};
 pub use table::{GroupCount, ParameterTable};
 pub use weights::Weights;

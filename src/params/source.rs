@@ -1,9 +1,10 @@
 //! Where frozen weights come from when there is no checkpoint: drawn at random, or shapes without values.
 
-use super::initial;
+use super::{Ledger, Role, initial};
 use candle_core::{DType, Device, Result, Shape, Tensor};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
+use std::collections::HashMap;
 
 /// A source that draws every weight from its initial distribution, the same for the same seed.
 pub fn random_source(seed: u64, dtype: DType, device: &Device) -> VarBuilder<'static> {
@@ -13,6 +14,38 @@ pub fn random_source(seed: u64, dtype: DType, device: &Device) -> VarBuilder<'st
 /// A source whose tensors have shapes and no memory, to count a model's parameters without making them.
 pub fn shape_source(dtype: DType) -> VarBuilder<'static> {
     VarBuilder::from_backend(Box::new(Shapes), dtype, Device::Cpu)
+}
+
+/// A source that gives a model's frozen tensors as they are, shared and not copied.
+///
+/// What that model trains, or holds in another shape, comes as a zero without memory.
+pub fn frozen_source(ledger: &Ledger) -> VarBuilder<'static> {
+    let frozen = |entry: super::Entry| match entry.role {
+        Role::Frozen(tensor) => Some((entry.name, tensor)),
+        _ => None,
+    };
+    let tensors = ledger.entries().into_iter().filter_map(frozen).collect();
+    VarBuilder::from_backend(Box::new(Frozen(tensors)), ledger.dtype(), ledger.device().clone())
+}
+
+struct Frozen(HashMap<String, Tensor>);
+
+impl SimpleBackend for Frozen {
+    fn get(&self, shape: Shape, name: &str, _: Init, dtype: DType, device: &Device) -> Result<Tensor> {
+        match self.0.get(name).filter(|tensor| *tensor.shape() == shape) {
+            Some(tensor) => Ok(tensor.clone()),
+            None => Tensor::zeros((), dtype, device)?.broadcast_as(shape),
+        }
+    }
+
+    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> Result<Tensor> {
+        let missing = || candle_core::Error::Msg(format!("{name}: no frozen weight")).bt();
+        self.0.get(name).cloned().ok_or_else(missing)
+    }
+
+    fn contains_tensor(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
 }
 
 struct Random {

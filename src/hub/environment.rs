@@ -1,0 +1,79 @@
+//! What the environment says, by the variables of the hub's own tools.
+
+use super::{Hub, Lookup};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The hub that these variables describe; a variable that is set but empty counts as not set.
+pub(super) fn hub(variable: impl Fn(&str) -> Option<String>) -> Hub {
+    let folder = |name: &str| variable(name).map(PathBuf::from);
+    let user_cache =
+        || folder("XDG_CACHE_HOME").unwrap_or_else(|| std::env::home_dir().unwrap_or_default().join(".cache"));
+    let home = folder("HF_HOME").unwrap_or_else(|| user_cache().join("huggingface"));
+    let cache = folder("HF_HUB_CACHE").or_else(|| folder("HUGGINGFACE_HUB_CACHE")).unwrap_or_else(|| home.join("hub"));
+    let token_in = |file: PathBuf| std::fs::read_to_string(file).ok().filter(|token| !token.trim().is_empty());
+    let token =
+        variable("HF_TOKEN").or_else(|| token_in(folder("HF_TOKEN_PATH")?)).or_else(|| token_in(home.join("token")));
+    let on = |value: String| ["1", "on", "yes", "true"].contains(&value.to_lowercase().as_str());
+    let offline = variable("HF_HUB_OFFLINE").is_some_and(on);
+    let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_owned());
+    let hub = Hub {
+        endpoint: String::new(),
+        cache,
+        token: None,
+        lookup: if offline { Lookup::Offline } else { Lookup::Missing },
+        patience: Duration::from_secs(20),
+        report: None,
+    };
+    hub.endpoint(endpoint).token(token.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn with(variables: &[(&str, &str)]) -> Hub {
+        let find = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_string());
+        hub(find)
+    }
+
+    #[test]
+    fn the_cache_is_where_the_most_specific_variable_says() {
+        let all =
+            [("HF_HUB_CACHE", "/a"), ("HUGGINGFACE_HUB_CACHE", "/b"), ("HF_HOME", "/c"), ("XDG_CACHE_HOME", "/d")];
+        let wants = ["/a", "/b", "/c/hub", "/d/huggingface/hub"];
+        for (first, want) in wants.iter().enumerate() {
+            assert_eq!(with(&all[first..]).cache, Path::new(want));
+        }
+        assert!(with(&[]).cache.ends_with(".cache/huggingface/hub"));
+    }
+
+    #[test]
+    fn the_token_comes_from_the_environment_or_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = folder.path().to_str().unwrap();
+        assert_eq!(with(&[("HF_HOME", home)]).token, None);
+        std::fs::write(folder.path().join("token"), "hf_home\n").unwrap();
+        assert_eq!(with(&[("HF_HOME", home)]).token.as_deref(), Some("hf_home"));
+        let other = folder.path().join("other");
+        std::fs::write(&other, "hf_other").unwrap();
+        let named = [("HF_HOME", home), ("HF_TOKEN_PATH", other.to_str().unwrap())];
+        assert_eq!(with(&named).token.as_deref(), Some("hf_other"));
+        assert_eq!(with(&[named[0], named[1], ("HF_TOKEN", "hf_said")]).token.as_deref(), Some("hf_said"));
+    }
+
+    #[test]
+    fn endpoint_and_offline_mode() {
+        assert_eq!(with(&[]).endpoint, "https://huggingface.co");
+        assert_eq!(with(&[("HF_ENDPOINT", "http://mirror:8080/")]).endpoint, "http://mirror:8080");
+        for (value, lookup) in [("1", Lookup::Offline), ("TRUE", Lookup::Offline), ("0", Lookup::Missing)] {
+            assert_eq!(with(&[("HF_HUB_OFFLINE", value)]).lookup, lookup);
+        }
+    }
+
+    #[test]
+    fn a_token_is_not_printed() {
+        assert!(!format!("{:?}", with(&[("HF_TOKEN", "hf_secret")])).contains("hf_secret"));
+    }
+}
