@@ -126,7 +126,14 @@ fn model(options: &Options) -> tadformer::Result<TADFormer> {
 enum Run {
     Infer(Box<InferenceModel>),
     Encode(Box<TADFormer>),
-    Train { model: Box<TADFormer>, optimizer: AdamW, pass: TrainingPass },
+    Train(Box<Training>),
+}
+
+/// What a training step needs.
+struct Training {
+    model: TADFormer,
+    optimizer: AdamW,
+    pass: TrainingPass,
 }
 
 impl Run {
@@ -138,11 +145,8 @@ impl Run {
             Work::Train => {
                 let optimizer = AdamW::new(model.ledger(), AdamWConfig::default())?;
                 let checkpoint = if options.checkpoint { Checkpoint::On } else { Checkpoint::Off };
-                Self::Train {
-                    model: Box::new(model),
-                    optimizer,
-                    pass: TrainingPass::seeded(0).with_checkpoint(checkpoint),
-                }
+                let pass = TrainingPass::seeded(0).with_checkpoint(checkpoint);
+                Self::Train(Box::new(Training { model, optimizer, pass }))
             }
         })
     }
@@ -157,22 +161,25 @@ impl Run {
                     }
                 }
             }
-            Self::Train { model, optimizer, pass } => train_step(model, optimizer, pass, images)?,
+            Self::Train(training) => training.step(images)?,
         }
         Ok(())
     }
 }
 
-fn train_step(model: &TADFormer, optimizer: &mut AdamW, pass: &TrainingPass, images: &Tensor) -> anyhow::Result<()> {
-    let outputs = model.forward(images, Mode::Train(pass))?;
-    let part = trace_span!(target: "tadformer::model", "loss").entered();
-    let losses = outputs.iter().map(|(_, output)| output.sqr()?.mean_all());
-    let loss = Tensor::stack(&losses.collect::<tadformer::candle_core::Result<Vec<_>>>()?, 0)?.sum_all()?;
-    drop(part);
-    let part = trace_span!(target: "tadformer::model", "backward").entered();
-    let grads = Gradients::of(model.ledger(), &loss.backward()?);
-    drop(part);
-    trace_span!(target: "tadformer::model", "optimizer").in_scope(|| Ok(optimizer.step(&grads, 1e-4)?))
+impl Training {
+    fn step(&mut self, images: &Tensor) -> anyhow::Result<()> {
+        let Self { model, optimizer, pass } = self;
+        let outputs = model.forward(images, Mode::Train(pass))?;
+        let part = trace_span!(target: "tadformer::model", "loss").entered();
+        let losses = outputs.iter().map(|(_, output)| output.sqr()?.mean_all());
+        let loss = Tensor::stack(&losses.collect::<tadformer::candle_core::Result<Vec<_>>>()?, 0)?.sum_all()?;
+        drop(part);
+        let part = trace_span!(target: "tadformer::model", "backward").entered();
+        let grads = Gradients::of(model.ledger(), &loss.backward()?);
+        drop(part);
+        trace_span!(target: "tadformer::model", "optimizer").in_scope(|| Ok(optimizer.step(&grads, 1e-4)?))
+    }
 }
 
 /// Runs one after another on the same images.
