@@ -55,8 +55,13 @@ impl TrainingPass {
         (0..count).map(|_| if rng.random::<f64>() < rate { 0.0 } else { 1.0 / (1.0 - rate) }).collect()
     }
 
+    /// Whether blocks keep what backward needs or make it again.
+    pub fn checkpoint(&self) -> Checkpoint {
+        self.checkpoint
+    }
+
     /// What tells one dropout from the next.
-    pub(super) fn seed(&self) -> u64 {
+    pub(crate) fn seed(&self) -> u64 {
         self.lock().random()
     }
 

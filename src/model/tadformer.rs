@@ -88,14 +88,22 @@ impl TADFormer {
     /// Images of another shape or smaller than one patch.
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Outputs> {
         let size = self.check_images(images)?;
-        let stages = self.encoder.forward(images, mode)?;
-        let decode = |(t, head): (usize, &dyn Head)| {
-            let maps: Vec<_> = stages.iter().map(|stage| stage.task(t)).collect();
-            let scores = trace_span!(target: "tadformer::model", "heads").in_scope(|| head.forward(&maps, mode))?;
-            trace_span!(target: "tadformer::model", "outputs").in_scope(|| ops::bilinear(&scores, size))
+        let scores = match mode {
+            Mode::Train(_) => ops::recorded(|| self.scores(images, mode))?,
+            Mode::Eval => self.scores(images, mode)?,
         };
-        let maps = self.heads.iter().map(Box::as_ref).enumerate().map(decode).collect::<Result<_>>()?;
-        Ok(Outputs::new(&self.config.tasks, maps))
+        let resize = |scores| trace_span!(target: "tadformer::model", "outputs").in_scope(|| ops::bilinear(scores, size));
+        Ok(Outputs::new(&self.config.tasks, scores.iter().map(resize).collect::<Result<_>>()?))
+    }
+
+    /// What each task's decoder gives, at its own resolution.
+    fn scores(&self, images: &Tensor, mode: Mode) -> Result<Vec<Tensor>> {
+        let stages = self.encoder.forward(images, mode)?;
+        let decode = |(t, head): (usize, &Box<dyn Head>)| {
+            let maps: Vec<_> = stages.iter().map(|stage| stage.task(t)).collect();
+            trace_span!(target: "tadformer::model", "heads").in_scope(|| head.forward(&maps, mode))
+        };
+        self.heads.iter().enumerate().map(decode).collect()
     }
 
     /// What the encoder gives at every stage, before the decoders.

@@ -29,6 +29,7 @@ mod low_rank;
 mod merge_linear;
 mod mlp_half;
 mod multi_scale_head;
+mod node;
 mod norm_down;
 mod patches;
 mod product;
@@ -38,6 +39,7 @@ mod simd;
 mod softmax;
 #[cfg(feature = "train")]
 mod square_sum;
+mod tape;
 mod task_hidden;
 mod task_mix;
 mod task_projection;
@@ -73,6 +75,7 @@ pub use resize::{bicubic_square, bilinear};
 pub use segment::Checkpoint;
 #[cfg(feature = "train")]
 pub(crate) use square_sum::square_sum;
+pub use tape::{leaf, recomputed, recorded};
 pub use task_hidden::task_hidden;
 pub use task_mix::{TpcReading, task_mix};
 pub use task_projection::task_projection;

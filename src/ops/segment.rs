@@ -1,16 +1,15 @@
-//! Steps of many tensors in and out as one node of candle's graph.
+//! Steps of many tensors in and out, with a backward of their own.
 //!
 //! Candle's own ops take three tensors, give one, keep every value between them until the end, and add each gradient to zeros
-//! first. A segment is a stretch of the model with a backward of its own: it keeps what that needs and no more.
-//!
-//! Candle sees a root of one value. Its inputs hang from it by ties of three, its outputs are picks from it; values and
-//! gradients travel beside the graph in a [`Node`] that all of them share.
+//! first. A segment is a stretch of the model that keeps what its backward needs and no more. Candle sees it as one node of its
+//! graph (`node.rs`), or not at all where a tape records it (`tape.rs`).
 
 use super::cpu::Real;
 use super::trace::{self, Pass};
-use candle_core::{CpuStorage, CustomOp1, CustomOp3, DType, Device, Layout, Result, Shape, Tensor, TensorId};
+use super::node;
+use super::tape::{self, State};
+use candle_core::{CpuStorage, Device, Result, Shape, Tensor, TensorId, Var};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
 
 /// A stretch of the model that knows its own backward.
 pub(super) trait Segment<T: Real>: Send + Sync + 'static {
@@ -44,6 +43,16 @@ impl<T: Real> Output<T> {
         Self { values, shape: shape.into() }
     }
 
+    /// As a tensor that a tape's later steps go back to.
+    pub(super) fn into_leaf(self) -> Result<Tensor> {
+        Var::from_vec(self.values, self.shape, &Device::Cpu).map(Var::into_inner)
+    }
+
+    /// As candle stores it.
+    pub(super) fn into_storage(self) -> (CpuStorage, Shape) {
+        (T::to_cpu_storage_owned(self.values), self.shape)
+    }
+
     fn into_tensor(self) -> Result<Tensor> {
         Tensor::from_vec(self.values, self.shape, &Device::Cpu)
     }
@@ -68,12 +77,22 @@ impl Gradients {
         if gradient.dims() != input.dims() {
             candle_core::bail!("a gradient of {:?} for an input of {:?}", gradient.dims(), input.dims())
         }
-        let sum = match self.0.remove(&input.id()) {
+        self.give_id(input.id(), gradient)
+    }
+
+    /// [`Gradients::give`] where only the input's name in the graph is at hand.
+    pub(super) fn give_id(&mut self, input: TensorId, gradient: Tensor) -> Result<()> {
+        let sum = match self.0.remove(&input) {
             Some(before) => (before + gradient)?,
             None => gradient,
         };
-        self.0.insert(input.id(), sum);
+        self.0.insert(input, sum);
         Ok(())
+    }
+
+    /// Hands an input's gradient over, where it has one.
+    pub(super) fn take(&mut self, input: TensorId) -> Option<Tensor> {
+        self.0.remove(&input)
     }
 
     /// Gives an input that leads to a variable its gradient, from values.
@@ -82,25 +101,19 @@ impl Gradients {
     }
 }
 
-/// Runs a segment: as one node of the graph where an input leads to a variable, and plainly where none does.
+/// Runs a segment: recorded where a tape runs, as one node of the graph where none does, and plainly where no input leads to a
+/// variable.
 pub(super) fn run<T: Real, S: Segment<T>>(segment: S, checkpoint: Checkpoint) -> Result<Vec<Tensor>> {
     if !segment.inputs().iter().any(|input| input.track_op()) {
         return forward(&segment, Keep::Nothing)?.0.into_iter().map(Output::into_tensor).collect();
     }
-    let keep = if checkpoint == Checkpoint::On { Keep::Nothing } else { Keep::All };
-    let (outputs, saved) = forward(&segment, keep)?;
-    let tracked: Vec<Tensor> = segment.inputs().into_iter().filter(|input| input.track_op()).cloned().collect();
-    let state = State { saved, outputs: vec![None; outputs.len()], inputs: Gradients::default() };
-    let node = Arc::new(Node { segment, state: Mutex::new(state) });
-    let mut token = Tensor::zeros((), DType::F32, &Device::Cpu)?;
-    for pair in tracked.chunks(2) {
-        token = pair[0].apply_op3(&pair[pair.len() - 1], &token, Tie(node.clone()))?;
+    let again = checkpoint == Checkpoint::On || tape::state() == State::Forgets;
+    let (outputs, saved) = forward(&segment, if again { Keep::Nothing } else { Keep::All })?;
+    let ran = Box::new(Ran { segment, saved });
+    match tape::state() {
+        State::None => node::graph(ran, outputs.into_iter().map(Output::into_storage).collect()),
+        State::Records | State::Forgets => tape::record(ran, outputs),
     }
-    let root = token.apply_op1(Root(node.clone()))?;
-    let pick = |(i, output): (usize, Output<T>)| {
-        root.apply_op1(Pick { node: node.clone(), i, value: Mutex::new(Some(output)) })
-    };
-    outputs.into_iter().enumerate().map(pick).collect()
 }
 
 fn forward<T: Real, S: Segment<T>>(segment: &S, keep: Keep) -> Result<Passed<T, S::Saved>> {
@@ -128,125 +141,47 @@ pub enum Checkpoint {
     On,
 }
 
-struct Node<T: Real, S: Segment<T>> {
+/// A pass that was made and has its backward before it.
+pub(super) trait Step: Send {
+    /// As it appears in errors.
+    fn name(&self) -> &'static str;
+
+    /// What the outputs depend on.
+    fn inputs(&self) -> Vec<&Tensor>;
+
+    /// Outputs' gradients to inputs'.
+    fn backward(&mut self, outputs: Vec<Option<Tensor>>) -> Result<Gradients>;
+}
+
+/// A segment and what it kept.
+struct Ran<T: Real, S: Segment<T>> {
     segment: S,
-    state: Mutex<State<T, S>>,
-}
-
-struct State<T: Real, S: Segment<T>> {
     saved: Option<S::Saved>,
-    outputs: Vec<Option<Tensor>>,
-    inputs: Gradients,
 }
 
-impl<T: Real, S: Segment<T>> Node<T, S> {
-    fn with<R>(&self, f: impl FnOnce(&mut State<T, S>) -> R) -> R {
-        f(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+impl<T: Real, S: Segment<T>> Step for Ran<T, S> {
+    fn name(&self) -> &'static str {
+        self.segment.name()
     }
 
-    /// Outputs' gradients to inputs'. A second backward over the same graph makes the forward pass again.
-    fn backward(&self) -> Result<()> {
-        let (saved, outputs) = self.with(|state| {
-            let none = vec![None; state.outputs.len()];
-            (state.saved.take(), std::mem::replace(&mut state.outputs, none))
-        });
-        let saved = match saved {
+    fn inputs(&self) -> Vec<&Tensor> {
+        self.segment.inputs()
+    }
+
+    /// A second backward over the same graph makes the forward pass again, as does one with checkpointing.
+    fn backward(&mut self, outputs: Vec<Option<Tensor>>) -> Result<Gradients> {
+        let saved = match self.saved.take() {
             Some(saved) => Some(saved),
             None => forward(&self.segment, Keep::All)?.1,
         };
         let Some(saved) = saved else {
-            candle_core::bail!("{}: backward needs what forward did not keep", self.segment.name())
+            candle_core::bail!("{}: backward needs what forward did not keep", self.name())
         };
         let mut grads = Gradients::default();
         let read = trace::bytes(outputs.iter().flatten());
-        let op = trace::op(self.segment.name(), Pass::Backward);
+        let op = trace::op(self.name(), Pass::Backward);
         self.segment.backward(saved, outputs, &mut grads)?;
         drop(op.moves(|| read + trace::bytes(self.segment.inputs().into_iter().chain(grads.0.values()))));
-        self.with(|state| state.inputs = grads);
-        Ok(())
-    }
-}
-
-/// The one value that ties and root pass on.
-fn token() -> (CpuStorage, Shape) {
-    (CpuStorage::F32(vec![0.0]), Shape::from(()))
-}
-
-/// What makes candle come to a node: the value does not matter.
-fn knock(token: &Tensor) -> Result<Option<Tensor>> {
-    token.zeros_like().map(Some)
-}
-
-struct Root<T: Real, S: Segment<T>>(Arc<Node<T, S>>);
-
-impl<T: Real, S: Segment<T>> CustomOp1 for Root<T, S> {
-    fn name(&self) -> &'static str {
-        self.0.segment.name()
-    }
-
-    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        Ok(token())
-    }
-
-    fn bwd(&self, token: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
-        self.0.backward()?;
-        knock(token)
-    }
-}
-
-struct Tie<T: Real, S: Segment<T>>(Arc<Node<T, S>>);
-
-impl<T: Real, S: Segment<T>> CustomOp3 for Tie<T, S> {
-    fn name(&self) -> &'static str {
-        self.0.segment.name()
-    }
-
-    fn cpu_fwd(
-        &self,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        Ok(token())
-    }
-
-    fn bwd(
-        &self,
-        a: &Tensor,
-        b: &Tensor,
-        token: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (of_a, of_b) = self.0.with(|state| (state.inputs.0.remove(&a.id()), state.inputs.0.remove(&b.id())));
-        Ok((of_a, of_b, knock(token)?))
-    }
-}
-
-struct Pick<T: Real, S: Segment<T>> {
-    node: Arc<Node<T, S>>,
-    i: usize,
-    value: Mutex<Option<Output<T>>>,
-}
-
-impl<T: Real, S: Segment<T>> CustomOp1 for Pick<T, S> {
-    fn name(&self) -> &'static str {
-        self.node.segment.name()
-    }
-
-    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        let Some(value) = self.value.lock().unwrap_or_else(PoisonError::into_inner).take() else {
-            candle_core::bail!("{}: an output is picked once", self.name())
-        };
-        Ok((T::to_cpu_storage_owned(value.values), value.shape))
-    }
-
-    fn bwd(&self, root: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let dy = dy.contiguous()?;
-        self.node.with(|state| state.outputs[self.i] = Some(dy));
-        knock(root)
+        Ok(grads)
     }
 }

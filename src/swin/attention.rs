@@ -6,10 +6,10 @@ use crate::ops::{self, Attended, AttentionHalf, WindowGrid, WithParts};
 use crate::params::Weights;
 use candle_core::{DType, Device, Result, Tensor};
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Attention of a block inside its windows, before the output projection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct WindowAttention {
     qkv: LowRankLinear,
     /// The output projection.
@@ -82,8 +82,8 @@ impl WindowAttention {
 }
 
 /// The shift masks of the sizes seen lately.
-#[derive(Debug, Default)]
-struct MaskCache(Mutex<HashMap<(WindowGrid, DType), Option<Tensor>>>);
+#[derive(Clone, Debug, Default)]
+struct MaskCache(Arc<Mutex<HashMap<(WindowGrid, DType), Option<Tensor>>>>);
 
 impl MaskCache {
     /// Sizes kept before the cache starts anew: enough for any training, bounded for a server of odd photos.

@@ -48,7 +48,7 @@ pub enum PromptUpdate {
 }
 
 /// `y = x + attention(norm1(x))`, `y + MLP(norm2(y))`, with prompts attending in every window.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SwinBlock {
     norm1: LayerNorm,
     /// Attention and its output projection.
@@ -148,6 +148,6 @@ impl SwinBlock {
             return Ok(attended);
         }
         let update = self.mlp.forward(&self.norm2.forward(&attended)?, mode)?;
-        self.residual(prompts, &update, mode)
+        ops::leaf(&self.residual(prompts, &update, mode)?)
     }
 }

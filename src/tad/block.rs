@@ -22,7 +22,7 @@ use candle_core::{Result, Tensor};
 /// Shared tokens `[B, H*W, C]`; the tasks' `[T*B, H*W, C]`, the tasks leading.
 ///
 /// Source: section 3 of the paper, figure 2.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TADBlock {
     block: SwinBlock,
     prompt_norm: Option<LayerNorm>,

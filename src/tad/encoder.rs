@@ -2,6 +2,7 @@
 
 use super::{TADStage, TadConfig, TaskPrompt};
 use crate::layers::{FeatureMap, Merge, Mode};
+use crate::ops;
 use crate::params::{Group, Weights};
 use crate::swin::{PatchEmbed, PatchMerging, StageMap, SwinConfig, Tokens};
 use crate::task::TaskSet;
@@ -70,7 +71,7 @@ impl Encoder {
             let tasks;
             (x, tasks) = stage.forward(x, mode)?;
             if let (Some(grow), Some(prompts)) = (&self.prompts, &x.prompts) {
-                x.prompts = Some(grow.next(i, prompts)?);
+                x.prompts = Some(ops::leaf(&grow.next(i, prompts)?)?);
             }
             let shared = FeatureMap { tokens: x.patches.clone(), size: x.size };
             outputs.push(StageOutput { shared, prompts: x.prompts.clone(), tasks });

@@ -8,6 +8,7 @@ mod encoder;
 mod filter;
 mod prompt;
 mod stage;
+mod stage_end;
 mod task_aware;
 
 pub use crate::ops::TpcReading;

@@ -1,30 +1,19 @@
-//! A stage of the encoder: Swin blocks, the task-adapting block, the gate, patch merging.
+//! A stage of the encoder: Swin blocks, the task-adapting block with its gate, patch merging.
 
-use super::{Gate, TADBlock, TadConfig, TaskPaths, TaskTokens, TpcReading};
+use super::stage_end::StageEnd;
+use super::{TADBlock, TadConfig, TaskPaths};
 use crate::layers::{FeatureMap, LayerNorm, Merge, Mode};
-use crate::ops;
 use crate::params::{Group, Weights};
 use crate::swin::{PatchMerging, StageMap, StagePlan, SwinConfig, SwinStage, Tokens};
 use crate::task::TaskSet;
-use candle_core::{Result, Tensor};
+use candle_core::Result;
 use candle_nn::init::{ONE, ZERO};
 
 /// One stage: shared tokens in; shared tokens, and each task's, out.
 #[derive(Debug)]
 pub struct TADStage {
     body: SwinStage,
-    end: Option<TADBlock>,
-    mix: Mix,
-    reading: TpcReading,
-    tasks: usize,
-}
-
-/// How the TPC feature enters a task's tokens.
-#[derive(Debug)]
-enum Mix {
-    Gate(Tensor),
-    Average,
-    None,
+    end: Option<StageEnd>,
 }
 
 impl TADStage {
@@ -39,22 +28,17 @@ impl TADStage {
                 let mut norms = prompt_norms(&plan, tad, &here)?;
                 let body = SwinStage::new(&plan, last, weights)?;
                 let place = here.pp("blocks").pp(last);
-                (body, Some(TADBlock::new(plan.block(last), tad, tasks, norms.pop(), &place)?))
+                let block = TADBlock::new(plan.block(last), tad, tasks, norms.pop(), &place)?;
+                (body, Some(StageEnd::new(block, tad, tasks.len(), &here)?))
             }
         };
-        let mix = match tad.gate {
-            _ if end.is_none() => Mix::None,
-            Gate::Learned => Mix::Gate(here.adapter(Group::Gates).get_with_hints(1, "gate", ZERO)?),
-            Gate::Average => Mix::Average,
-            Gate::None => Mix::None,
-        };
-        Ok(Self { body, end, mix, reading: tad.tpc_reading, tasks: tasks.len() })
+        Ok(Self { body, end })
     }
 
     /// Folds its blocks' paths, or restores them.
     pub fn merge(&mut self, how: Merge) -> Result<()> {
         self.body.merge(how)?;
-        self.end.as_mut().map_or(Ok(()), |block| block.merge(how))
+        self.end.as_mut().map_or(Ok(()), |end| end.merge(how))
     }
 
     /// The patch merging that is still to come for the tasks' maps, where they have their own.
@@ -67,27 +51,11 @@ impl TADStage {
         let x = self.body.forward(x, mode)?;
         let (x, tasks) = match &self.end {
             None => (x, None),
-            Some(block) => {
-                let (x, tasks) = block.forward(&x, mode)?;
-                (x, Some(self.mix(tasks)?))
-            }
+            Some(end) => end.forward(x, mode).map(|(x, tasks)| (x, Some(tasks)))?,
         };
         let tasks = tasks.map(|tasks| tasks.into_iter().map(|tokens| self.body.map(tokens, x.size)).collect());
         let FeatureMap { tokens: patches, size } = self.body.map(x.patches, x.size).features()?;
         Ok((Tokens { patches, prompts: x.prompts, size }, tasks))
-    }
-
-    /// Each task's tokens `[B, N, C]`, the TPC feature mixed in.
-    fn mix(&self, TaskTokens { condition, tokens, grid }: TaskTokens) -> Result<Vec<Tensor>> {
-        let share = match &self.mix {
-            Mix::None => None,
-            Mix::Average => Some(Tensor::new(&[0.5f32], tokens.device())?.to_dtype(tokens.dtype())?),
-            Mix::Gate(gate) => Some(candle_nn::ops::sigmoid(gate)?),
-        };
-        match condition.zip(share) {
-            Some((condition, share)) => ops::task_mix(&tokens, &condition, &share, &grid, self.reading),
-            None => tokens.chunk(self.tasks, 0),
-        }
     }
 }
 

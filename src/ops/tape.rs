@@ -1,0 +1,318 @@
+//! A stretch of the model as one node of candle's graph: a tape of its steps, played backwards.
+//!
+//! Candle's driver adds every gradient to zeros first and keeps all of them in one store. A tape hands a gradient from the step
+//! that made it to the step that asked for it. Its steps read and give leaves, so that candle sees nothing of what lies
+//! between; what candle's own ops do between two steps is a small graph that ends at leaves, and goes back by candle's means.
+
+use super::cpu::Real;
+use super::node;
+use super::segment::{Gradients, Output, Step};
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Storage, Tensor, TensorId, Var};
+use std::borrow::BorrowMut;
+use std::cell::RefCell;
+use std::collections::HashSet;
+
+thread_local! {
+    static TAPE: RefCell<Tape> = const { RefCell::new(Tape::None) };
+}
+
+/// What becomes of this thread's steps.
+enum Tape {
+    /// They are nodes of candle's graph.
+    None,
+    /// They are recorded.
+    Records(Vec<Entry>),
+    /// They will be made again: nothing is kept but what they depend on.
+    Forgets(Leaves),
+}
+
+/// A step that was made, and the leaves that it gave.
+struct Entry {
+    step: Box<dyn Step>,
+    outputs: Vec<TensorId>,
+}
+
+/// The leaves that a stretch of steps depends on, without those that it made itself.
+#[derive(Default)]
+struct Leaves {
+    seen: HashSet<TensorId>,
+    found: Vec<Tensor>,
+}
+
+impl Leaves {
+    fn made(&mut self, outputs: &[TensorId]) {
+        self.seen.extend(outputs);
+    }
+
+    fn of(&mut self, tensors: &[&Tensor]) {
+        for node in tensors.iter().flat_map(|tensor| tensor.sorted_nodes()) {
+            if node.is_variable() && self.seen.insert(node.id()) {
+                self.found.push(node.clone());
+            }
+        }
+    }
+}
+
+/// Runs `f`, and gives its results as those of one node of candle's graph: backward then hands gradients from step to step
+/// without candle's sums.
+///
+/// The values and the gradients are those of `f` alone. A tensor of `f` that is not among its results must not be used after it in
+/// what trains: it is a leaf there. Within a tape this runs `f` and no more; on other devices than the CPU it does so too.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor, Var};
+/// use tadformer::ops;
+/// let x = Var::ones(3, DType::F32, &Device::Cpu)?;
+/// let y = ops::recorded(|| Ok(vec![(x.as_tensor() * 2.0)?]))?;
+/// assert_eq!(y[0].backward()?.get(&x).unwrap().to_vec1::<f32>()?, [2.0; 3]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+///
+/// # Errors
+/// Those of `f`.
+pub fn recorded(f: impl FnOnce() -> Result<Vec<Tensor>>) -> Result<Vec<Tensor>> {
+    if !matches!(state(), State::None) {
+        return f();
+    }
+    let (outputs, tape) = under(Tape::Records(Vec::new()), f)?;
+    let Tape::Records(entries) = tape else { return Ok(outputs) };
+    if entries.is_empty() {
+        return Ok(outputs); // candle's own ops alone
+    }
+    let mut leaves = Leaves::default();
+    for entry in &entries {
+        leaves.of(&entry.step.inputs());
+        leaves.made(&entry.outputs);
+    }
+    leaves.of(&outputs.iter().collect::<Vec<_>>());
+    let values = outputs.iter().map(values).collect::<Result<_>>()?;
+    node::graph(Box::new(Recording { entries, inputs: leaves.found, outputs }), values)
+}
+
+/// Runs `f`, on a tape as one step that keeps nothing: backward runs `f` again, and its steps as they would have been.
+///
+/// `f` has to give the same each time: what it draws, it draws from a generator of its own. Where no tape runs this is `f` and no more.
+///
+/// # Errors
+/// Those of `f`.
+pub fn recomputed(f: impl Fn() -> Result<Vec<Tensor>> + Send + 'static) -> Result<Vec<Tensor>> {
+    if !matches!(state(), State::Records) {
+        return f();
+    }
+    let (outputs, tape) = under(Tape::Forgets(Leaves::default()), &f)?;
+    let Tape::Forgets(mut leaves) = tape else { return Ok(outputs) };
+    leaves.of(&outputs.iter().collect::<Vec<_>>());
+    let as_leaf = |output: Tensor| if output.track_op() { to_leaf(&output) } else { Ok(output) };
+    let outputs = outputs.into_iter().map(as_leaf).collect::<Result<Vec<_>>>()?;
+    push(Box::new(Recomputed { f, inputs: leaves.found }), outputs.iter().map(Tensor::id).collect());
+    Ok(outputs)
+}
+
+/// `x` as a leaf of the tape that runs: what follows goes back to it once, and candle's own ops before it go back once from there.
+///
+/// For a tensor that candle's ops made and several steps read. Where no tape runs, or nothing before `x` trains, it is `x`.
+///
+/// # Errors
+/// Memory that runs out.
+pub fn leaf(x: &Tensor) -> Result<Tensor> {
+    if matches!(state(), State::None) || !x.track_op() {
+        return Ok(x.clone());
+    }
+    let leaf = to_leaf(x)?;
+    if leaf.id() != x.id() {
+        push(Box::new(Same(x.clone())), vec![leaf.id()]);
+    }
+    Ok(leaf)
+}
+
+fn to_leaf(x: &Tensor) -> Result<Tensor> {
+    if x.is_variable() { Ok(x.clone()) } else { Var::from_tensor(&x.detach()).map(Var::into_inner) }
+}
+
+/// A tape's state by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// No tape runs.
+    None,
+    /// Steps are recorded.
+    Records,
+    /// Steps are made and forgotten.
+    Forgets,
+}
+
+/// What becomes of this thread's steps.
+pub(super) fn state() -> State {
+    TAPE.with_borrow(|tape| match tape {
+        Tape::None => State::None,
+        Tape::Records(_) => State::Records,
+        Tape::Forgets(_) => State::Forgets,
+    })
+}
+
+/// Records a step, and gives its outputs as leaves.
+pub(super) fn record<T: Real>(step: Box<dyn Step>, outputs: Vec<Output<T>>) -> Result<Vec<Tensor>> {
+    let leaves = outputs.into_iter().map(Output::into_leaf).collect::<Result<Vec<_>>>()?;
+    push(step, leaves.iter().map(Tensor::id).collect());
+    Ok(leaves)
+}
+
+fn push(step: Box<dyn Step>, outputs: Vec<TensorId>) {
+    TAPE.with_borrow_mut(|tape| match tape {
+        Tape::None => {}
+        Tape::Records(entries) => entries.push(Entry { step, outputs }),
+        Tape::Forgets(leaves) => {
+            leaves.of(&step.inputs());
+            leaves.made(&outputs);
+        }
+    });
+}
+
+/// Runs `f` under a tape, and gives that back with the result; what ran before runs again afterwards, also after an error or panic.
+fn under(tape: Tape, f: impl FnOnce() -> Result<Vec<Tensor>>) -> Result<(Vec<Tensor>, Tape)> {
+    struct Before(Tape);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            TAPE.set(std::mem::replace(&mut self.0, Tape::None));
+        }
+    }
+    let before = Before(TAPE.replace(tape));
+    let outputs = f()?;
+    let tape = TAPE.replace(Tape::None);
+    drop(before);
+    Ok((outputs, tape))
+}
+
+fn values(x: &Tensor) -> Result<(CpuStorage, Shape)> {
+    let x = x.force_contiguous()?;
+    let (storage, _) = x.storage_and_layout();
+    match &*storage {
+        Storage::Cpu(storage) => Ok((storage.clone(), x.shape().clone())),
+        _ => candle_core::bail!("a recorded step gave a tensor on another device than the CPU"),
+    }
+}
+
+/// All steps of a tape as one.
+struct Recording {
+    entries: Vec<Entry>,
+    inputs: Vec<Tensor>,
+    outputs: Vec<Tensor>,
+}
+
+impl Step for Recording {
+    fn name(&self) -> &'static str {
+        "recorded"
+    }
+
+    fn inputs(&self) -> Vec<&Tensor> {
+        self.inputs.iter().collect()
+    }
+
+    fn backward(&mut self, outputs: Vec<Option<Tensor>>) -> Result<Gradients> {
+        play_back(self.entries.iter_mut(), &self.outputs, outputs)
+    }
+}
+
+/// Gradients of the leaves that `outputs` depend on, from those of `outputs`.
+fn play_back<E: BorrowMut<Entry>>(
+    entries: impl DoubleEndedIterator<Item = E>,
+    outputs: &[Tensor],
+    of_outputs: Vec<Option<Tensor>>,
+) -> Result<Gradients> {
+    let mut grads = Gradients::default();
+    for (output, grad) in outputs.iter().zip(of_outputs) {
+        if let Some(grad) = grad {
+            to_leaves(output, grad, &mut grads)?;
+        }
+    }
+    for mut entry in entries.rev() {
+        let Entry { step, outputs } = entry.borrow_mut();
+        let outputs: Vec<_> = outputs.iter().map(|output| grads.take(*output)).collect();
+        if outputs.iter().all(Option::is_none) {
+            continue;
+        }
+        let mut given = step.backward(outputs)?;
+        for input in step.inputs() {
+            if let Some(grad) = given.take(input.id()) {
+                to_leaves(input, grad, &mut grads)?;
+            }
+        }
+    }
+    Ok(grads)
+}
+
+/// Takes a gradient to the leaves that `x` was made of.
+fn to_leaves(x: &Tensor, grad: Tensor, grads: &mut Gradients) -> Result<()> {
+    if x.is_variable() {
+        return grads.give(x, grad);
+    }
+    if !x.track_op() {
+        return Ok(());
+    }
+    let store = x.apply_op1(Seed(grad.contiguous()?))?.backward()?;
+    for id in store.get_ids() {
+        if let Some(grad) = store.get_id(*id) {
+            grads.give_id(*id, grad.detach())?;
+        }
+    }
+    Ok(())
+}
+
+/// Where a backward pass of candle's starts from a gradient.
+struct Seed(Tensor);
+
+impl CustomOp1 for Seed {
+    fn name(&self) -> &'static str {
+        "seed"
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        Ok((CpuStorage::F32(vec![0.0]), Shape::from(())))
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
+        Ok(Some(self.0.clone()))
+    }
+}
+
+/// Steps that backward makes again.
+struct Recomputed<F> {
+    f: F,
+    inputs: Vec<Tensor>,
+}
+
+impl<F: Fn() -> Result<Vec<Tensor>> + Send> Step for Recomputed<F> {
+    fn name(&self) -> &'static str {
+        "recomputed"
+    }
+
+    fn inputs(&self) -> Vec<&Tensor> {
+        self.inputs.iter().collect()
+    }
+
+    fn backward(&mut self, grads: Vec<Option<Tensor>>) -> Result<Gradients> {
+        let (outputs, tape) = under(Tape::Records(Vec::new()), &self.f)?;
+        let entries = if let Tape::Records(entries) = tape { entries } else { Vec::new() };
+        play_back(entries.into_iter(), &outputs, grads)
+    }
+}
+
+/// A step that hands its input on.
+struct Same(Tensor);
+
+impl Step for Same {
+    fn name(&self) -> &'static str {
+        "leaf"
+    }
+
+    fn inputs(&self) -> Vec<&Tensor> {
+        vec![&self.0]
+    }
+
+    fn backward(&mut self, outputs: Vec<Option<Tensor>>) -> Result<Gradients> {
+        let mut grads = Gradients::default();
+        for grad in outputs.into_iter().flatten() {
+            grads.give(&self.0, grad)?;
+        }
+        Ok(grads)
+    }
+}
