@@ -94,6 +94,7 @@ pub mod heads;
 pub mod hub;
 pub mod layers;
 pub mod loss;
+mod memory;
 pub mod metrics;
 pub mod model;
 mod named;
@@ -112,6 +113,7 @@ pub mod train;
 
 pub use device::parse_device;
 pub use error::{Error, HubProblem, Result};
+pub use memory::keep_freed_memory;
 pub use model::{InferenceModel, Outputs, TADFormer, TADFormerBuilder, TADFormerConfig, Tuning};
 #[cfg(feature = "data")]
 pub use predict::Predictor;

@@ -218,6 +218,7 @@ fn main() -> anyhow::Result<()> {
     anyhow::ensure!(options.repeat > 0, "--repeat: expected at least 1, got 0");
     let threads = if options.threads == 0 { std::thread::available_parallelism()?.get() } else { options.threads };
     options.threads = threads;
+    tadformer::keep_freed_memory();
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
     let mut runs = Runs::new(&options)?;
     runs.repeat(options.warmup)?;

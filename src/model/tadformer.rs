@@ -92,7 +92,8 @@ impl TADFormer {
             Mode::Train(_) => ops::recorded(|| self.scores(images, mode))?,
             Mode::Eval => self.scores(images, mode)?,
         };
-        let resize = |scores| trace_span!(target: "tadformer::model", "outputs").in_scope(|| ops::bilinear(scores, size));
+        let resize =
+            |scores| trace_span!(target: "tadformer::model", "outputs").in_scope(|| ops::bilinear(scores, size));
         Ok(Outputs::new(&self.config.tasks, scores.iter().map(resize).collect::<Result<_>>()?))
     }
 

@@ -5,9 +5,9 @@
 //! graph (`node.rs`), or not at all where a tape records it (`tape.rs`).
 
 use super::cpu::Real;
-use super::trace::{self, Pass};
 use super::node;
 use super::tape::{self, State};
+use super::trace::{self, Pass};
 use candle_core::{CpuStorage, Device, Result, Shape, Tensor, TensorId, Var};
 use std::collections::HashMap;
 
