@@ -119,6 +119,27 @@ fn checkpointing_changes_no_gradient() -> Result<()> {
 }
 
 #[test]
+fn each_task_can_go_back_alone_through_one_pass() -> Result<()> {
+    let model = TADFormer::builder(swin()).tasks("sal=1,depth=1".parse().unwrap()).rank(2).build().unwrap();
+    randomise_b(&model)?;
+    let outputs = model.forward(&images(1, 40, 64)?, Mode::Train(&TrainingPass::seeded(5)))?;
+    let losses = outputs.iter().map(|(_, output)| output.sqr()?.mean_all()).collect::<Result<Vec<_>>>()?;
+    let both = (&losses[0] + &losses[1])?.backward()?;
+    let alone = [losses[0].backward()?, losses[1].backward()?];
+    let (mut shared, mut own) = (0, 0);
+    for entry in model.ledger().trained() {
+        let Some(want) = both.get(entry.tensor()) else { continue };
+        let parts: Vec<&Tensor> = alone.iter().filter_map(|store| store.get(entry.tensor())).collect();
+        let sum = parts.iter().skip(1).try_fold(parts[0].clone(), |sum, part| sum + *part)?;
+        let error = (sum - want)?.abs()?.max_all()?.to_scalar::<f32>()?;
+        assert!(error <= 1e-5 * want.abs()?.max_all()?.to_scalar::<f32>()?.max(1e-3), "{}: {error}", entry.name);
+        if parts.len() == 2 { shared += 1 } else { own += 1 }
+    }
+    assert!(shared > 10 && own > 10, "{shared} shared, {own} of one task");
+    Ok(())
+}
+
+#[test]
 fn every_variant_trains_all_it_has() -> Result<()> {
     let paper = || TadConfig::with_rank(2);
     let variants = [

@@ -85,6 +85,7 @@ fn main() -> anyhow::Result<()> {
     if options.threads > 0 {
         set_threads(options.threads);
     }
+    tadformer::keep_freed_memory();
     create_folder(&options.out)?;
     let device = tadformer::parse_device(&options.device)?;
     let model = build(&options, &device)?;

@@ -75,7 +75,7 @@ pub use resize::{bicubic_square, bilinear};
 pub use segment::Checkpoint;
 #[cfg(feature = "train")]
 pub(crate) use square_sum::square_sum;
-pub use tape::{leaf, recomputed, recorded};
+pub use tape::{leaf, recomputed, recorded, without_graph};
 pub use task_hidden::task_hidden;
 pub use task_mix::{TpcReading, task_mix};
 pub use task_projection::task_projection;

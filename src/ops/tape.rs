@@ -84,9 +84,18 @@ pub fn recorded(f: impl FnOnce() -> Result<Vec<Tensor>>) -> Result<Vec<Tensor>> 
         leaves.of(&entry.step.inputs());
         leaves.made(&entry.outputs);
     }
-    leaves.of(&outputs.iter().collect::<Vec<_>>());
-    let values = outputs.iter().map(values).collect::<Result<_>>()?;
-    node::graph(Box::new(Recording { entries, inputs: leaves.found, outputs }), values)
+    let (outputs, plain): (Vec<_>, Vec<_>) = outputs.into_iter().map(tracked_or_not).unzip();
+    let trained: Vec<Tensor> = outputs.into_iter().flatten().collect();
+    leaves.of(&trained.iter().collect::<Vec<_>>());
+    let values = trained.iter().map(values).collect::<Result<_>>()?;
+    let recording = Recording { entries, inputs: leaves.found, outputs: trained };
+    let mut trained = node::graph(Box::new(recording), values)?.into_iter();
+    Ok(plain.into_iter().filter_map(|plain| plain.or_else(|| trained.next())).collect())
+}
+
+/// An output that leads to a variable, or one that does not.
+fn tracked_or_not(output: Tensor) -> (Option<Tensor>, Option<Tensor>) {
+    if output.track_op() { (Some(output), None) } else { (None, Some(output)) }
 }
 
 /// Runs `f`, on a tape as one step that keeps nothing: backward runs `f` again, and its steps as they would have been.
@@ -106,6 +115,16 @@ pub fn recomputed(f: impl Fn() -> Result<Vec<Tensor>> + Send + 'static) -> Resul
     let outputs = outputs.into_iter().map(as_leaf).collect::<Result<Vec<_>>>()?;
     push(Box::new(Recomputed { f, inputs: leaves.found }), outputs.iter().map(Tensor::id).collect());
     Ok(outputs)
+}
+
+/// Runs `f` with steps that keep nothing for a backward pass: no gradient goes back from what it gives.
+///
+/// For validation between training steps, where every adapter is a variable and no backward pass will follow.
+///
+/// # Errors
+/// Those of `f`.
+pub fn without_graph<R>(f: impl FnOnce() -> Result<R>) -> Result<R> {
+    under(Tape::Forgets(Leaves::default()), f).map(|(result, _)| result)
 }
 
 /// `x` as a leaf of the tape that runs: what follows goes back to it once, and candle's own ops before it go back once from there.
@@ -168,7 +187,7 @@ fn push(step: Box<dyn Step>, outputs: Vec<TensorId>) {
 }
 
 /// Runs `f` under a tape, and gives that back with the result; what ran before runs again afterwards, also after an error or panic.
-fn under(tape: Tape, f: impl FnOnce() -> Result<Vec<Tensor>>) -> Result<(Vec<Tensor>, Tape)> {
+fn under<R>(tape: Tape, f: impl FnOnce() -> Result<R>) -> Result<(R, Tape)> {
     struct Before(Tape);
     impl Drop for Before {
         fn drop(&mut self) {
@@ -176,10 +195,10 @@ fn under(tape: Tape, f: impl FnOnce() -> Result<Vec<Tensor>>) -> Result<(Vec<Ten
         }
     }
     let before = Before(TAPE.replace(tape));
-    let outputs = f()?;
+    let result = f()?;
     let tape = TAPE.replace(Tape::None);
     drop(before);
-    Ok((outputs, tape))
+    Ok((result, tape))
 }
 
 fn values(x: &Tensor) -> Result<(CpuStorage, Shape)> {
@@ -314,5 +333,116 @@ impl Step for Same {
             grads.give(&self.0, grad)?;
         }
         Ok(grads)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::finite_difference::{close, normal};
+    use crate::ops::{self, Definition, LowRankPath, Norm};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    struct Chain {
+        x: Var,
+        a: Var,
+        b: Var,
+        norm: Norm,
+    }
+
+    impl Chain {
+        fn new() -> Result<Self> {
+            let [x, a, b] =
+                [normal(1, &[2, 5, 6])?, normal(2, &[3, 6])?, normal(3, &[6, 3])?].map(|v| Var::from_tensor(&v));
+            let norm = Norm { weight: normal(4, &[6])?, bias: normal(5, &[6])?, eps: 1e-5 };
+            Ok(Self { x: x?, a: a?, b: b?, norm })
+        }
+
+        /// Segments with candle's own ops between them: one result of a segment, one of candle, read twice on the way.
+        fn run(&self) -> Result<Vec<Tensor>> {
+            let path =
+                LowRankPath { a: self.a.as_tensor().clone(), b: self.b.as_tensor().clone(), scale: 0.5, dropout: None };
+            let u = ops::norm_down(self.x.as_tensor(), &self.norm, &path.a)?;
+            let shared = leaf(&(&u * 2.0)?)?;
+            let y = ops::task_update(self.x.as_tensor(), &normal(6, &[2, 5, 6])?, &shared, &path, None)?;
+            let again = ops::norm_down(&(&y + self.x.as_tensor())?, &self.norm, &path.a)?;
+            Ok(vec![y, (again + shared)?, normal(7, &[2])?])
+        }
+
+        fn gradients(&self, outputs: &[Tensor], of: usize) -> Result<Vec<Tensor>> {
+            let store = (&outputs[of] * normal(8, outputs[of].dims())?)?.sum_all()?.backward()?;
+            let of = |var: &Var| store.get(var).cloned().map_or_else(|| var.zeros_like(), Ok);
+            [&self.x, &self.a, &self.b].into_iter().map(of).collect()
+        }
+    }
+
+    fn same(got: &[Tensor], want: &[Tensor]) -> Result<()> {
+        assert_eq!(got.len(), want.len());
+        got.iter().zip(want).try_for_each(|(got, want)| close(got, want, 1e-12))
+    }
+
+    #[test]
+    fn values_and_gradients_are_those_of_candles_graph_each_time_and_by_either_definition() -> Result<()> {
+        let chain = Chain::new()?;
+        let want = chain.run()?;
+        for definition in Definition::ALL {
+            let got = definition.run(|| recorded(|| chain.run()))?;
+            same(&got, &want)?;
+            assert!(!got[2].track_op(), "what does not train stays out of the graph");
+            for of in [0, 1, 0] {
+                same(&chain.gradients(&got, of)?, &chain.gradients(&want, of)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_made_again_has_the_same_gradients() -> Result<()> {
+        let (chain, runs) = (Arc::new(Chain::new()?), Arc::new(AtomicUsize::new(0)));
+        let want = chain.run()?;
+        let (again, counted) = (chain.clone(), runs.clone());
+        let f = move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            again.run()
+        };
+        same(&recomputed(f.clone())?, &want)?;
+        assert_eq!(runs.load(Ordering::Relaxed), 1, "without a tape it runs once");
+        let got = recorded(|| recomputed(f))?;
+        same(&got, &want)?;
+        assert_eq!(runs.load(Ordering::Relaxed), 2);
+        for (of, count) in [(1, 3), (0, 4)] {
+            same(&chain.gradients(&got, of)?, &chain.gradients(&want, of)?)?;
+            assert_eq!(runs.load(Ordering::Relaxed), count, "backward runs it again");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn nothing_goes_back_from_what_was_made_without_a_graph() -> Result<()> {
+        let chain = Chain::new()?;
+        let got = without_graph(|| chain.run())?;
+        same(&got, &chain.run()?)?;
+        assert!(got[0].sum_all()?.backward()?.get(&chain.x).is_none());
+        assert_eq!(state(), State::None);
+        Ok(())
+    }
+
+    #[test]
+    fn gradients_go_on_to_what_made_an_input() -> Result<()> {
+        let (chain, v) = (Chain::new()?, Var::from_tensor(&normal(9, &[2, 5, 6])?)?);
+        let input = (v.as_tensor() * 3.0)?;
+        let run = || Ok(vec![ops::norm_down(&input, &chain.norm, &chain.a)?]);
+        let gradient = |y: &Tensor| Ok::<_, candle_core::Error>(y.sqr()?.sum_all()?.backward()?.get(&v).cloned());
+        let (got, want) = (gradient(&recorded(run)?[0])?, gradient(&run()?[0])?);
+        close(&got.unwrap(), &want.unwrap(), 1e-12)
+    }
+
+    #[test]
+    fn an_error_or_a_panic_ends_the_tape() {
+        assert!(recorded(|| candle_core::bail!("no")).is_err());
+        assert_eq!(state(), State::None);
+        assert!(std::panic::catch_unwind(|| recorded(|| std::panic::resume_unwind(Box::new(())))).is_err());
+        assert_eq!(state(), State::None);
     }
 }

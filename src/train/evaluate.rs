@@ -3,6 +3,7 @@
 use crate::layers::Mode;
 use crate::metrics::{ConstantPrediction, Meter, Scores};
 use crate::model::TADFormer;
+use crate::ops;
 use crate::{Batch, Error, Result, Task, TaskSet};
 use candle_core::Tensor;
 use std::collections::BTreeMap;
@@ -39,7 +40,7 @@ pub fn evaluate(model: &TADFormer, batches: impl IntoIterator<Item = Result<Batc
         model.config().tasks.iter().map(|task| (task.clone(), Meter::new(task))).collect();
     for batch in batches {
         let batch = batch?;
-        let outputs = model.forward(&batch.images, Mode::Eval)?;
+        let outputs = ops::without_graph(|| model.forward(&batch.images, Mode::Eval))?;
         for ((task, meter), (_, output)) in meters.iter_mut().zip(outputs.iter()) {
             meter.update(output, label(&batch.labels, task)?)?;
         }
