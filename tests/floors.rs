@@ -4,13 +4,14 @@
 use std::path::{Path, PathBuf};
 
 /// Each module's floor; modules of one floor do not import each other.
-const FLOORS: [(&str, usize); 24] = [
+const FLOORS: [(&str, usize); 25] = [
     ("error", 0),
     ("named", 1),
     ("task", 2),
     ("sample", 3),
     ("files", 3),
     ("device", 3),
+    ("memory", 3),
     ("ops", 3),
     ("hub", 4),
     ("params", 4),
