@@ -5,6 +5,7 @@ use super::blocks::Blocks;
 use super::cpu::{Fresh, Parts, Real, Values, by_float, is_fused, values};
 use super::layer_norm::{Norm, NormKernel, NormSums};
 use super::low_rank::{Dropout, LowRankMap, MapKernel, MapSums, UseOfW, path_backward, resize, zeroed};
+use super::product::Into;
 use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
 use super::trace::Pass;
 use super::window::WindowGrid;
@@ -320,10 +321,12 @@ impl<T: Real> Segment<T> for AttentionHalf {
                 let Buffers { windows: rows, dropped, qkv, attended: a, projected: out, u, window } = buffers;
                 let (first, count) = (block.start * length, block.len() * length);
                 kernel.gather(block.clone(), rows);
-                resize(qkv, count * 3 * c);
+                // SAFETY: each window is in one block.
+                let (qkv, a) = unsafe {
+                    (qkv_out.or(first * 3 * c, count * 3 * c, qkv), attended_out.or(first * c, count * c, a))
+                };
                 kernel.qkv.pretrained(rows, qkv);
                 kernel.qkv.add_path(kernel.dropped(0, first * c, rows, dropped), qkv, u);
-                resize(a, count * c);
                 for (i, w) in block.clone().enumerate() {
                     let (qkv, a) =
                         (&qkv[i * length * 3 * c..][..length * 3 * c], &mut a[i * length * c..][..length * c]);
@@ -332,12 +335,6 @@ impl<T: Real> Segment<T> for AttentionHalf {
                         // SAFETY: each window is in one block.
                         kernel.attention.prompt_scores(qkv, unsafe { scores.at(w * heads * p * n, heads * p * n) });
                     }
-                }
-                if all {
-                    // SAFETY: each window is in one block.
-                    unsafe { qkv_out.at(first * 3 * c, count * 3 * c) }.copy_from_slice(qkv);
-                    // SAFETY: as above.
-                    unsafe { attended_out.at(first * c, count * c) }.copy_from_slice(a);
                 }
                 resize(out, count * c);
                 kernel.proj.pretrained(a, out);
@@ -498,7 +495,6 @@ impl<T: Real> Kernel<'_, T> {
         let count = block.len() * length;
         self.scatter_backward(incoming, block.clone(), &mut sums.dout);
         let attended = &saved.attended[first * c..][..count * c];
-        zeroed(&mut sums.dattended, count * c);
         self.proj_backward(attended, incoming, block.clone(), sums);
         resize(&mut sums.dqkv, count * 3 * c);
         for (i, w) in block.clone().enumerate() {
@@ -511,9 +507,9 @@ impl<T: Real> Kernel<'_, T> {
             self.attention.backward(qkv, w, dout, dscores, dqkv, &mut sums.bias, &mut sums.buffers.window);
         }
         self.gather(block.clone(), &mut sums.buffers.windows);
-        zeroed(&mut sums.drows, count * c);
+        resize(&mut sums.drows, count * c);
         let Sums { qkv, buffers, dqkv, drows, dattended, .. } = sums;
-        self.qkv.pretrained_backward(&buffers.windows, dqkv, drows, qkv);
+        self.qkv.pretrained_backward(&buffers.windows, dqkv, Into::Write, drows, qkv);
         path_backward(
             &self.qkv,
             self.dropouts[0],
@@ -552,6 +548,12 @@ impl<T: Real> Kernel<'_, T> {
         let Sizes { c, length, n, .. } = self.sizes;
         let (p, first) = (self.sizes.prompts(), block.start * length * c);
         let Sums { proj, dout, dattended, drows, buffers, .. } = sums;
+        let into = if incoming.attended.is_some() {
+            zeroed(dattended, attended.len());
+            Into::Add
+        } else {
+            self.proj.room_for_input(self.dropouts[1], attended.len() / c, dattended)
+        };
         // The path before the frozen product: the latter's gradient has the parts' added to it.
         path_backward(
             &self.proj,
@@ -580,7 +582,7 @@ impl<T: Real> Kernel<'_, T> {
                 }
             }
         }
-        self.proj.pretrained_backward(attended, dout, dattended, proj);
+        self.proj.pretrained_backward(attended, dout, into, dattended, proj);
     }
 
     /// Through norm and gathering: patches' gradients to their places with the residual's, prompts' to their sums.

@@ -252,6 +252,23 @@ impl<'a, T> Parts<'a, T> {
         // SAFETY: inside the slice by the assertion, and disjoint from other parts by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
     }
+
+    /// [`Parts::at`], or as much of `scratch` where the whole is empty because nobody keeps it.
+    ///
+    /// # Safety
+    /// As of [`Parts::at`].
+    #[allow(clippy::mut_from_ref)]
+    pub(super) unsafe fn or<'s>(&'s self, start: usize, len: usize, scratch: &'s mut Vec<T>) -> &'s mut [T]
+    where
+        T: Real,
+    {
+        if self.len == 0 {
+            scratch.resize(len, T::zero());
+            return scratch;
+        }
+        // SAFETY: by the caller's promise.
+        unsafe { self.at(start, len) }
+    }
 }
 
 /// Room for values that a kernel writes in parts, each before anybody reads it. Nothing fills the memory first.

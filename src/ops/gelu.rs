@@ -58,40 +58,46 @@ impl CustomOp1 for Gelu {
 
 /// `y = gelu(x)` for slices.
 pub(super) fn forward<T: Real>(x: &[T], y: &mut [T]) {
-    pulp::Arch::new().dispatch(Values { x: &x[..y.len()], y });
+    y.copy_from_slice(&x[..y.len()]);
+    in_place(None, None, y);
 }
 
-struct Values<'a, T> {
-    x: &'a [T],
-    y: &'a mut [T],
+/// `x = gelu(x + shared)` for slices; `sum` receives `x + shared`.
+pub(super) fn in_place<T: Real>(shared: Option<&[T]>, sum: Option<&mut [T]>, x: &mut [T]) {
+    let len = x.len();
+    let (shared, sum) = (shared.map(|shared| &shared[..len]), sum.map(|sum| &mut sum[..len]));
+    pulp::Arch::new().dispatch(InPlace { shared, sum, x });
 }
 
-impl<T: Real> WithSimd for Values<'_, T> {
+/// All slices of one length.
+struct InPlace<'a, T> {
+    shared: Option<&'a [T]>,
+    sum: Option<&'a mut [T]>,
+    x: &'a mut [T],
+}
+
+impl<T: Real> WithSimd for InPlace<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let lanes = T::lanes::<S>();
-        let whole = self.y.len() / lanes * lanes;
-        let ((x, x_rest), (y, y_rest)) = (self.x.split_at(whole), self.y.split_at_mut(whole));
-        for (x, y) in x.chunks_exact(lanes).zip(y.chunks_exact_mut(lanes)) {
-            register(simd, x, y, lanes);
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let (all, lanes) = (|value: f64| T::splat(simd, T::of(value)), T::lanes::<S>());
+        for (i, x) in self.x.chunks_mut(lanes).enumerate() {
+            let (first, count) = (i * lanes, x.len());
+            // SAFETY: `x`, and what lies as far into the others, holds `count` values.
+            unsafe {
+                let mut before = T::load(simd, x.as_ptr(), count);
+                if let Some(shared) = self.shared {
+                    before = T::plus(simd, before, T::load(simd, shared.as_ptr().add(first), count));
+                }
+                if let Some(sum) = &mut self.sum {
+                    T::store(simd, sum.as_mut_ptr().add(first), count, before);
+                }
+                let erf = T::erf_of(simd, T::times(simd, before, all(std::f64::consts::FRAC_1_SQRT_2)));
+                let half = T::times(simd, before, all(0.5));
+                T::store(simd, x.as_mut_ptr(), count, T::multiply_add(simd, half, erf, half));
+            }
         }
-        register(simd, x_rest, y_rest, x_rest.len());
-    }
-}
-
-/// `y = gelu(x)` for up to a register's values.
-#[inline(always)]
-fn register<T: Real, S: Simd>(simd: S, x: &[T], y: &mut [T], count: usize) {
-    let all = |value: f64| T::splat(simd, T::of(value));
-    assert!(count <= x.len() && count <= y.len());
-    // SAFETY: both hold `count` values.
-    unsafe {
-        let x = T::load(simd, x.as_ptr(), count);
-        let erf = T::erf_of(simd, T::times(simd, x, all(std::f64::consts::FRAC_1_SQRT_2)));
-        let half = T::times(simd, x, all(0.5));
-        T::store(simd, y.as_mut_ptr(), count, T::multiply_add(simd, half, erf, half));
     }
 }
 
@@ -139,6 +145,16 @@ mod tests {
         close(&composed(&x)?, &want, 1e-11)?;
         check(&[&normal(1, &[3, 4])?], |v| gelu(&v[0]))?;
         check(&[&normal(1, &[3, 4])?], |v| composed(&v[0]))
+    }
+
+    #[test]
+    fn in_place_it_adds_what_is_shared_and_keeps_the_sum() -> Result<()> {
+        let (x, shared) = (normal(1, &[37])?, normal(2, &[37])?);
+        let (mut values, mut sum) = (x.to_vec1::<f64>()?, vec![0.0; 37]);
+        in_place(Some(&shared.to_vec1()?), Some(&mut sum), &mut values);
+        let want = (x + shared)?;
+        close(&Tensor::new(sum, want.device())?, &want, 1e-15)?;
+        close(&Tensor::new(values, want.device())?, &gelu(&want)?, 1e-15)
     }
 
     #[test]

@@ -247,10 +247,22 @@ impl<T: Real> MapKernel<'_, T> {
         }
     }
 
-    /// `dx += dy W`, and the sums of W and b where they train.
-    pub(super) fn pretrained_backward(&self, x: &[T], dy: &[T], dx: &mut [T], sums: &mut MapSums<T>) {
+    /// Makes room for the gradients of `rows` input rows, and says what the frozen product does to it: the path's part, where it is not
+    /// folded, is added to zeros before.
+    pub(super) fn room_for_input(&self, dropout: Option<Dropout>, rows: usize, dx: &mut Vec<T>) -> Into {
+        let path_adds = self.path.is_some() && (!self.folded || dropout.is_some());
+        resize(dx, rows * self.n_in);
+        if path_adds {
+            dx.fill(T::zero());
+            return Into::Add;
+        }
+        Into::Write
+    }
+
+    /// `dx += dy W` or `dx = dy W`, and the sums of W and b where they train.
+    pub(super) fn pretrained_backward(&self, x: &[T], dy: &[T], into: Into, dx: &mut [T], sums: &mut MapSums<T>) {
         let rows = Matrix::rows(dy, self.out);
-        product(dx, self.n_in, Into::Add, rows, self.weight.matrix(), T::one());
+        product(dx, self.n_in, into, rows, self.weight.matrix(), T::one());
         if self.trains[0] {
             product(&mut sums.weight, self.n_in, Into::Add, rows.t(), Matrix::rows(x, self.n_in), T::one());
         }

@@ -122,7 +122,6 @@ pub(super) struct Saved<T> {
 struct Buffers<T> {
     normed: Vec<T>,
     dropped: Vec<T>,
-    pre: Vec<T>,
     hidden: Vec<T>,
     out: Vec<T>,
     u: Vec<T>,
@@ -222,23 +221,20 @@ impl<T: Real> Segment<T> for MlpHalf {
         {
             let [y, saved, pre_out, post] = [&mut y, &mut saved, &mut pre, &mut post].map(Fresh::parts);
             kernel.blocks.for_each(Buffers::default, |buffers, block| {
-                let Buffers { normed, dropped: room, pre, hidden: h, out, u } = buffers;
+                let Buffers { normed, dropped: room, hidden: h, out, u } = buffers;
                 let (first, count) = (block.start, block.len());
                 resize(normed, count * c);
                 kernel.norm.forward(&kernel.x[first * c..block.end * c], normed);
-                resize(pre, count * hidden);
-                kernel.fc1.pretrained(normed, pre);
+                resize(h, count * hidden);
+                kernel.fc1.pretrained(normed, h);
                 if parts {
                     // SAFETY: each row is in one block.
-                    unsafe { pre_out.at(first * hidden, count * hidden) }.copy_from_slice(pre);
+                    unsafe { pre_out.at(first * hidden, count * hidden) }.copy_from_slice(h);
                 }
-                kernel.fc1.add_path(dropped(kernel.dropouts[0], first * c, normed, room), pre, u);
-                if all {
-                    // SAFETY: each row is in one block.
-                    unsafe { saved.at(first * hidden, count * hidden) }.copy_from_slice(pre);
-                }
-                resize(h, count * hidden);
-                gelu::forward(pre, h);
+                kernel.fc1.add_path(dropped(kernel.dropouts[0], first * c, normed, room), h, u);
+                // SAFETY: each row is in one block.
+                let before = all.then(|| unsafe { saved.at(first * hidden, count * hidden) });
+                gelu::in_place(None, before, h);
                 resize(out, count * c);
                 kernel.fc2.pretrained(h, out);
                 if parts {
@@ -310,22 +306,22 @@ impl<T: Real> Kernel<'_, T> {
         if let Some(dy) = &incoming.y {
             self.residual_backward(block.clone(), &dy[rows.clone()], dout);
         }
-        zeroed(dhidden, count * hidden);
+        let into = self.fc2.room_for_input(self.dropouts[1], count, dhidden);
         path_backward(&self.fc2, self.dropouts[1], wide.start, h, dout, dhidden, fc2, [room, other]);
         if let Some(d) = &incoming.post {
             simd::vectorised(|| simd::add(dout, &d[rows.clone()]));
         }
-        self.fc2.pretrained_backward(h, dout, dhidden, fc2);
+        self.fc2.pretrained_backward(h, dout, into, dhidden, fc2);
         gelu::backward(pre, dhidden);
 
         resize(normed, count * c);
         self.norm.forward(&self.x[rows.clone()], normed);
-        zeroed(dnormed, count * c);
+        let into = self.fc1.room_for_input(self.dropouts[0], count, dnormed);
         path_backward(&self.fc1, self.dropouts[0], rows.start, normed, dhidden, dnormed, fc1, [room, other]);
         if let Some(d) = &incoming.pre {
             simd::vectorised(|| simd::add(dhidden, &d[wide]));
         }
-        self.fc1.pretrained_backward(normed, dhidden, dnormed, fc1);
+        self.fc1.pretrained_backward(normed, dhidden, into, dnormed, fc1);
         // SAFETY: each row is in one block.
         let dx = unsafe { dx.at(rows.start, count * c) };
         if let Some(dy) = &incoming.y {

@@ -5,7 +5,7 @@ use super::blocks::Blocks;
 use super::cpu::{Fresh, Loan, Parts, Real, Values, by_float, is_fused, loan, values};
 use super::layer_norm::{Norm, NormKernel};
 use super::linear;
-use super::low_rank::{resize, zeroed};
+use super::low_rank::resize;
 use super::product::{Into, Matrix, product};
 use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
 use super::simd;
@@ -92,7 +92,7 @@ impl<T: Real> Segment<T> for NormDown {
                 kernel.norm.forward(x, normed);
                 let du = Matrix::rows(du, rank);
                 product(da, c, Into::Add, du.t(), Matrix::rows(normed, c), T::one());
-                zeroed(dnormed, x.len());
+                resize(dnormed, x.len());
                 product(dnormed, c, Into::Write, du, Matrix::rows(&kernel.a, c), T::one());
                 // SAFETY: each row is in one block.
                 kernel.norm.backward(x, dnormed, unsafe { out.at(block.start * c, block.len() * c) }, norm);

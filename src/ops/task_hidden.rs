@@ -3,7 +3,7 @@
 
 use super::blocks::Blocks;
 use super::cpu::{Fresh, Loan, Parts, Real, Values, by_float, is_fused, loan, values};
-use super::low_rank::{LowRankPath, resize, zeroed};
+use super::low_rank::{LowRankPath, resize};
 use super::product::{Into, Matrix, product};
 use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
 use super::{gelu, simd};
@@ -81,14 +81,12 @@ impl<T: Real> Kernel<'_, T> {
         (t * self.rows + block.start) * width..(t * self.rows + block.end) * width
     }
 
-    /// `pre + s B f` of a block and task, and GELU of it.
-    fn hidden(&self, block: &Range<usize>, f: &[T], before: &mut Vec<T>, h: &mut Vec<T>) {
+    /// `GELU(pre + s B f)` of a block and task; `before` receives what GELU is taken of.
+    fn hidden(&self, block: &Range<usize>, f: &[T], before: Option<&mut [T]>, h: &mut Vec<T>) {
         let (hidden, r1) = (self.hidden, self.ranks[0]);
-        before.clear();
-        before.extend_from_slice(&self.pre[block.start * hidden..block.end * hidden]);
-        product(before, hidden, Into::Add, Matrix::rows(f, r1), Matrix::rows(&self.b, r1).t(), self.scale);
-        resize(h, before.len());
-        gelu::forward(before, h);
+        resize(h, block.len() * hidden);
+        product(h, hidden, Into::Write, Matrix::rows(f, r1), Matrix::rows(&self.b, r1).t(), self.scale);
+        gelu::in_place(Some(&self.pre[block.start * hidden..block.end * hidden]), before, h);
     }
 }
 
@@ -117,9 +115,9 @@ impl<T: Real> Segment<T> for TaskHidden {
         let (hidden, [r1, r2]) = (kernel.hidden, kernel.ranks);
         let mut u = Fresh::of(kernel.tasks * kernel.rows * r2);
         let out = u.parts();
-        kernel.blocks.for_each(Default::default, |(before, h): &mut (Vec<T>, Vec<T>), block| {
+        kernel.blocks.for_each(Vec::new, |h, block| {
             for t in 0..kernel.tasks {
-                kernel.hidden(&block, &kernel.filtered[kernel.of_task(t, &block, r1)], before, h);
+                kernel.hidden(&block, &kernel.filtered[kernel.of_task(t, &block, r1)], None, h);
                 let place = kernel.of_task(t, &block, r2);
                 // SAFETY: each row is in one block.
                 let out = unsafe { out.at(place.start, place.len()) };
@@ -168,9 +166,10 @@ impl<T: Real> Kernel<'_, T> {
         for t in 0..self.tasks {
             let f = &self.filtered[self.of_task(t, &block, r1)];
             let du = Matrix::rows(&du[self.of_task(t, &block, r2)], r2);
-            self.hidden(&block, f, before, h);
+            resize(before, block.len() * hidden);
+            self.hidden(&block, f, Some(before), h);
             product(a, hidden, Into::Add, du.t(), Matrix::rows(h, hidden), T::one());
-            zeroed(dh, h.len());
+            resize(dh, h.len());
             product(dh, hidden, Into::Write, du, Matrix::rows(&self.a, hidden), T::one());
             gelu::backward(before, dh);
             let (dq, place) = (Matrix::rows(dh, hidden), self.of_task(t, &block, r1));
