@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Units of rows (windows, or single rows) cut into blocks, whatever the number of threads.
+/// Units of rows (windows, or single rows) cut into blocks: the same ones, and so the same sums, for the same number of threads.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Blocks {
     units: usize,
@@ -12,14 +12,18 @@ pub(super) struct Blocks {
 
 /// Rows of a block: enough that packing a weight for a product costs little, few enough that all its values stay in the cache.
 const ROWS: usize = 256;
-/// Blocks that even small work is cut into, so that no thread idles.
-const FEWEST: usize = 8;
+/// Blocks a thread that even small work is cut into, so that none idles; for more of them a weight is packed too often.
+const FEWEST: usize = 2;
 /// Values of a block of maps: their inputs and outputs fill half of the cache.
 const VALUES: usize = 1 << 17;
 /// Rows below which a product is too thin to be cut further.
 const LEAST_ROWS: usize = 96;
-/// Partial sums that are kept side by side at most; as many whatever the machine: the same sums everywhere.
+/// Partial sums that are kept side by side at most.
 const PARTIAL_SUMS: usize = 32;
+
+fn fewest() -> usize {
+    FEWEST * rayon::current_num_threads()
+}
 
 impl Blocks {
     /// `units` units of `rows` rows each.
@@ -30,14 +34,14 @@ impl Blocks {
     /// The same with about `most` rows to a block, or one unit: for several arrays of wide rows.
     pub(super) fn at_most(most: usize, units: usize, rows: usize) -> Self {
         let all = units * rows;
-        let count = (all / LEAST_ROWS).clamp(1, FEWEST).max(all / most);
+        let count = (all / LEAST_ROWS).clamp(1, fewest()).max(all / most);
         Self { units, per_block: units.div_ceil(count).max(1) }
     }
 
     /// `maps` maps of `len` values each: as many in a block as stay in the cache together.
     pub(super) fn of_maps(maps: usize, len: usize) -> Self {
         let most = (VALUES / len.max(1)).max(1);
-        Self { units: maps, per_block: maps.div_ceil(FEWEST).clamp(1, most) }
+        Self { units: maps, per_block: maps.div_ceil(fewest()).clamp(1, most) }
     }
 
     /// Calls `f` with each block's units, in parallel; `scratch` makes what a thread reuses from block to block.
