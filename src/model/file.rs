@@ -3,10 +3,11 @@
 //! Both are one safetensors file whose metadata holds, under [`KEY`], a JSON document: the format's version, the crate's, what is
 //! stored, the whole configuration and the backbone's digest.
 
-use super::{BaseModel, Origin, TADFormer, TADFormerBuilder, TADFormerConfig};
+use super::{BackboneFile, BaseModel, Origin, TADFormer, TADFormerBuilder, TADFormerConfig};
 use crate::files::write_tensors;
-use crate::params::{Checkpoint, Entry, Group, Ledger, Release, Role, SourceDigest, Weights, random_source};
-use crate::swin::{Swin, names};
+use crate::params::{Checkpoint, Entry, Ledger, Release, Role, SourceDigest, Weights, random_source};
+use crate::swin::Swin;
+use crate::swin::names::Naming;
 use crate::{Error, Result};
 use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
@@ -257,7 +258,7 @@ impl TADFormer {
         match &self.base().origin {
             origin if beside.exists() || origin.published().is_some() => Ok(()),
             Origin::Random { seed } => self.save_random_backbone(*seed, &beside),
-            Origin::File { path } => self.save_backbone_of(path, &beside),
+            Origin::File { path } => BackboneFile::open(path)?.save(beside, Naming::Own).map(drop),
             Origin::Hub { .. } => Ok(()),
         }
     }
@@ -333,14 +334,6 @@ impl TADFormer {
         };
         let tensors = entries.into_iter().map(|entry| (entry.name.clone(), entry.tensor().clone())).collect();
         write_tensors(path, tensors, Some((KEY, json(&metadata))))
-    }
-
-    /// The checkpoint's own values of what the backbone uses, before any was resized or trained.
-    fn save_backbone_of(&self, source: &str, path: &Path) -> Result<()> {
-        let (_, checkpoint, _) = names::canonical(Checkpoint::open(source)?)?;
-        let used = self.ledger().entries().into_iter().filter(|entry| matches!(entry.group, Group::Pretrained(_)));
-        let load = |entry: Entry| Ok((entry.name.clone(), checkpoint.load(&entry.name, DType::F32, &Device::Cpu)?));
-        write_tensors(path, used.map(load).collect::<Result<_>>()?, None)
     }
 
     /// The seed gives the values that the backbone had before anything of it was trained.

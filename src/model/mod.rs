@@ -1,5 +1,6 @@
 //! The whole model, how it is built, and its files.
 
+mod backbone;
 mod base;
 mod builder;
 mod card;
@@ -12,6 +13,7 @@ mod share;
 mod tadformer;
 mod tasks;
 
+pub use backbone::BackboneFile;
 pub use base::{BaseModel, LoadReport, Origin};
 pub use builder::TADFormerBuilder;
 pub use card::{CardFile, CardScore, ModelCard};
