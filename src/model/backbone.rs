@@ -70,20 +70,31 @@ impl BackboneFile {
         Ok(Swin::new(&self.config, &Weights::new(source, ledger, Release::none()))?)
     }
 
-    /// Writes the backbone as safetensors of f32 under these names, and gives the names.
+    /// Writes the backbone as safetensors of f32 under these names.
     ///
     /// # Errors
     /// A folder or disk that cannot be written to: nothing is left half-written then.
-    pub fn save(&self, path: impl AsRef<Path>, naming: Naming) -> Result<Vec<String>> {
+    pub fn save(&self, path: impl AsRef<Path>, naming: Naming) -> Result<WrittenBackbone> {
         let used = self.report.loaded.iter().chain(&self.report.zeros).map(String::as_str);
-        let carried = self.tensors.names().filter(|name| naming.carries(name));
-        let tensors: Vec<_> =
-            used.chain(carried).map(|name| names::written(&self.tensors, name, naming)).collect::<Result<_>>()?;
-        let mut tensors: Vec<_> = tensors.into_iter().flatten().collect();
-        tensors.sort_by(|a, b| a.0.cmp(&b.0));
-        let names = tensors.iter().map(|(name, _)| name.clone()).collect();
+        let carried: Vec<&str> = self.tensors.names().filter(|name| naming.carries(name)).collect();
+        let written = |name| names::written(&self.tensors, name, naming);
+        let tensors = used.chain(carried.iter().copied()).map(written).collect::<Result<Vec<_>>>()?;
+        let tensors: Vec<_> = tensors.into_iter().flatten().collect();
+        let mut names: Vec<String> = tensors.iter().map(|(name, _)| name.clone()).collect();
+        names.sort();
         // What transformers asks of a file before it reads it.
         write_tensors(path.as_ref(), tensors, Some(("format", "pt".to_owned())))?;
-        Ok(names)
+        let taken: Vec<&str> = carried.iter().filter_map(|name| self.tensors.source(name)).collect();
+        let left = self.report.unused.iter().filter(|name| !taken.contains(&name.as_str()));
+        Ok(WrittenBackbone { names, unused: left.cloned().collect() })
     }
+}
+
+/// What was written of a checkpoint, and what was not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrittenBackbone {
+    /// The names in the new file, in order.
+    pub names: Vec<String>,
+    /// The tensors of the source that nothing of the new file is made of, by their names in the source.
+    pub unused: Vec<String>,
 }

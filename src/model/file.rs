@@ -1,6 +1,6 @@
 //! A model's files: the adapter, which holds what was trained, and the full export.
 //!
-//! Both are one safetensors file whose metadata holds, under [`KEY`], a JSON document: the format's version, the crate's, what is
+//! Both are one safetensors file whose metadata holds, under [`ModelFile::KEY`], a JSON document: the format's version, the crate's, what is
 //! stored, the whole configuration and the backbone's digest.
 
 use super::{BackboneFile, BaseModel, Origin, TADFormer, TADFormerBuilder, TADFormerConfig};
@@ -13,8 +13,6 @@ use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// The metadata key of the JSON document.
-const KEY: &str = "tadformer";
 /// The version of the format that this crate writes.
 const FORMAT: u32 = 1;
 
@@ -75,6 +73,9 @@ impl Default for OpenOptions {
 }
 
 impl ModelFile {
+    /// The metadata key of the JSON document.
+    pub(super) const KEY: &str = "tadformer";
+
     /// Opens an adapter or a full export.
     ///
     /// # Errors
@@ -83,7 +84,7 @@ impl ModelFile {
         let path = path.as_ref().to_owned();
         let tensors = Checkpoint::open(&path)?;
         let foreign = || Error::file(&path, "no tadformer adapter", "a backbone alone is given with `pretrained`");
-        let text = tensors.metadata()?.remove(KEY).ok_or_else(foreign)?;
+        let text = tensors.metadata()?.remove(Self::KEY).ok_or_else(foreign)?;
         let version: Version = serde_json::from_str(&text).map_err(|_| foreign())?;
         if version.format != FORMAT {
             let problem = format!("format {} of tadformer {}", version.format, version.crate_version);
@@ -333,7 +334,7 @@ impl TADFormer {
             base: self.base().clone(),
         };
         let tensors = entries.into_iter().map(|entry| (entry.name.clone(), entry.tensor().clone())).collect();
-        write_tensors(path, tensors, Some((KEY, json(&metadata))))
+        write_tensors(path, tensors, Some((ModelFile::KEY, json(&metadata))))
     }
 
     /// The seed gives the values that the backbone had before anything of it was trained.

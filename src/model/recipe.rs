@@ -70,7 +70,9 @@ impl Recipe {
         let refuse = |problem: String, cure: &str| Err(Error::file(checkpoint.path(), problem, cure));
         let recipe = match Self::deserialize(config) {
             Ok(recipe) => recipe,
-            Err(e) => return refuse(format!("its configuration is not the released code's: {e}"), "save `model` alone"),
+            Err(e) => {
+                return refuse(format!("its configuration is not the released code's: {e}"), "save `model` alone");
+            }
         };
         if let Some(network) = recipe.model.r#type.as_ref().filter(|network| *network != "swin") {
             return refuse(format!("its MODEL.TYPE is `{}`", network.escape_debug()), "take a model of type `swin`");

@@ -141,6 +141,11 @@ impl Checkpoint {
         Ok(serde_json::from_slice::<Header>(&header).unwrap_or_default().metadata)
     }
 
+    /// The configuration that a training's checkpoint of PyTorch holds beside its weights, as JSON.
+    pub(crate) fn training_config(&self) -> Option<&serde_json::Value> {
+        if let Tensors::Pth(file) = &self.tensors { file.config() } else { None }
+    }
+
     /// Every name, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.names.keys().map(String::as_str)

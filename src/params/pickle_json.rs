@@ -57,21 +57,26 @@ mod tests {
     #[test]
     fn a_configuration_of_yacs() {
         // As pickle writes CfgNode({'A': 1, 'B': CfgNode({'C': [0.5, True, None]}), 2: 'x'}) at protocol 2.
-        let text = b"\x80\x02cyacs.config\nCfgNode\nq\x00)\x81q\x01(X\x01\x00\x00\x00AK\x01X\x01\x00\x00\x00Bh\x00)\x81q\x02\
+        let text =
+            b"\x80\x02cyacs.config\nCfgNode\nq\x00)\x81q\x01(X\x01\x00\x00\x00AK\x01X\x01\x00\x00\x00Bh\x00)\x81q\x02\
             X\x01\x00\x00\x00C]q\x03(G?\xe0\x00\x00\x00\x00\x00\x00\x88Nes}q\x04bK\x02X\x01\x00\x00\x00xu}q\x05b.";
         assert_eq!(of(text), Some(json!({"A": 1, "B": {"C": [0.5, true, null]}})));
     }
 
     #[test]
     fn numbers_of_every_protocol() {
-        assert_eq!(of(b"(F0.25\nF1e400\nG\x7f\xf0\x00\x00\x00\x00\x00\x00Fx\nl."), Some(json!([0.25, null, null, null])));
+        assert_eq!(
+            of(b"(F0.25\nF1e400\nG\x7f\xf0\x00\x00\x00\x00\x00\x00Fx\nl."),
+            Some(json!([0.25, null, null, null]))
+        );
     }
 
     #[test]
     fn what_is_larger_than_any_configuration_is_left() {
         let started = std::time::Instant::now();
         // Each list holds the one before it twice: 2^40 values, or one that holds itself.
-        let doubled: Vec<u8> = b"]q\x00".iter().chain(&b"q\x01]q\x00(h\x01h\x01e".repeat(40)).chain(b".").copied().collect();
+        let doubled: Vec<u8> =
+            b"]q\x00".iter().chain(&b"q\x01]q\x00(h\x01h\x01e".repeat(40)).chain(b".").copied().collect();
         assert_eq!(of(&doubled), None);
         assert_eq!(of(b"]q\x00h\x00a."), None);
         let deep: Vec<u8> = b"(".repeat(5000).into_iter().chain(b"t".repeat(5000)).chain(*b".").collect();
