@@ -66,25 +66,26 @@ impl Recipe {
     /// # Errors
     /// A field of another type, a network that is no Swin, or one that this crate computes otherwise.
     pub(super) fn of(checkpoint: &Checkpoint) -> Result<Self> {
-        let Some(config) = checkpoint.training_config() else { return Ok(Self::default()) };
-        let refuse = |problem: String, cure: &str| Err(Error::file(checkpoint.path(), problem, cure));
-        let recipe = match Self::deserialize(config) {
-            Ok(recipe) => recipe,
-            Err(e) => {
-                return refuse(format!("its configuration is not the released code's: {e}"), "save `model` alone");
-            }
-        };
+        let problem = |(problem, cure): (String, &str)| Error::file(checkpoint.path(), problem, cure);
+        checkpoint.training_config().map_or(Ok(Self::default()), |config| Self::read(config).map_err(problem))
+    }
+
+    /// What a configuration says; else the problem and the cure.
+    fn read(config: &serde_json::Value) -> std::result::Result<Self, (String, &'static str)> {
+        let foreign = |e| (format!("its configuration is not the released code's: {e}"), "save its `model` alone");
+        let recipe = Self::deserialize(config).map_err(foreign)?;
         if let Some(network) = recipe.model.r#type.as_ref().filter(|network| *network != "swin") {
-            return refuse(format!("its MODEL.TYPE is `{}`", network.escape_debug()), "take a model of type `swin`");
+            let problem = format!("its MODEL.TYPE is `{}`", network.escape_debug());
+            return Err((problem, "take a model of type `swin`"));
         }
         if let Some(scale) = recipe.model.swin.qk_scale {
             let problem = format!("its MODEL.SWIN.QK_SCALE is {scale}");
-            return refuse(problem, "only the inverse root of a head's channels is built here");
+            return Err((problem, "only the inverse root of a head's channels is built here"));
         }
         let scales = &recipe.model.tadmtl.shared_scale;
         if scales.iter().any(|scale| *scale != scales[0]) {
             let problem = format!("its MODEL.TADMTL.SHARED_SCALE is {scales:?}");
-            return refuse(problem, "only one scale for all stages is built here");
+            return Err((problem, "only one scale for all stages is built here"));
         }
         Ok(recipe)
     }
@@ -130,5 +131,54 @@ impl Recipe {
             Some(false) => release.with(group),
             None => release,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_not_said_is_as_the_released_code_has_it() {
+        let recipe = Recipe::read(&json!({"SEED": 1})).unwrap();
+        assert_eq!((recipe.image_size(), recipe.drop_path(), recipe.scale(), recipe.dropout()), (None, 0.2, 4.0, 0.05));
+        assert!(recipe.mixes() && recipe.gates() && recipe.tasks.is_empty());
+        assert_eq!(recipe.release(), Release::tadformer());
+    }
+
+    #[test]
+    fn what_is_said_counts() {
+        let recipe = Recipe::read(&json!({
+            "TASKS": ["sal", "edge"],
+            "DATA": {"IMG_SIZE": 448},
+            "MODEL": {"TYPE": "swin", "DROP_PATH_RATE": 0.1, "SWIN": {"QK_SCALE": null}, "TADMTL": {
+                "SHARED_SCALE": [2.0, 2.0], "DROPOUT": [0.5],
+                "ABLATION": {"SKIPCONNECTION": false, "STAGEWISEGATING": false},
+            }},
+            "TRAIN": {"FREEZE_PATCH_EMBED": true, "FREEZE_LAYER_NORM": false, "FREEZE_DOWNSAMPLE_REDUCTION": false},
+        }))
+        .unwrap();
+        assert_eq!(
+            (recipe.image_size(), recipe.drop_path(), recipe.scale(), recipe.dropout()),
+            (Some(448), 0.1, 2.0, 0.5)
+        );
+        assert!(!recipe.mixes() && !recipe.gates());
+        assert_eq!(recipe.tasks, ["sal", "edge"]);
+        let release = Release::tadformer().without(Pretrained::PatchEmbedding).with(Pretrained::Reductions);
+        assert_eq!(recipe.release(), release);
+    }
+
+    #[test]
+    fn what_would_be_computed_otherwise_is_refused() {
+        for (config, words) in [
+            (json!({"MODEL": {"TYPE": "swinv2"}}), "MODEL.TYPE is `swinv2`"),
+            (json!({"MODEL": {"SWIN": {"QK_SCALE": 0.5}}}), "QK_SCALE is 0.5"),
+            (json!({"MODEL": {"TADMTL": {"SHARED_SCALE": [4.0, 1.0]}}}), "SHARED_SCALE is [4.0, 1.0]"),
+            (json!({"DATA": {"IMG_SIZE": "large"}}), "not the released code's"),
+            (json!({"TASKS": 3}), "not the released code's"),
+        ] {
+            assert!(Recipe::read(&config).unwrap_err().0.contains(words), "{config}");
+        }
     }
 }
