@@ -225,6 +225,13 @@ fn a_network_without_qkv_biases_is_one_with_zeros() {
         assert_eq!(file.report().zeros.len(), 3, "{name}");
         assert!(file.report().to_string().contains("3 biases of zeros"));
         assert_eq!(last(&file), want, "{name}");
+        let folder = tempfile::tempdir().unwrap();
+        for naming in Naming::ALL {
+            let path = folder.path().join(naming.name());
+            let written = file.save(&path, naming).unwrap();
+            assert!(!written.names.iter().any(|name| is_bias(name)), "{name}");
+            assert_eq!(last(&BackboneFile::open(&path).unwrap()), want, "{name}");
+        }
     }
     let message = BackboneFile::of(renamed("timm.safetensors", |name| {
         (name != "layers.1.blocks.0.attn.qkv.bias").then(|| name.to_owned())

@@ -70,12 +70,12 @@ impl BackboneFile {
         Ok(Swin::new(&self.config, &Weights::new(source, ledger, Release::none()))?)
     }
 
-    /// Writes the backbone as safetensors of f32 under these names.
+    /// Writes the backbone as safetensors of f32 under these names; biases that it was made without are left out.
     ///
     /// # Errors
     /// A folder or disk that cannot be written to: nothing is left half-written then.
     pub fn save(&self, path: impl AsRef<Path>, naming: Naming) -> Result<WrittenBackbone> {
-        let used = self.report.loaded.iter().chain(&self.report.zeros).map(String::as_str);
+        let used = self.report.loaded.iter().map(String::as_str);
         let carried: Vec<&str> = self.tensors.names().filter(|name| naming.carries(name)).collect();
         let written = |name| names::written(&self.tensors, name, naming);
         let tensors = used.chain(carried.iter().copied()).map(written).collect::<Result<Vec<_>>>()?;

@@ -20,6 +20,7 @@ pub(crate) use write::written;
 
 use crate::params::{Checkpoint, Made};
 use crate::{Error, Result};
+use recognise::Found;
 use std::collections::BTreeMap;
 
 /// Whose names a checkpoint uses.
@@ -42,11 +43,32 @@ pub enum Family {
 /// A checkpoint of another network, or of several; SwinV2, which computes attention differently; a Swin with absolute position
 /// embeddings; two tensors for one name.
 pub fn canonical(checkpoint: Checkpoint) -> Result<(Family, Checkpoint, Vec<String>)> {
-    let names: Vec<String> = checkpoint.names().filter(|name| !is_derived(name)).map(str::to_owned).collect();
+    let names = given(&checkpoint);
     let found = recognise::recognise(&checkpoint, &names)?;
+    let (renamed, unused) = rename(checkpoint, &names, &found)?;
+    Ok((found.family, renamed, unused))
+}
+
+/// Tensors of a whole released model, such as the gradients of those that train, under the crate's names.
+///
+/// # Errors
+/// Two tensors for one name.
+pub(crate) fn of_released(checkpoint: Checkpoint) -> Result<Checkpoint> {
+    let found = Found { family: Family::Released, root: released::BACKBONE.to_owned() };
+    let names = given(&checkpoint);
+    Ok(rename(checkpoint, &names, &found)?.0)
+}
+
+/// Every name but those of derived tensors.
+fn given(checkpoint: &Checkpoint) -> Vec<String> {
+    checkpoint.names().filter(|name| !is_derived(name)).map(str::to_owned).collect()
+}
+
+/// The checkpoint under timm's names, and the names left out.
+fn rename(checkpoint: Checkpoint, names: &[String], found: &Found) -> Result<(Checkpoint, Vec<String>)> {
     let (mut made, mut unused, mut fused_with) = (BTreeMap::<String, Made>::new(), Vec::new(), Vec::new());
-    for name in &names {
-        let (new, part) = match place(&found, name) {
+    for name in names {
+        let (new, part) = match place(found, name) {
             Place::As(new) => (new, Some(whole(&checkpoint, name))),
             Place::Query(new, parts) => (new, fused(&checkpoint, name, parts)),
             Place::Fused(new) => {
@@ -67,10 +89,10 @@ pub fn canonical(checkpoint: Checkpoint) -> Result<(Family, Checkpoint, Vec<Stri
     }
     let orphans = fused_with.iter().filter(|(new, _)| !made.contains_key(new));
     unused.extend(orphans.map(|(_, name)| (*name).clone()));
-    if !names.iter().any(|name| is_qkv_bias(&place(&found, name), name)) {
+    if !names.iter().any(|name| is_qkv_bias(&place(found, name), name)) {
         made.extend(absent_biases(&made));
     }
-    Ok((found.family, checkpoint.renamed(made), unused))
+    Ok((checkpoint.renamed(made), unused))
 }
 
 /// Where a tensor of the file goes.
@@ -91,7 +113,7 @@ fn is_derived(name: &str) -> bool {
     ["relative_position_index", "attn_mask", "num_batches_tracked"].iter().any(|end| name.ends_with(end))
 }
 
-fn place(found: &recognise::Found, name: &str) -> Place {
+fn place(found: &Found, name: &str) -> Place {
     let inside = name.strip_prefix(&found.root);
     match found.family {
         Family::Transformers => transformers::place(&found.root, name),
