@@ -66,7 +66,8 @@
 //! # Two corrections to the released PyTorch code
 //! It builds a static depth-wise convolution for each task where the paper has the Dynamic Task Filter, and it reads the
 //! conditioned features with channels and positions swapped. Here both are as the paper has them, and the parameter counts are the
-//! paper's; [`tad::TaskFilterKind::Static`] and [`tad::TpcReading::Swapped`] give the released model's predictions.
+//! paper's; [`tad::TaskFilterKind::Static`] and [`tad::TpcReading::Swapped`] give the released model's predictions, and
+//! [`model::ReleasedFile`] imports its checkpoints with both.
 //!
 //! # See where time goes
 //! Steps are spans of [`tracing`], level trace, entered on the thread that calls: parts of the model (`patch-embedding`, `stage` with

@@ -91,10 +91,12 @@ pub struct LoadReport {
     pub loaded: Vec<String>,
     /// Position bias tables resized to another window, with their shapes before and after.
     pub reshaped: Vec<(String, Vec<usize>, Vec<usize>)>,
-    /// Tensors in the file that the backbone does not use.
+    /// Tensors that the model does not use, by their names in the file.
     pub unused: Vec<String>,
     /// Tensors that the backbone needs and the file lacks, the first few with the nearest name that it holds.
     pub missing: Vec<(String, Option<String>)>,
+    /// Biases of queries, keys and values in a network made without them: zeros.
+    pub zeros: Vec<String>,
     /// Tensors of another shape: what was expected, and what came.
     pub misshapen: Vec<(String, Vec<usize>, Vec<usize>)>,
 }
@@ -103,21 +105,23 @@ impl LoadReport {
     /// Compares what the ledger's pretrained weights needed with what the checkpoint holds.
     pub(crate) fn compare(family: Family, checkpoint: &Checkpoint, unused: Vec<String>, ledger: &Ledger) -> Self {
         let path = checkpoint.path().to_owned();
-        let none = Vec::new;
-        let mut report =
-            Self { path, family, loaded: none(), reshaped: vec![], unused, missing: vec![], misshapen: vec![] };
+        let (loaded, reshaped, missing, zeros, misshapen) = (vec![], vec![], vec![], vec![], vec![]);
+        let mut report = Self { path, family, loaded, reshaped, unused, missing, zeros, misshapen };
         let needed = ledger.entries();
         for entry in needed.iter().filter(|entry| matches!(entry.group, Group::Pretrained(_))) {
             let (name, want) = (entry.name.clone(), entry.tensor().dims().to_vec());
             match checkpoint.shape(&name) {
                 None => report.missing.push((name, None)),
+                Some(got) if got == want && checkpoint.source(&name).is_none() => report.zeros.push(name),
                 Some(got) if got == want => report.loaded.push(name),
                 Some(got) if is_table(entry.group, &got, &want) => report.reshaped.push((name, got, want)),
                 Some(got) => report.misshapen.push((name, want, got)),
             }
         }
         let used: HashSet<&str> = needed.iter().map(|entry| entry.name.as_str()).collect();
-        report.unused.extend(checkpoint.names().filter(|name| !used.contains(name)).map(str::to_owned));
+        let left = checkpoint.names().filter(|name| !used.contains(name));
+        report.unused.extend(left.filter_map(|name| checkpoint.source(name)).map(str::to_owned));
+        report.unused.sort();
         // Few are enough to see what happened, and a hostile file must not buy many comparisons.
         for (name, candidate) in report.missing.iter_mut().take(8) {
             *candidate = nearest(name, checkpoint.names()).map(str::to_owned);
@@ -154,6 +158,9 @@ impl fmt::Display for LoadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({:?} names): {} tensors loaded", self.path.display(), self.family, self.loaded.len())?;
         write!(f, ", {} resized, {} unused", self.reshaped.len(), self.unused.len())?;
+        if !self.zeros.is_empty() {
+            write!(f, ", {} biases of zeros", self.zeros.len())?;
+        }
         write!(f, ", {} missing, {} misshapen", self.missing.len(), self.misshapen.len())
     }
 }

@@ -145,6 +145,14 @@ impl TADFormerBuilder {
         &self.config
     }
 
+    /// The checkpoint that the backbone's weights are taken from, downloaded where it came from the hub; `None` where they are drawn.
+    pub fn checkpoint(&self) -> Option<&Path> {
+        match &self.backbone {
+            Backbone::Random => None,
+            Backbone::Checkpoint(path, _) => Some(path),
+        }
+    }
+
     /// Checks the configuration, loads the backbone and makes what is added.
     ///
     /// # Errors

@@ -1,19 +1,18 @@
 //! A model's files: the adapter, which holds what was trained, and the full export.
 //!
-//! Both are one safetensors file whose metadata holds, under [`KEY`], a JSON document: the format's version, the crate's, what is
+//! Both are one safetensors file whose metadata holds, under [`ModelFile::KEY`], a JSON document: the format's version, the crate's, what is
 //! stored, the whole configuration and the backbone's digest.
 
-use super::{BaseModel, Origin, TADFormer, TADFormerBuilder, TADFormerConfig};
+use super::{BackboneFile, BaseModel, Origin, TADFormer, TADFormerBuilder, TADFormerConfig};
 use crate::files::write_tensors;
-use crate::params::{Checkpoint, Entry, Group, Ledger, Release, Role, SourceDigest, Weights, random_source};
-use crate::swin::{Swin, names};
+use crate::params::{Checkpoint, Entry, Ledger, Release, Role, SourceDigest, Weights, random_source};
+use crate::swin::Swin;
+use crate::swin::names::Naming;
 use crate::{Error, Result};
 use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// The metadata key of the JSON document.
-const KEY: &str = "tadformer";
 /// The version of the format that this crate writes.
 const FORMAT: u32 = 1;
 
@@ -74,6 +73,9 @@ impl Default for OpenOptions {
 }
 
 impl ModelFile {
+    /// The metadata key of the JSON document.
+    pub(super) const KEY: &str = "tadformer";
+
     /// Opens an adapter or a full export.
     ///
     /// # Errors
@@ -82,7 +84,7 @@ impl ModelFile {
         let path = path.as_ref().to_owned();
         let tensors = Checkpoint::open(&path)?;
         let foreign = || Error::file(&path, "no tadformer adapter", "a backbone alone is given with `pretrained`");
-        let text = tensors.metadata()?.remove(KEY).ok_or_else(foreign)?;
+        let text = tensors.metadata()?.remove(Self::KEY).ok_or_else(foreign)?;
         let version: Version = serde_json::from_str(&text).map_err(|_| foreign())?;
         if version.format != FORMAT {
             let problem = format!("format {} of tadformer {}", version.format, version.crate_version);
@@ -257,7 +259,7 @@ impl TADFormer {
         match &self.base().origin {
             origin if beside.exists() || origin.published().is_some() => Ok(()),
             Origin::Random { seed } => self.save_random_backbone(*seed, &beside),
-            Origin::File { path } => self.save_backbone_of(path, &beside),
+            Origin::File { path } => BackboneFile::open(path)?.save(beside, Naming::Own).map(drop),
             Origin::Hub { .. } => Ok(()),
         }
     }
@@ -332,15 +334,7 @@ impl TADFormer {
             base: self.base().clone(),
         };
         let tensors = entries.into_iter().map(|entry| (entry.name.clone(), entry.tensor().clone())).collect();
-        write_tensors(path, tensors, Some((KEY, json(&metadata))))
-    }
-
-    /// The checkpoint's own values of what the backbone uses, before any was resized or trained.
-    fn save_backbone_of(&self, source: &str, path: &Path) -> Result<()> {
-        let (_, checkpoint, _) = names::canonical(Checkpoint::open(source)?)?;
-        let used = self.ledger().entries().into_iter().filter(|entry| matches!(entry.group, Group::Pretrained(_)));
-        let load = |entry: Entry| Ok((entry.name.clone(), checkpoint.load(&entry.name, DType::F32, &Device::Cpu)?));
-        write_tensors(path, used.map(load).collect::<Result<_>>()?, None)
+        write_tensors(path, tensors, Some((ModelFile::KEY, json(&metadata))))
     }
 
     /// The seed gives the values that the backbone had before anything of it was trained.

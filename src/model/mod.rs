@@ -1,22 +1,30 @@
 //! The whole model, how it is built, and its files.
 
+mod backbone;
 mod base;
 mod builder;
 mod card;
 mod config;
 mod file;
 mod inference;
+mod kind;
 mod outputs;
 mod pretrained;
+mod recipe;
+mod released;
+mod released_sizes;
 mod share;
 mod tadformer;
 mod tasks;
 
+pub use backbone::{BackboneFile, WrittenBackbone};
 pub use base::{BaseModel, LoadReport, Origin};
 pub use builder::TADFormerBuilder;
 pub use card::{CardFile, CardScore, ModelCard};
 pub use config::{TADFormerConfig, Tuning};
 pub use file::{ModelFile, OpenOptions, Stored};
 pub use inference::InferenceModel;
+pub use kind::FileKind;
 pub use outputs::Outputs;
+pub use released::{ReleasedCode, ReleasedFile};
 pub use tadformer::TADFormer;

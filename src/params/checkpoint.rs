@@ -30,7 +30,7 @@ enum Tensors {
     Memory(Arc<HashMap<String, Tensor>>),
 }
 
-/// How a tensor is made of those in the file: one, or several one after the other, in this shape.
+/// How a tensor is made of those in the file: one, or several one after the other, in this shape; of none, zeros.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Made {
     /// Names in the file.
@@ -108,7 +108,7 @@ impl Checkpoint {
         }
     }
 
-    /// The name in the file of a tensor that is made of one.
+    /// The name in the file of a tensor, the first of those it is made of; `None` where it is made of none.
     pub(crate) fn source(&self, name: &str) -> Option<&str> {
         self.names.get(name)?.parts.first().map(String::as_str)
     }
@@ -141,6 +141,11 @@ impl Checkpoint {
         Ok(serde_json::from_slice::<Header>(&header).unwrap_or_default().metadata)
     }
 
+    /// The configuration that a training's checkpoint of PyTorch holds beside its weights, as JSON.
+    pub(crate) fn training_config(&self) -> Option<&serde_json::Value> {
+        if let Tensors::Pth(file) = &self.tensors { file.config() } else { None }
+    }
+
     /// Every name, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.names.keys().map(String::as_str)
@@ -160,7 +165,11 @@ impl Checkpoint {
             Error::file(&self.path, format!("no tensor `{name}`"), "the file is damaged or of another model")
         })?;
         let parts = made.parts.iter().map(|part| self.load_part(part)).collect::<Result<Vec<_>>>()?;
-        let whole = if parts.len() == 1 { parts[0].clone() } else { Tensor::cat(&parts, 0)? };
+        let whole = match parts.as_slice() {
+            [] => return Ok(Tensor::zeros(made.shape.clone(), dtype, device)?),
+            [one] => one.clone(),
+            several => Tensor::cat(several, 0)?,
+        };
         Ok(whole.reshape(made.shape.clone())?.to_device(device)?.to_dtype(dtype)?)
     }
 

@@ -7,6 +7,7 @@ mod initial;
 mod ledger;
 mod nearest;
 mod pickle;
+mod pickle_json;
 mod pth;
 mod source;
 mod table;

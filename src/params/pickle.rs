@@ -16,6 +16,7 @@ pub(super) type Id = usize;
 pub(super) enum Value {
     Bool(bool),
     Int(i64),
+    Float(f64),
     Text(Rc<str>),
     Tuple(Vec<Id>),
     List(Vec<Id>),
@@ -107,8 +108,8 @@ impl Machine<'_> {
                 self.stack.push(top);
                 Ok(())
             }
-            b'N' | b'F' | b'G' | b'C' | b'B' | 0x8e | 0x96 | 0x97 | 0x98 | 0x8f | 0x91 | 0x90 => self.opaque(opcode),
-            b'I' | b'J' | b'K' | b'M' | b'L' | 0x8a | 0x8b | 0x88 | 0x89 => self.number(opcode),
+            b'N' | b'C' | b'B' | 0x8e | 0x96 | 0x97 | 0x98 | 0x8f | 0x91 | 0x90 => self.opaque(opcode),
+            b'I' | b'J' | b'K' | b'M' | b'L' | b'F' | b'G' | 0x8a | 0x8b | 0x88 | 0x89 => self.number(opcode),
             b'S' | b'V' | b'T' | b'U' | b'X' | 0x8c | 0x8d => self.text(opcode),
             b')' | b't' | 0x85..=0x87 => self.tuple(opcode),
             b']' | b'l' | b'a' | b'e' => self.list(opcode),
@@ -122,8 +123,6 @@ impl Machine<'_> {
     /// Values that weights do not need: their bytes are passed over.
     fn opaque(&mut self, opcode: u8) -> Step<()> {
         match opcode {
-            b'F' => self.line().map(drop)?,
-            b'G' => self.take(8).map(drop)?,
             b'C' => {
                 let n = self.unsigned(1)?;
                 self.take(n)?;
@@ -151,6 +150,8 @@ impl Machine<'_> {
         let value = match opcode {
             0x88 => Value::Bool(true),
             0x89 => Value::Bool(false),
+            b'F' => self.line()?.parse().map_or(Value::Opaque, Value::Float),
+            b'G' => Value::Float(self.take(8)?.try_into().map_or(f64::NAN, f64::from_be_bytes)),
             b'K' => Value::Int(self.unsigned(1)? as i64),
             b'M' => Value::Int(self.unsigned(2)? as i64),
             b'J' => Value::Int(i64::from(self.unsigned(4)? as u32 as i32)),
@@ -281,14 +282,16 @@ impl Machine<'_> {
         self.push(value)
     }
 
-    /// An ordered dictionary is the one class whose making does not matter: it is a dictionary.
+    /// Ordered dictionaries and the nodes of a training's configuration are the classes whose making does not matter: both are
+    /// dictionaries.
     fn call(&self, callable: Id, args: Id) -> Value {
-        match &self.values[callable] {
-            Value::Global(module, name) if **module == *"collections" && **name == *"OrderedDict" => {
-                Value::Dict(vec![])
+        let is_dictionary = match &self.values[callable] {
+            Value::Global(module, name) => {
+                [("collections", "OrderedDict"), ("yacs.config", "CfgNode")].contains(&(&**module, &**name))
             }
-            _ => Value::Call { callable, args },
-        }
+            _ => false,
+        };
+        if is_dictionary { Value::Dict(vec![]) } else { Value::Call { callable, args } }
     }
 
     fn memo(&mut self, opcode: u8) -> Step<()> {

@@ -2,6 +2,7 @@
 
 use super::checkpoint::elements;
 use super::pickle::{Id, Pickle, Value};
+use super::pickle_json::json;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use zip::{CompressionMethod, ZipArchive};
 pub(super) struct PthFile {
     path: PathBuf,
     tensors: BTreeMap<String, StoredTensor>,
+    config: Option<serde_json::Value>,
 }
 
 /// A tensor in a file: a view of a storage, checked to lie within it.
@@ -79,7 +81,13 @@ impl PthFile {
             let problem = "no tensors under `model`, `state_dict` or `module`, nor at the top";
             return Err(Error::file(path, problem, "save the model's state_dict() rather than the model itself"));
         }
-        Ok(Self { path: path.to_owned(), tensors })
+        let config = named(&pickle, pickle.root()).get("config").and_then(|id| json(&pickle, *id));
+        Ok(Self { path: path.to_owned(), tensors, config })
+    }
+
+    /// What a training's checkpoint holds under `config`, where it is a configuration.
+    pub(super) fn config(&self) -> Option<&serde_json::Value> {
+        self.config.as_ref().filter(|config| config.is_object())
     }
 
     pub(super) fn tensors(&self) -> &BTreeMap<String, StoredTensor> {

@@ -1,13 +1,10 @@
 //! One Swin in three formats beside the features that transformers and timm computed.
 
 use super::{EXPECTED, Golden, Row, output_row};
-use crate::model::LoadReport;
-use crate::params::{Checkpoint, Ledger, Release, Weights, checkpoint_source};
-use crate::swin::{Swin, SwinConfig, names};
+use crate::model::BackboneFile;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use std::path::Path;
-use std::sync::Arc;
 
 pub(super) fn compare(folder: &Path, dtype: DType) -> Result<Vec<Row>> {
     let expected = folder.join(EXPECTED);
@@ -17,7 +14,7 @@ pub(super) fn compare(folder: &Path, dtype: DType) -> Result<Vec<Row>> {
     let golden = Golden::open(&expected)?;
     let mut rows = Vec::new();
     for format in ["transformers", "timm", "original.pth"] {
-        let swin = load(&folder.join(format), dtype)?;
+        let swin = BackboneFile::open(folder.join(format))?.swin(dtype, &Device::Cpu)?;
         for name in golden.tensors.names().filter(|name| name.contains("stage.")) {
             let (run, stage) = name.split_once("stage.").unwrap_or_default();
             let features = swin.forward(&golden.get(&format!("{run}input"))?.to_dtype(dtype)?)?;
@@ -32,14 +29,4 @@ pub(super) fn compare(folder: &Path, dtype: DType) -> Result<Vec<Row>> {
         }
     }
     Ok(rows)
-}
-
-fn load(path: &Path, dtype: DType) -> Result<Swin> {
-    let config = SwinConfig::of_checkpoint(path)?;
-    let (family, checkpoint, unused) = names::canonical(Checkpoint::open(path)?)?;
-    let (checkpoint, ledger) = (Arc::new(checkpoint), Ledger::seeded(0, dtype, &Device::Cpu));
-    let source = checkpoint_source(checkpoint.clone(), dtype, &Device::Cpu);
-    let swin = Swin::new(&config, &Weights::new(source, ledger.clone(), Release::none()))?;
-    LoadReport::compare(family, &checkpoint, unused, &ledger).check()?;
-    Ok(swin)
 }

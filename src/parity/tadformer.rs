@@ -125,7 +125,7 @@ fn stages(golden: &Golden, model: &TADFormer, images: &Tensor, torch: &HashMap<S
 fn gradients(golden: &Golden, model: &TADFormer, outputs: &Outputs, torch: &HashMap<String, f64>) -> Result<Vec<Row>> {
     let losses = outputs.iter().map(|(_, output)| output.sqr()?.mean_all()).collect::<candle_core::Result<Vec<_>>>()?;
     let store = Tensor::stack(&losses, 0)?.sum_all()?.backward()?;
-    let (_, wanted, _) = names::canonical(golden.tensors.under("grad."))?;
+    let wanted = names::of_released(golden.tensors.under("grad."))?;
     let entries: HashMap<String, Tensor> =
         model.ledger().trained().into_iter().map(|entry| (entry.name.clone(), entry.tensor().clone())).collect();
     let group = |name: &str| name.split('.').take(6).collect::<Vec<_>>().join(".");

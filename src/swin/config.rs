@@ -1,5 +1,6 @@
 //! The sizes of a Swin, its presets, and what they imply for each stage.
 
+use super::Preset;
 use crate::layers::LowRankConfig;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -37,54 +38,6 @@ impl Default for SwinConfig {
     }
 }
 
-/// The published sizes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Preset {
-    /// 28 million parameters.
-    Tiny,
-    /// 50 million.
-    Small,
-    /// 88 million.
-    Base,
-    /// 197 million.
-    Large,
-}
-
-impl Preset {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Tiny, Self::Small, Self::Base, Self::Large];
-
-    /// As written on a command line: `swin-tiny`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Tiny => "swin-tiny",
-            Self::Small => "swin-small",
-            Self::Base => "swin-base",
-            Self::Large => "swin-large",
-        }
-    }
-
-    /// Window 7, patches of 4, images of 448.
-    pub fn config(self) -> SwinConfig {
-        let (embed_dim, third, heads) = match self {
-            Self::Tiny => (96, 6, 3),
-            Self::Small => (96, 18, 3),
-            Self::Base => (128, 18, 4),
-            Self::Large => (192, 18, 6),
-        };
-        SwinConfig {
-            image_size: 448,
-            patch_size: 4,
-            embed_dim,
-            depths: vec![2, 2, third, 2],
-            num_heads: (0..4).map(|stage| heads << stage).collect(),
-            window: 7,
-            mlp_ratio: 4.0,
-            drop_path: 0.2,
-        }
-    }
-}
-
 /// `swin-tiny`, or with another window `swin-base-window12`.
 impl FromStr for SwinConfig {
     type Err = Error;
@@ -95,7 +48,7 @@ impl FromStr for SwinConfig {
             let names = Preset::ALL.map(Preset::name).join(", ");
             Error::config("backbone", format!("one of {names}"), text, "append -window12 for windows of 12")
         };
-        let mut config = Preset::ALL.into_iter().find(|p| p.name() == name).ok_or_else(unknown)?.config();
+        let mut config = Preset::named(name).ok_or_else(unknown)?.config();
         if let Some(window) = window {
             config.window = window.parse().map_err(|_| unknown())?;
         }
@@ -200,11 +153,7 @@ fn check_range(field: &str, value: usize, most: usize) -> Result<()> {
 
 impl fmt::Display for SwinConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let known = Preset::ALL.into_iter().find(|preset| {
-            let p = preset.config();
-            (p.embed_dim, &p.depths, &p.num_heads) == (self.embed_dim, &self.depths, &self.num_heads)
-        });
-        match known {
+        match Preset::of(self) {
             Some(preset) => write!(f, "{}-window{}", preset.name(), self.window),
             None => write!(f, "swin {} {:?} window {}", self.embed_dim, self.depths, self.window),
         }

@@ -111,7 +111,6 @@ struct Transformers {
     num_channels: Option<usize>,
     layer_norm_eps: Option<f64>,
     hidden_act: Option<String>,
-    qkv_bias: Option<bool>,
     use_absolute_embeddings: Option<bool>,
 }
 
@@ -141,7 +140,6 @@ impl Transformers {
             Self { num_channels: Some(n), .. } if *n != 3 => refuse("num_channels", n, "3"),
             Self { layer_norm_eps: Some(eps), .. } if *eps != 1e-5 => refuse("layer_norm_eps", eps, "1e-5"),
             Self { hidden_act: Some(act), .. } if act != "gelu" => refuse("hidden_act", &act.escape_debug(), "gelu"),
-            Self { qkv_bias: Some(false), .. } => refuse("qkv_bias", &false, "true"),
             Self { use_absolute_embeddings: Some(true), .. } => refuse("use_absolute_embeddings", &true, "false"),
             _ => Ok(()),
         }
@@ -176,7 +174,7 @@ struct TimmArgs {
     mlp_ratio: Option<f64>,
     drop_path_rate: Option<f64>,
     in_chans: Option<usize>,
-    qkv_bias: Option<bool>,
+    ape: Option<bool>,
 }
 
 #[derive(Default, Deserialize)]
@@ -188,8 +186,8 @@ struct TimmPretrained {
 impl Timm {
     fn sizes(self, mut config: SwinConfig) -> std::result::Result<SwinConfig, Reason> {
         let args = self.model_args;
-        if args.qkv_bias == Some(false) || args.in_chans.is_some_and(|channels| channels != 3) {
-            return Err("only 3 channels and queries, keys and values with a bias are built here".to_owned());
+        if args.ape == Some(true) || args.in_chans.is_some_and(|channels| channels != 3) {
+            return Err("only 3 channels and no absolute position embeddings are built here".to_owned());
         }
         let input = self.pretrained_cfg.input_size.map(|[_, height, width]| Side::Each([height, width]));
         set(&mut config.image_size, args.img_size.or(input), "img_size")?;
@@ -217,8 +215,7 @@ fn timm_preset(architecture: &str) -> std::result::Result<SwinConfig, Reason> {
     }
     let parse = || {
         let mut parts = name.strip_prefix("swin_")?.split('_');
-        let size = format!("swin-{}", parts.next()?);
-        let preset = Preset::ALL.into_iter().find(|preset| preset.name() == size)?;
+        let preset = Preset::sized(parts.next()?)?;
         Some(SwinConfig {
             patch_size: parts.next()?.strip_prefix("patch")?.parse().ok()?,
             window: parts.next()?.strip_prefix("window")?.parse().ok()?,
@@ -284,6 +281,9 @@ mod tests {
             assert_eq!(of(&text).unwrap(), want);
         }
         assert_eq!(of(r#"{"model_type": "swin"}"#).unwrap(), want);
+        // Missing biases of queries, keys and values are seen in the tensors.
+        let config = of(r#"{"model_type": "swin", "qkv_bias": false, "image_size": [256, 256], "window_size": 8}"#);
+        assert_eq!(config.unwrap(), SwinConfig { image_size: 256, window: 8, ..want });
     }
 
     #[test]
@@ -316,7 +316,6 @@ mod tests {
             r#""num_channels": 4"#,
             r#""layer_norm_eps": 1e-6"#,
             r#""hidden_act": "relu""#,
-            r#""qkv_bias": false"#,
             r#""use_absolute_embeddings": true"#,
             r#""image_size": [224, 192]"#,
         ] {
@@ -328,6 +327,7 @@ mod tests {
             refusal(&format!(r#"{{"architecture": "swin_tiny_patch4_window7_224", "model_args": {{{args}}}}}"#))
         };
         assert!(timm(r#""in_chans": 1"#).contains("3 channels"));
+        assert!(timm(r#""ape": true"#).contains("absolute position"));
         assert!(refusal(r#"{"model_type": "swin", "depths": [2, 2, 99999999, 2]}"#).contains("`depths`"));
     }
 

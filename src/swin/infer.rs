@@ -14,7 +14,12 @@ impl SwinConfig {
     /// A file that cannot be read or is no Swin, or whose shapes no Swin has.
     pub fn of_checkpoint(path: impl AsRef<Path>) -> Result<Self> {
         let (_, checkpoint, _) = names::canonical(Checkpoint::open(path)?)?;
-        let config = infer(&checkpoint).ok_or_else(|| {
+        Self::of_tensors(&checkpoint)
+    }
+
+    /// [`SwinConfig::of_checkpoint`] for a checkpoint under timm's names.
+    pub(crate) fn of_tensors(checkpoint: &Checkpoint) -> Result<Self> {
+        let config = infer(checkpoint).ok_or_else(|| {
             let cure = "name the preset and give the file as the checkpoint: the error then names the tensor";
             Error::file(checkpoint.path(), "shapes that are no Swin's", cure)
         })?;

@@ -9,15 +9,17 @@ mod infer;
 mod merging;
 pub mod names;
 mod patch_embed;
+mod presets;
 mod stage;
 
 pub use attention::WindowAttention;
 pub use backbone::{Swin, SwinFeatures};
 pub use block::{BlockConfig, BlockParts, PromptUpdate, SwinBlock, Tokens};
-pub use config::{BlockLowRank, Preset, SwinConfig};
+pub use config::{BlockLowRank, SwinConfig};
 pub use config_json::MOST_CONFIG_BYTES;
 pub use merging::{PatchMerging, Projection, StageMap};
 pub use patch_embed::PatchEmbed;
+pub use presets::Preset;
 pub use stage::{StagePlan, SwinStage};
 
 use crate::layers::LayerNorm;

@@ -1,0 +1,147 @@
+//! Any checkpoint of a Swin, a TADFormer or the released code to one file.
+//!
+//!     cargo run --release --example convert -- microsoft/swin-tiny-patch4-window7-224 swin.safetensors --to timm
+//!     cargo run --release --example convert -- ckpt_epoch_299.pth adapter.safetensors --to adapter
+//!
+use anyhow::{Context, bail, ensure};
+use clap::{Parser, ValueEnum};
+use std::path::{Path, PathBuf};
+use tadformer::model::{BackboneFile, FileKind, ModelFile, OpenOptions, ReleasedFile};
+use tadformer::params::{Checkpoint, Group};
+use tadformer::swin::names::Naming;
+use tadformer::{TADFormer, TaskSet};
+
+#[derive(Parser)]
+#[command(
+    about = "Converts a checkpoint of a Swin, a TADFormer or the released code",
+    after_help = "Swins are read as transformers, timm and the original code write them, with their classifiers or without, as \
+                  safetensors or files of torch.save, which are read without executing anything. DESTINATION is safetensors of \
+                  f32, written whole or not at all. For transformers or timm, put it beside the config.json of the source, under \
+                  the name model.safetensors."
+)]
+struct Options {
+    /// A model's id on the Hugging Face hub, a folder, or a file: a Swin, an adapter or full export of this crate, or a training's
+    /// checkpoint of the released TADFormer or MTLoRA
+    source: String,
+    /// The file to write
+    destination: PathBuf,
+    /// What is written
+    #[arg(long, value_enum, default_value_t = To::Full)]
+    to: To,
+    /// Tasks of a released checkpoint without its configuration, in the order of training: semseg=21,normals=3
+    #[arg(long)]
+    tasks: Option<TaskSet>,
+    /// The pretrained Swin that a model was trained from: an id, folder or file
+    #[arg(long)]
+    backbone: Option<String>,
+    /// Name every tensor that is left unused, not only the first few
+    #[arg(long)]
+    all: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum To {
+    /// Everything that this crate uses: of a Swin its backbone, of a TADFormer every weight with its configuration
+    Full,
+    /// What a TADFormer trained; a backbone that is not published is written beside it
+    Adapter,
+    /// The backbone under timm's names, with the last norm and the classifier where the source has them
+    Timm,
+    /// The backbone under the names of transformers' files on the hub, likewise
+    Transformers,
+}
+
+fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    let path = located(&options.source)?;
+    let same = |a: &Path, b: &Path| a.canonicalize().ok().is_some_and(|a| b.canonicalize().is_ok_and(|b| a == b));
+    let checkpoint = Checkpoint::open(&path)?;
+    ensure!(
+        !same(checkpoint.path(), &options.destination),
+        "source and destination are one file: write to another name"
+    );
+    let kind = FileKind::of(&checkpoint)?;
+    ensure!(options.tasks.is_none() || kind == FileKind::Released, "--tasks is for released checkpoints: leave it out");
+    ensure!(options.backbone.is_none() || kind != FileKind::Backbone, "--backbone is for models: leave it out");
+    match kind {
+        FileKind::Backbone => {
+            let file = BackboneFile::of(checkpoint)?;
+            println!("read {}", file.report());
+            write_backbone(&file, &options)
+        }
+        FileKind::Released => released(&path, &options),
+        FileKind::Model => own(ModelFile::open(&path)?, &options),
+    }
+}
+
+/// A path that exists as it is; anything else is an id on the hub.
+fn located(source: &str) -> anyhow::Result<PathBuf> {
+    if Path::new(source).exists() {
+        return Ok(source.into());
+    }
+    let ending = Path::new(source).extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+    ensure!(!["safetensors", "pth", "pt", "bin"].contains(&ending), "{source}: no such file: check the path");
+    let builder = TADFormer::from_pretrained(source)?;
+    builder.checkpoint().map(Path::to_owned).context("the hub gave no weights")
+}
+
+fn open(options: &Options) -> anyhow::Result<OpenOptions> {
+    let backbone = options.backbone.as_deref().map(located).transpose()?;
+    Ok(OpenOptions { backbone, ..OpenOptions::default() })
+}
+
+fn write_backbone(file: &BackboneFile, options: &Options) -> anyhow::Result<()> {
+    let naming = match options.to {
+        To::Full => Naming::Own,
+        To::Timm => Naming::Timm,
+        To::Transformers => Naming::Transformers,
+        To::Adapter => bail!("{}: a Swin alone has no adapter: train one with the example finetune", options.source),
+    };
+    let written = file.save(&options.destination, naming)?;
+    list_unused(&written.unused, options);
+    println!("wrote {}, {} tensors, to {}", file.config(), written.names.len(), options.destination.display());
+    Ok(())
+}
+
+/// The first few names, or all.
+fn list_unused(names: &[String], options: &Options) {
+    let shown = if options.all { names.len() } else { names.len().min(8) };
+    names[..shown].iter().for_each(|name| println!("unused: {name}"));
+    if shown < names.len() {
+        println!("unused: {} more, which --all names", names.len() - shown);
+    }
+}
+
+fn released(path: &Path, options: &Options) -> anyhow::Result<()> {
+    let file = ReleasedFile::open(path, options.tasks.as_ref())?;
+    let (config, report) = (file.config(), file.report());
+    println!("read {:?}'s checkpoint, {} for {}: {report}", file.code(), config.swin, config.tasks);
+    list_unused(&report.unused, options);
+    model(file.into_model(&open(options)?)?, options)
+}
+
+fn own(file: ModelFile, options: &Options) -> anyhow::Result<()> {
+    println!("read {:?} file, {} for {}", file.stored(), file.config().swin, file.config().tasks);
+    model(file.into_model(&open(options)?)?, options)
+}
+
+fn model(model: TADFormer, options: &Options) -> anyhow::Result<()> {
+    let destination = &options.destination;
+    match options.to {
+        To::Full => model.save_full(destination)?,
+        To::Adapter => model.save_adapter(destination)?,
+        To::Timm | To::Transformers => {
+            let pretrained = model.ledger().entries().into_iter().filter(|e| matches!(e.group, Group::Pretrained(_)));
+            let tensors = pretrained.map(|entry| (entry.name.clone(), entry.tensor().clone())).collect();
+            println!("its backbone is written, norms and biases as they were trained");
+            return write_backbone(&BackboneFile::of(Checkpoint::from_tensors(tensors))?, options);
+        }
+    }
+    println!(
+        "wrote the {} to {}",
+        if options.to == To::Full { "full model" } else { "adapter" },
+        destination.display()
+    );
+    println!("{}", model.parameters());
+    Ok(())
+}

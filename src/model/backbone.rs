@@ -1,0 +1,100 @@
+//! The file of a pretrained Swin: checked whole, and written under the names of any library.
+
+use super::LoadReport;
+use crate::Result;
+use crate::files::write_tensors;
+use crate::params::{Checkpoint, Ledger, Release, Weights, checkpoint_source, shape_source};
+use crate::swin::names::{self, Naming};
+use crate::swin::{Swin, SwinConfig};
+use candle_core::{DType, Device};
+use std::path::Path;
+use std::sync::Arc;
+
+/// A pretrained Swin's checkpoint whose every tensor was found in the shape that it must have.
+///
+/// ```no_run
+/// use tadformer::model::BackboneFile;
+/// use tadformer::swin::names::Naming;
+/// let file = BackboneFile::open("swin_tiny_patch4_window7_224.pth")?;
+/// println!("{}: {}", file.config(), file.report());
+/// file.save("model.safetensors", Naming::Transformers)?;
+/// # Ok::<(), tadformer::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct BackboneFile {
+    config: SwinConfig,
+    /// Under timm's names.
+    tensors: Arc<Checkpoint>,
+    report: LoadReport,
+}
+
+impl BackboneFile {
+    /// Opens a file or folder of transformers, timm, the original code, the released TADFormer or MTLoRA.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`] and [`names::canonical`]; a Swin that lacks a tensor or has one in another shape.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::of(Checkpoint::open(path)?)
+    }
+
+    /// [`BackboneFile::open`] for a checkpoint that is already open.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn of(checkpoint: Checkpoint) -> Result<Self> {
+        let (family, tensors, unused) = names::canonical(checkpoint)?;
+        let (config, ledger) = (SwinConfig::of_tensors(&tensors)?, Ledger::counting());
+        Swin::new(&config, &Weights::new(shape_source(DType::F32), ledger.clone(), Release::none()))?;
+        let report = LoadReport::compare(family, &tensors, unused, &ledger);
+        report.check()?;
+        Ok(Self { config, tensors: Arc::new(tensors), report })
+    }
+
+    /// The sizes, as [`SwinConfig::of_checkpoint`] finds them.
+    pub fn config(&self) -> &SwinConfig {
+        &self.config
+    }
+
+    /// What was found.
+    pub fn report(&self) -> &LoadReport {
+        &self.report
+    }
+
+    /// The plain network, in this float type on this device.
+    ///
+    /// # Errors
+    /// A file that can no longer be read.
+    pub fn swin(&self, dtype: DType, device: &Device) -> Result<Swin> {
+        let source = checkpoint_source(self.tensors.clone(), dtype, device);
+        let ledger = Ledger::seeded(0, dtype, device);
+        Ok(Swin::new(&self.config, &Weights::new(source, ledger, Release::none()))?)
+    }
+
+    /// Writes the backbone as safetensors of f32 under these names; biases that it was made without are left out.
+    ///
+    /// # Errors
+    /// A folder or disk that cannot be written to: nothing is left half-written then.
+    pub fn save(&self, path: impl AsRef<Path>, naming: Naming) -> Result<WrittenBackbone> {
+        let used = self.report.loaded.iter().map(String::as_str);
+        let carried: Vec<&str> = self.tensors.names().filter(|name| naming.carries(name)).collect();
+        let written = |name| names::written(&self.tensors, name, naming);
+        let tensors = used.chain(carried.iter().copied()).map(written).collect::<Result<Vec<_>>>()?;
+        let tensors: Vec<_> = tensors.into_iter().flatten().collect();
+        let mut names: Vec<String> = tensors.iter().map(|(name, _)| name.clone()).collect();
+        names.sort();
+        // What transformers asks of a file before it reads it.
+        write_tensors(path.as_ref(), tensors, Some(("format", "pt".to_owned())))?;
+        let taken: Vec<&str> = carried.iter().filter_map(|name| self.tensors.source(name)).collect();
+        let left = self.report.unused.iter().filter(|name| !taken.contains(&name.as_str()));
+        Ok(WrittenBackbone { names, unused: left.cloned().collect() })
+    }
+}
+
+/// What was written of a checkpoint, and what was not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrittenBackbone {
+    /// The names in the new file, in order.
+    pub names: Vec<String>,
+    /// The tensors of the source that nothing of the new file is made of, by their names in the source.
+    pub unused: Vec<String>,
+}
