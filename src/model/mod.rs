@@ -9,8 +9,12 @@ mod inference;
 mod outputs;
 mod pretrained;
 mod share;
+mod source;
 mod tadformer;
 mod tasks;
+
+#[doc = include_str!("../../docs/adapter-format.md")]
+pub mod format {}
 
 pub use base::{BaseModel, LoadReport, Origin};
 pub use builder::TADFormerBuilder;

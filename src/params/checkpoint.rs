@@ -71,6 +71,12 @@ impl Checkpoint {
         }
     }
 
+    /// Whether a path ends as checkpoints do.
+    pub(crate) fn is_named_like_one(path: &Path) -> bool {
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        ["safetensors", "pth", "pt", "bin"].contains(&ending)
+    }
+
     /// Tensors in memory.
     pub fn from_tensors(tensors: HashMap<String, Tensor>) -> Self {
         Self::of(PathBuf::from("memory"), Tensors::Memory(Arc::new(tensors)))
@@ -246,11 +252,8 @@ fn in_folder(folder: &Path) -> Result<PathBuf> {
     }
     let entries = std::fs::read_dir(folder).map_err(Error::io(folder, "read"))?;
     let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<Vec<_>>>();
-    let is_checkpoint = |path: &PathBuf| {
-        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
-        ["safetensors", "pth", "pt", "bin"].contains(&ending)
-    };
-    let mut found: Vec<PathBuf> = paths.map_err(Error::io(folder, "read"))?.into_iter().filter(is_checkpoint).collect();
+    let paths = paths.map_err(Error::io(folder, "read"))?;
+    let mut found: Vec<PathBuf> = paths.into_iter().filter(|path| Checkpoint::is_named_like_one(path)).collect();
     found.sort();
     let cure = "name the file";
     match found.len() {
