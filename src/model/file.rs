@@ -94,7 +94,7 @@ impl ModelFile {
         let text = tensors.metadata()?.remove(KEY).ok_or_else(foreign)?;
         let version: Version = serde_json::from_str(&text).map_err(|_| foreign())?;
         if version.format != FORMAT {
-            let problem = format!("format {} of tadformer {}", version.format, version.crate_version);
+            let problem = format!("format {} of tadformer {:.40}", version.format, version.crate_version);
             return Err(Error::file(&path, problem, format!("this version reads format {FORMAT}: upgrade tadformer")));
         }
         let damaged = |e: serde_json::Error| {

@@ -54,10 +54,15 @@ impl TADFormer {
     /// A configuration that cannot work.
     pub fn count(config: &TADFormerConfig) -> crate::Result<ParameterTable> {
         config.check()?;
+        Ok(ParameterTable::of(&Self::counted(config)?))
+    }
+
+    /// Every weight of a configuration that was checked, by name and shape, without memory.
+    pub(super) fn counted(config: &TADFormerConfig) -> Result<Ledger> {
         let ledger = Ledger::counting();
         let weights = Weights::new(shape_source(DType::F32), ledger.clone(), config.release.clone());
         Self::parts(config, &weights)?;
-        Ok(ParameterTable::of(&ledger))
+        Ok(ledger)
     }
 
     /// The encoder and one decoder for each task, all weights asked of `weights`.
