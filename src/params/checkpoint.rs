@@ -203,7 +203,7 @@ impl Checkpoint {
 
 /// A source of frozen weights that reads a checkpoint.
 ///
-/// What is missing or misshapen comes as a zero without memory: the load report, made after the whole model has asked, names all of it at once.
+/// What is missing or misshapen comes as a zero without memory; a load report names all of it at once.
 pub fn checkpoint_source(checkpoint: Arc<Checkpoint>, dtype: DType, device: &Device) -> VarBuilder<'static> {
     VarBuilder::from_backend(Box::new(CheckpointSource(checkpoint)), dtype, device.clone())
 }
