@@ -1,22 +1,26 @@
 //! Each task's map of any photos.
 //!
 //!     cargo run --release --example predict -- runs/finetune/adapter.safetensors photo.jpg photos/ --out maps
-//!
+
+#[path = "shared/download.rs"]
+mod download;
+
 use clap::Parser;
 use std::path::{Path, PathBuf};
 use tadformer::Predictor;
 use tadformer::files::create_folder;
+use tadformer::hub::Hub;
 use tadformer::model::OpenOptions;
 
 #[derive(Parser)]
 #[command(about = "Predicts every task's map of photos, and draws it")]
 struct Options {
-    /// An adapter or a full export
+    /// An adapter or a full export: a file, a folder that holds one, or a model's id on the Hugging Face hub
     adapter: PathBuf,
     /// PNG or JPEG files of any size, or folders of them
     #[arg(required = true)]
     photos: Vec<PathBuf>,
-    /// The backbone's checkpoint, where it lies neither beside the adapter nor where it was taken from
+    /// The backbone, where it is to be had neither beside the adapter nor where it was taken from: a checkpoint's path, or an id
     #[arg(long)]
     backbone: Option<PathBuf>,
     /// Where the pictures go
@@ -33,7 +37,8 @@ struct Options {
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let device = tadformer::parse_device(&options.device)?;
-    let open = OpenOptions { backbone: options.backbone, device, ..Default::default() };
+    let hub = Hub::default().progress(download::bar());
+    let open = OpenOptions { backbone: options.backbone, device, hub, ..Default::default() };
     let predictor = Predictor::open(&options.adapter, &open)?;
     create_folder(&options.out)?;
     for photo in tadformer::data::photos(&options.photos)? {

@@ -52,6 +52,14 @@ pub enum Error {
         /// One sentence for each difference.
         differences: Vec<String>,
     },
+    /// The backbone that an adapter was made for cannot be had.
+    #[error("{}: its backbone: {source}", adapter.display())]
+    Backbone {
+        /// The adapter file.
+        adapter: PathBuf,
+        /// Why not, and the cure.
+        source: Box<Error>,
+    },
     /// A configuration beside the weights names another architecture.
     #[error("{}: {architecture} is no Swin that this crate builds: {reason}", path.display())]
     NotSwin {

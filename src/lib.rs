@@ -44,6 +44,17 @@
 //! # fn main() {}
 //! ```
 //!
+//! # Pass an adapter on
+//! ```no_run
+//! # fn main() -> tadformer::Result<()> {
+//! use tadformer::TADFormer;
+//! let rooms = TADFormer::from_adapter("OWNER/NAME")?; // an id on the hub or a path; the backbone that it names comes with it
+//! let people = rooms.with_adapter("people.safetensors")?; // on the same frozen tensors
+//! let more = rooms.with_tasks(rooms.config().tasks.with("sal=1".parse()?)?, 0)?; // the other tasks keep their weights
+//! # Ok(()) }
+//! ```
+//! What the file holds is told in [`model::format`]; [`model::ModelCard`] writes the card beside it.
+//!
 //! # Take one module
 //! ```
 //! use candle_core::{DType, Device, Tensor};

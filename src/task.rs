@@ -120,6 +120,9 @@ impl FromStr for Task {
     }
 }
 
+/// More than anybody trains at once; a damaged file could ask for millions.
+const MOST_TASKS: usize = 256;
+
 /// At least one task, no two of the same name, in the order of the prompts and the outputs.
 ///
 /// ```
@@ -137,10 +140,14 @@ impl TaskSet {
     /// Checks a list of tasks.
     ///
     /// # Errors
-    /// An empty list, a name given twice, a number of outputs that the kind cannot have.
+    /// An empty list or one of more than 256, a name given twice, a number of outputs that the kind cannot have.
     pub fn new(tasks: Vec<Task>) -> Result<Self> {
         if tasks.is_empty() {
             return Err(Error::config("tasks", "at least one", "none", "such as semseg=21,depth=1"));
+        }
+        if tasks.len() > MOST_TASKS {
+            let cure = "train several models on one backbone";
+            return Err(Error::config("tasks", format!("at most {MOST_TASKS}"), tasks.len(), cure));
         }
         for (i, task) in tasks.iter().enumerate() {
             task.check()?;

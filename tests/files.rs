@@ -103,7 +103,7 @@ fn an_adapter_on_a_checkpoint_finds_it_again_or_is_given_it() {
     );
     std::fs::remove_file(beside).unwrap();
     let message = refusal(TADFormer::open(&path, &OpenOptions::default()));
-    assert!(message.contains("is not beside it") && message.contains("give the backbone"), "{message}");
+    assert!(message.contains("its backbone: ") && message.contains("give its checkpoint"), "{message}");
     // The same weights under another family's names are the same backbone.
     for other in ["transformers", "original.pth"] {
         let options = OpenOptions { backbone: Some(golden.join(other)), ..OpenOptions::default() };
@@ -254,4 +254,13 @@ fn another_window_resizes_the_bias_tables_and_reports_it() {
     assert_eq!(report.reshaped.len(), 8);
     assert_eq!(report.reshaped[0].1, [49, 1]);
     assert_eq!(report.reshaped[0].2, [225, 1]);
+}
+
+#[cfg(not(feature = "hub"))]
+#[test]
+fn without_the_hub_an_id_names_the_feature() {
+    let message = refusal(TADFormer::from_adapter("someone/rooms"));
+    assert!(message.contains("someone/rooms") && message.contains("feature `hub`"), "{message}");
+    let message = TADFormer::from_pretrained("someone/swin").map(drop).unwrap_err().to_string();
+    assert!(message.contains("feature `hub`"), "{message}");
 }

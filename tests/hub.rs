@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tadformer::heads::HrNetConfig;
 use tadformer::hub::Hub;
 use tadformer::layers::Mode;
-use tadformer::model::{OpenOptions, Origin};
+use tadformer::model::{ModelCard, ModelFile, OpenOptions, Origin};
 use tadformer::{Error, HubProblem, TADFormer, TADFormerBuilder};
 use tempfile::TempDir;
 
@@ -404,6 +404,141 @@ fn an_adapter_knows_its_published_backbone_and_has_it_again() {
     assert!(same(&model, &open(hub.cache(elsewhere.path()).offline()).unwrap()));
 }
 
+/// A model's adapter and card, and the backbone where it is published nowhere: what the card says to upload.
+fn adapter_model(model: &TADFormer) -> Model {
+    let folder = tempfile::tempdir().unwrap();
+    let adapter = folder.path().join("adapter.safetensors");
+    model.save_adapter(&adapter).unwrap();
+    ModelCard::of(model).write_beside(&adapter).unwrap();
+    Model::of_folder(folder.path())
+}
+
+const ADAPTER: &str = "colleague/rooms";
+
+/// A backbone on the hub, an adapter made for it on the hub, and nothing in the cache.
+fn published_adapter() -> (Server, TempDir, Hub, TADFormer) {
+    let (server, cache, hub) = start(transformers());
+    let model = build(TADFormer::from_hub(ID, &hub).unwrap());
+    server.put(ADAPTER, adapter_model(&model));
+    server.requests();
+    let empty = tempfile::tempdir().unwrap();
+    let hub = hub.cache(empty.path());
+    drop(cache);
+    (server, empty, hub, model)
+}
+
+fn open(source: &str, hub: &Hub) -> tadformer::Result<TADFormer> {
+    TADFormer::open(source, &OpenOptions { hub: hub.clone(), ..OpenOptions::default() })
+}
+
+#[test]
+fn an_adapter_of_the_hub_brings_the_backbone_that_it_names() {
+    let (server, cache, hub, model) = published_adapter();
+    let opened = open(ADAPTER, &hub).unwrap();
+    assert!(same(&opened, &model));
+    assert_eq!(opened.base(), model.base());
+    let asked: Vec<String> = server.requests().into_iter().map(|request| request.path).collect();
+    assert!(asked.iter().any(|path| path.ends_with("/adapter.safetensors")), "{asked:?}");
+    assert!(!asked.iter().any(|path| path.contains("README") || path.contains("config.json")), "{asked:?}");
+    assert!(same(&open(ADAPTER, &hub).unwrap(), &model));
+    assert!(server.requests().is_empty(), "the second time nothing is asked");
+    // Another process, told by the environment alone; then with the server gone.
+    let environment = hub_of(&server.endpoint(), &cache);
+    assert!(child_that("what_a_colleague_does", &environment, &[]).wait().unwrap().success());
+    drop(server);
+    assert!(child_that("what_a_colleague_does", &environment, &[("HF_HUB_OFFLINE", "1")]).wait().unwrap().success());
+    assert!(same(&open(ADAPTER, &hub.offline()).unwrap(), &model));
+}
+
+#[test]
+#[ignore = "another test runs it in a process of its own"]
+fn what_a_colleague_does() {
+    let model = TADFormer::from_adapter(ADAPTER).unwrap();
+    assert_eq!(model.config().tasks.to_string(), "sal=1,depth=1");
+    let second = model.with_adapter(ADAPTER).unwrap();
+    assert!(same(&model, &second));
+}
+
+#[test]
+fn an_adapter_of_the_hub_is_put_onto_a_backbone_in_memory() {
+    let (server, _cache, hub, model) = published_adapter();
+    let second = ModelFile::from_hub(ADAPTER, &hub).unwrap().onto(&model).unwrap();
+    assert!(same(&second, &model));
+    assert!(server.requests().iter().all(|request| !request.path.contains(ID)), "the backbone is not asked for");
+}
+
+#[test]
+fn a_backbone_that_is_published_nowhere_is_brought_from_the_adapters_own_model() {
+    let (server, cache, hub) = start(transformers());
+    let folder = tempfile::tempdir().unwrap();
+    let local = folder.path().join("original.pth");
+    std::fs::copy(golden("original.pth"), &local).unwrap();
+    let model = build(TADFormer::from_pretrained(&local).unwrap());
+    server.put(ADAPTER, adapter_model(&model));
+    // Another machine has another file at that path, or none.
+    std::fs::copy(golden("expected.safetensors"), &local).unwrap();
+    let opened = open(ADAPTER, &hub).unwrap();
+    assert!(same(&opened, &model));
+    assert!(tree(cache.path()).iter().any(|file| file.contains(&format!("{} -> ", model.base().file_name()))));
+    // What is trained on from there is written with its backbone once more.
+    let again = folder.path().join("again");
+    std::fs::create_dir(&again).unwrap();
+    opened.save_adapter(again.join("adapter.safetensors")).unwrap();
+    drop((server, cache));
+    assert!(same(&TADFormer::from_adapter(&again).unwrap(), &model), "a folder is opened by its name");
+}
+
+#[test]
+fn what_keeps_an_adapter_from_being_had_is_told_apart() {
+    let (server, _cache, hub, _model) = published_adapter();
+    let refusal = |source: &str, hub: &Hub| open(source, hub).map(drop).unwrap_err();
+    let check = |error: Error, is: fn(&Error) -> bool, words: &[&str]| {
+        let message = error.to_string();
+        assert!(is(&error) && words.iter().all(|word| message.contains(word)), "{message}");
+    };
+    let no_model = |e: &Error| matches!(e, Error::Hub { problem: HubProblem::NoSuchModel { .. }, .. });
+    check(refusal("colleague/none", &hub), no_model, &["colleague/none: no such model"]);
+    let no_file = |e: &Error| matches!(e, Error::Hub { problem: HubProblem::NoSuchFile { .. }, .. });
+    check(refusal(ID, &hub), no_file, &[ID, "no adapter.safetensors at"]);
+    check(refusal("runs/adapter.safetensors", &hub), |e| matches!(e, Error::Io { .. }), &["cannot read"]);
+    assert!(server.requests().iter().all(|request| !request.path.contains("runs/")), "a path is not asked for");
+
+    // The backbone is gone, or is another one.
+    let inner = |e: &Error| matches!(e, Error::Backbone { .. });
+    server.put(ID, transformers().with("README.md", "words"));
+    check(refusal(ADAPTER, &hub), inner, &["adapter.safetensors: its backbone: ", ID, "no revision"]);
+    let with = |backbone: &str| {
+        let options = OpenOptions { backbone: Some(backbone.into()), hub: hub.clone(), ..OpenOptions::default() };
+        TADFormer::open(ADAPTER, &options)
+    };
+    check(with("timm/none").map(drop).unwrap_err(), inner, &["its backbone: timm/none: no such model"]);
+    server.put("timm/other", Model::of_folder(&golden("../swin_w7_224/timm")));
+    let mismatch = |e: &Error| matches!(e, Error::AdapterMismatch { .. } | Error::Checkpoint(_));
+    check(with("timm/other").map(drop).unwrap_err(), mismatch, &[]);
+    server.put("timm/same", Model::of_folder(&golden("timm")));
+    assert!(with("timm/same").is_ok(), "the same weights under another id and other names");
+    let start = Instant::now();
+    let empty = tempfile::tempdir().unwrap();
+    let offline = |e: &Error| matches!(e, Error::Hub { problem: HubProblem::Offline { .. }, .. });
+    check(refusal(ADAPTER, &hub.cache(empty.path()).offline()), offline, &["holds no model"]);
+    assert!(start.elapsed() < Duration::from_secs(1));
+}
+
+#[test]
+fn a_backbone_of_the_same_sizes_and_other_weights_is_refused_with_both_named() {
+    let (server, _cache, hub, model) = published_adapter();
+    let config = std::fs::read(golden("transformers/config.json")).unwrap();
+    let mut bytes = weights();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    server.put("someone/retrained", Model::default().with("config.json", config).with("model.safetensors", bytes));
+    let options = OpenOptions { backbone: Some("someone/retrained".into()), hub, ..OpenOptions::default() };
+    let message = TADFormer::open(ADAPTER, &options).map(drop).unwrap_err().to_string();
+    let (digest, commit) = (model.base().short_digest(), transformers().commit());
+    let made_for = format!("backbone weights: the adapter has {digest} ({ID} at commit {commit}), the model ");
+    assert!(message.contains(&made_for), "{message}");
+}
+
 #[test]
 fn a_configuration_larger_than_any_is_not_downloaded() {
     let (server, _cache, hub) = start(Model::default().with("config.json", vec![b' '; 9 << 20]));
@@ -422,8 +557,13 @@ fn hub_of(endpoint: &str, cache: &TempDir) -> Vec<(String, String)> {
 
 /// This test binary again, as another process that opens the model.
 fn child(hub: &[(String, String)], more: &[(&str, &str)]) -> Child {
+    child_that("what_another_process_does", hub, more)
+}
+
+/// This test binary again, as another process that does what an ignored test says.
+fn child_that(does: &str, hub: &[(String, String)], more: &[(&str, &str)]) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "what_another_process_does"])
+        .args(["--ignored", "--exact", does])
         .env_remove("HF_TOKEN")
         .env_remove("HF_HUB_OFFLINE")
         .envs(hub.iter().cloned())

@@ -137,7 +137,7 @@ fn tasks_come_and_go_and_the_others_keep_their_weights() {
 }
 
 #[test]
-fn without_prompts_the_tasks_that_stay_give_the_same_outputs() {
+fn without_prompts_the_tasks_that_stay_give_equal_outputs_to_rounding() {
     let tad = TadConfig { prompts_per_task: 0, gate: Gate::None, ..TadConfig::with_rank(2) };
     let model = builder().tad(tad).tasks("sal=1,depth=1".parse().unwrap()).build().unwrap();
     train(&model);
@@ -173,8 +173,9 @@ fn a_card_is_written_beside_its_adapter_and_a_changed_one_is_kept() {
         "---\nlicense: \"cc0-1.0 license: mit\"\nlibrary_name: tadformer\npipeline_tag: image-segmentation\n",
         "\n# a --- b\n",
         "| `depth` | rmse ↓ | 0.5000 |",
-        "TADFormer::open(\"rooms.safetensors\"",
-        "hf upload OWNER/NAME rooms.safetensors\n",
+        "TADFormer::from_adapter(\"OWNER/NAME\")",
+        "TADFormer::from_adapter(\"rooms.safetensors\")",
+        "hf upload OWNER/NAME rooms.safetensors adapter.safetensors\n",
         &format!("hf upload OWNER/NAME {backbone}\n"),
         &format!("| total | {} | {} |", model.parameters().trained(), model.parameters().frozen()),
         &model.base().digest,

@@ -4,12 +4,13 @@
 //!
 //! With no arguments it renders its own scenes, builds a small model and trains for a few minutes on two cores.
 
+#[path = "../shared/download.rs"]
+mod download;
 mod report;
 
 use anyhow::Context;
 use candle_core::DType;
 use clap::Parser;
-use indicatif::ProgressStyle;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,7 +18,7 @@ use std::time::Instant;
 use tadformer::data::{BatchOptions, Batches, Scenes};
 use tadformer::files::create_folder;
 use tadformer::heads::HrNetConfig;
-use tadformer::hub::{Hub, Progress};
+use tadformer::hub::Hub;
 use tadformer::model::{CardFile, ModelCard};
 use tadformer::ops::Checkpoint;
 use tadformer::swin::SwinConfig;
@@ -162,7 +163,7 @@ fn build(options: &Options, device: &candle_core::Device) -> anyhow::Result<TADF
             TADFormer::builder(sizes).head(HrNetConfig { channels: vec![16, 24, 32, 48] })
         }
         path if Path::new(path).exists() => TADFormer::from_pretrained(path)?,
-        id if id.contains('/') => TADFormer::from_hub(id, &Hub::default().progress(bar()))?,
+        id if id.contains('/') => TADFormer::from_hub(id, &Hub::default().progress(download::bar()))?,
         preset => {
             let unknown = "--backbone: no file or folder of this name, no OWNER/NAME of the hub, and no preset";
             TADFormer::builder(preset.parse().context(unknown)?)
@@ -170,21 +171,4 @@ fn build(options: &Options, device: &candle_core::Device) -> anyhow::Result<TADF
     };
     let builder = builder.image_size(options.image).tasks(options.tasks.clone()).tuning(options.tuning, options.rank);
     Ok(builder.seed(options.seed).dtype(options.dtype).device(device).build()?)
-}
-
-/// A bar for each file that is downloaded.
-fn bar() -> impl Fn(Progress<'_>) {
-    let bar = indicatif::ProgressBar::new(0);
-    if let Ok(style) = ProgressStyle::with_template("{msg} {bar:24} {bytes}/{total_bytes} {bytes_per_sec} left {eta}") {
-        bar.set_style(style);
-    }
-    move |file| {
-        bar.set_message(file.file.to_owned());
-        bar.set_length(file.total);
-        bar.set_position(file.done);
-        if file.done == file.total {
-            bar.finish_and_clear();
-            bar.reset();
-        }
-    }
 }

@@ -8,6 +8,9 @@ use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+/// The files of a published model's weights, the first that is there.
+pub(super) const WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
+
 /// The backbone that a model's adapters were made for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BaseModel {
@@ -49,7 +52,8 @@ impl Default for Origin {
 impl Origin {
     /// The id and commit of a backbone that is published: everybody can have it again from the hub.
     ///
-    /// A path in the hub's cache, `.../models--OWNER--NAME/snapshots/COMMIT/...`, says the same as id and commit.
+    /// A path in the hub's cache, `.../models--OWNER--NAME/snapshots/COMMIT`, or of the weights in it, says the same as id and
+    /// commit.
     pub fn published(&self) -> Option<(String, String)> {
         match self {
             Self::Hub { id, revision } => Some((id.clone(), revision.clone())),
@@ -61,11 +65,11 @@ impl Origin {
 
 fn in_hub_cache(path: &Path) -> Option<(String, String)> {
     let is_commit = |text: &str| text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let parts: Vec<&str> = path.iter().filter_map(|part| part.to_str()).collect();
-    parts.windows(3).rev().find_map(|window| {
-        let id = window[0].strip_prefix("models--")?.replacen("--", "/", 1);
-        (window[1] == "snapshots" && is_commit(window[2])).then(|| (id, window[2].to_owned()))
-    })
+    let snapshot = if WEIGHTS.iter().any(|name| path.ends_with(name)) { path.parent()? } else { path };
+    let mut parts = snapshot.iter().rev().map(|part| part.to_str());
+    let (commit, snapshots, folder) = (parts.next()??, parts.next()??, parts.next()??);
+    let id = folder.strip_prefix("models--")?.replacen("--", "/", 1);
+    (snapshots == "snapshots" && is_commit(commit)).then(|| (id, commit.to_owned()))
 }
 
 impl BaseModel {
@@ -77,6 +81,14 @@ impl BaseModel {
     /// The name of a backbone's file beside its adapters.
     pub fn file_name(&self) -> String {
         format!("backbone-{}.safetensors", self.short_digest())
+    }
+}
+
+impl fmt::Display for BaseModel {
+    /// The digest's start, and where everybody can have the weights.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.short_digest())?;
+        self.origin.published().iter().try_for_each(|(id, commit)| write!(f, " ({id} at commit {commit})"))
     }
 }
 
@@ -177,7 +189,10 @@ mod tests {
         let snapshot = format!("/cache/models--microsoft--swin-tiny/snapshots/{commit}");
         assert_eq!(published(&snapshot), want);
         assert_eq!(published(&format!("{snapshot}/model.safetensors")), want);
-        for other in ["/c/models--a--b/snapshots/main/x", "/models--a--b/model.safetensors", "models--a--b/snapshots"] {
+        let other = format!("{snapshot}/original.pth");
+        for other in
+            [&other, "/c/models--a--b/snapshots/main/x", "/models--a--b/model.safetensors", "models--a--b/snapshots"]
+        {
             assert_eq!(published(other), None);
         }
     }

@@ -195,12 +195,13 @@ impl TADFormerBuilder {
 
     fn build_of(&self, checkpoint: Checkpoint, origin: Origin) -> Result<TADFormer> {
         let (family, checkpoint, unused) = names::canonical(checkpoint)?;
-        let (checkpoint, digest) = (Arc::new(checkpoint), SourceDigest::default());
-        let source = digest.watch(checkpoint_source(checkpoint.clone(), self.dtype, &self.device));
-        let model = self.assemble(source)?;
-        let report = LoadReport::compare(family, &checkpoint, unused, model.ledger());
+        // Nothing is read, nor resized, before every shape is known to fit.
+        let report = LoadReport::compare(family, &checkpoint, unused, &TADFormer::shapes(&self.config)?);
         report.check()?;
-        tracing::info!(%report, "loaded the backbone");
+        tracing::info!(%report, "the backbone");
+        let digest = SourceDigest::default();
+        let source = digest.watch(checkpoint_source(Arc::new(checkpoint), self.dtype, &self.device));
+        let model = self.assemble(source)?;
         let base = BaseModel { origin, digest: digest.hex() };
         Ok(model.with_base(base, Some(report)))
     }

@@ -1,5 +1,6 @@
 //! The model card: what stands beside an adapter, for whoever finds it.
 
+use super::file::ADAPTER;
 use super::{BaseModel, Origin, TADFormer, TADFormerConfig};
 use crate::files::write_atomically;
 use crate::params::ParameterTable;
@@ -67,7 +68,7 @@ impl ModelCard {
             config: model.config().clone(),
             base: model.base().clone(),
             parameters: model.parameters(),
-            adapter: "adapter.safetensors".into(),
+            adapter: ADAPTER.into(),
             title: format!("TADFormer adapter for {}", kinds(model.config())),
             license: "unknown".into(),
             scores: Vec::new(),
@@ -167,18 +168,18 @@ impl ModelCard {
     fn load(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = quoted(&self.adapter);
         writeln!(f, "\n## Load")?;
-        writeln!(f, "With `hf download OWNER/NAME --local-dir .`, then with the crate `tadformer`:")?;
-        writeln!(f, "```rust\nuse tadformer::{{TADFormer, model::OpenOptions}};\n")?;
-        writeln!(f, "let model = TADFormer::open({name}, &OpenOptions::default())?;\n```")
+        writeln!(f, "With the crate `tadformer`, which fetches the backbone as well:")?;
+        writeln!(f, "```rust\nuse tadformer::TADFormer;\n")?;
+        writeln!(f, "let model = TADFormer::from_adapter(\"OWNER/NAME\")?; // from the Hugging Face hub")?;
+        writeln!(f, "let model = TADFormer::from_adapter({name})?; // from a file\n```")
     }
 
     fn publish(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\n## Publish\nState a licence in the first lines of this file, then, in its folder:")?;
         writeln!(f, "```sh\nhf auth login")?;
         let beside = self.base.origin.published().is_none().then(|| self.base.file_name());
-        for file in [Some(FILE.to_owned()), Some(self.adapter.clone()), beside].into_iter().flatten() {
-            writeln!(f, "hf upload OWNER/NAME {}", shell(&file))?;
-        }
+        writeln!(f, "hf upload OWNER/NAME {FILE}\nhf upload OWNER/NAME {} {ADAPTER}", shell(&self.adapter))?;
+        beside.iter().try_for_each(|file| writeln!(f, "hf upload OWNER/NAME {}", shell(file)))?;
         writeln!(f, "```")
     }
 }

@@ -1,10 +1,12 @@
 //! A model's files: the adapter, which holds what was trained, and the full export.
 //!
-//! Both are one safetensors file whose metadata holds, under [`ModelFile::KEY`], a JSON document: the format's version, the crate's, what is
-//! stored, the whole configuration and the backbone's digest.
+//! Both are one safetensors file whose metadata holds, under [`ModelFile::KEY`], a JSON document; `docs/adapter-format.md` tells all of it.
 
+use super::source::Source;
 use super::{BackboneFile, BaseModel, Origin, TADFormer, TADFormerBuilder, TADFormerConfig};
 use crate::files::write_tensors;
+#[cfg(feature = "hub")]
+use crate::hub::{Hub, HubModel};
 use crate::params::{Checkpoint, Entry, Ledger, Release, Role, SourceDigest, Weights, random_source};
 use crate::swin::Swin;
 use crate::swin::names::Naming;
@@ -15,6 +17,8 @@ use std::path::{Path, PathBuf};
 
 /// The version of the format that this crate writes.
 const FORMAT: u32 = 1;
+/// An adapter's name in a folder, and in a model of the Hugging Face hub.
+pub(super) const ADAPTER: &str = "adapter.safetensors";
 
 /// What a file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,12 +45,16 @@ pub struct ModelFile {
     path: PathBuf,
     metadata: Metadata,
     tensors: Checkpoint,
+    /// The model of the hub that it came from.
+    #[cfg(feature = "hub")]
+    home: Option<HubModel>,
 }
 
 /// How to make a model of a file.
 #[derive(Clone, Debug)]
 pub struct OpenOptions {
-    /// The backbone's checkpoint, where it lies neither beside the adapter nor where it was taken from.
+    /// The backbone, where it lies neither beside the adapter nor where it was taken from: a checkpoint's path, or a model's id
+    /// on the Hugging Face hub.
     pub backbone: Option<PathBuf>,
     /// The float type of weights and activations.
     pub dtype: DType,
@@ -54,9 +62,9 @@ pub struct OpenOptions {
     pub frozen_dtype: Option<DType>,
     /// Where the weights live.
     pub device: Device,
-    /// Where a backbone of the Hugging Face hub comes from.
+    /// Where adapters and backbones of the Hugging Face hub come from.
     #[cfg(feature = "hub")]
-    pub hub: crate::hub::Hub,
+    pub hub: Hub,
 }
 
 impl Default for OpenOptions {
@@ -76,21 +84,26 @@ impl ModelFile {
     /// The metadata key of the JSON document.
     pub(super) const KEY: &str = "tadformer";
 
-    /// Opens an adapter or a full export.
+    /// Opens an adapter or a full export; in a folder, its `adapter.safetensors`.
     ///
     /// # Errors
     /// A file that cannot be read, was not written by this crate, or by a newer version of it.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref().to_owned();
+        let path = path.as_ref();
+        let path = if path.is_dir() { path.join(ADAPTER) } else { path.to_owned() };
         let tensors = Checkpoint::open(&path)?;
         let foreign = || Error::file(&path, "no tadformer adapter", "a backbone alone is given with `pretrained`");
         let text = tensors.metadata()?.remove(Self::KEY).ok_or_else(foreign)?;
         let version: Version = serde_json::from_str(&text).map_err(|_| foreign())?;
         if version.format != FORMAT {
-            let problem = format!("format {} of tadformer {}", version.format, version.crate_version);
+            let problem = format!("format {} of tadformer {:.40}", version.format, version.crate_version);
             return Err(Error::file(&path, problem, format!("this version reads format {FORMAT}: upgrade tadformer")));
         }
-        let damaged = |e: serde_json::Error| Error::file(&path, format!("damaged metadata: {e}"), "take another copy");
+        let damaged = |e: serde_json::Error| {
+            let cure =
+                format!("take another copy, or upgrade tadformer to {:.40}, which wrote it", version.crate_version);
+            Error::file(&path, format!("damaged metadata: {e}"), cure)
+        };
         let metadata: Metadata = serde_json::from_str(&text).map_err(damaged)?;
         if metadata.base.digest.len() != 64 || !metadata.base.digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(Error::file(&path, "damaged metadata: a digest that is none", "take another copy"));
@@ -102,7 +115,49 @@ impl ModelFile {
             let problem = format!("{held} values, fewer than the {needed} of its configuration");
             return Err(Error::file(&path, problem, "take another copy"));
         }
-        Ok(Self { path, metadata, tensors })
+        Ok(Self {
+            path,
+            metadata,
+            tensors,
+            #[cfg(feature = "hub")]
+            home: None,
+        })
+    }
+
+    /// Opens `adapter.safetensors` of a model on the Hugging Face hub; its backbone is looked for there as well.
+    ///
+    /// ```no_run
+    /// use tadformer::{hub::Hub, model::ModelFile};
+    /// let file = ModelFile::from_hub("OWNER/NAME", &Hub::default())?;
+    /// println!("{} on {}", file.config().tasks, file.config().swin);
+    /// # Ok::<(), tadformer::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Whatever keeps the file from being had, as [`crate::HubProblem`] tells apart; as [`ModelFile::open`].
+    #[cfg(feature = "hub")]
+    pub fn from_hub(id: &str, hub: &Hub) -> Result<Self> {
+        let home = hub.model(id)?;
+        let file = Self::open(home.file(ADAPTER)?)?;
+        Ok(Self { home: Some(home), ..file })
+    }
+
+    /// Opens what a path or an id of the hub names.
+    fn of(source: &Path, options: &OpenOptions) -> Result<Self> {
+        match Source::of(source) {
+            Source::Path(path) => Self::open(path),
+            Source::Id(id) => Self::by_id(id, options),
+        }
+    }
+
+    #[cfg(feature = "hub")]
+    fn by_id(id: &str, options: &OpenOptions) -> Result<Self> {
+        Self::from_hub(id, &options.hub)
+    }
+
+    #[cfg(not(feature = "hub"))]
+    fn by_id(id: &str, _: &OpenOptions) -> Result<Self> {
+        super::source::no_hub(id)
     }
 
     /// The configuration of the model that wrote it.
@@ -125,10 +180,11 @@ impl ModelFile {
     /// # Errors
     /// A backbone that is not found or not the one the adapter was made for; a tensor that is missing or misshapen.
     pub fn into_model(self, options: &OpenOptions) -> Result<TADFormer> {
+        let backbone = self.backbone(options)?;
         let mut builder = TADFormerBuilder::from_config(self.metadata.config.clone())
             .dtype(options.dtype)
             .device(&options.device)
-            .pretrained(self.backbone(options)?);
+            .pretrained(&backbone);
         if let Some(dtype) = options.frozen_dtype {
             builder = builder.frozen_dtype(dtype);
         }
@@ -137,7 +193,17 @@ impl ModelFile {
             Stored::Full => model.restore(&self.tensors)?,
             Stored::Adapter => self.apply(&model)?,
         }
-        Ok(model.with_origin(self.metadata.base))
+        Ok(model.with_origin(self.base_at(backbone)))
+    }
+
+    /// The backbone as the file tells, but for a path: it may be another machine's, and the backbone was found at this one.
+    fn base_at(self, found: PathBuf) -> BaseModel {
+        let base = self.metadata.base;
+        let elsewhere = self.metadata.stored == Stored::Adapter && matches!(base.origin, Origin::File { .. });
+        match elsewhere && base.origin.published().is_none() {
+            true => BaseModel { origin: Origin::File { path: found.display().to_string() }, ..base },
+            false => base,
+        }
     }
 
     /// Makes the model on the backbone that another model holds: see [`TADFormer::with_adapter`].
@@ -145,11 +211,10 @@ impl ModelFile {
     /// # Errors
     /// As there.
     pub fn onto(self, model: &TADFormer) -> Result<TADFormer> {
-        let (its, held) = (self.metadata.base.short_digest(), model.base().short_digest());
         let mismatch =
             |difference: String| Error::AdapterMismatch { path: self.path.clone(), differences: vec![difference] };
-        if self.metadata.base.digest != model.base().digest {
-            return Err(mismatch(format!("backbone weights: the adapter has {its}, the model {held}")));
+        if let Some(difference) = self.other_weights(model) {
+            return Err(mismatch(difference));
         }
         let made = model.sharing(self.metadata.config.clone(), 0).map_err(|e| mismatch(e.to_string()))?;
         made.restore(&self.tensors)?;
@@ -161,33 +226,43 @@ impl ModelFile {
         if self.metadata.stored == Stored::Full {
             return Ok(self.path.clone());
         }
-        if let Some(path) = &options.backbone {
-            return Ok(path.clone());
-        }
-        let beside = self.path.with_file_name(self.metadata.base.file_name());
-        let recorded = match &self.metadata.base.origin {
-            Origin::File { path } => Some(PathBuf::from(path)),
-            Origin::Random { .. } | Origin::Hub { .. } => None,
+        let had = match &options.backbone {
+            Some(source) => weights_of(source, options),
+            None => self.recorded_backbone(options),
         };
-        if let Some(path) = [Some(beside.clone()), recorded].into_iter().flatten().find(|path| path.exists()) {
+        had.map_err(|source| Error::Backbone { adapter: self.path.clone(), source: Box::new(source) })
+    }
+
+    /// Beside the adapter, where it was taken from, or on the hub.
+    fn recorded_backbone(&self, options: &OpenOptions) -> Result<PathBuf> {
+        let base = &self.metadata.base;
+        let beside = self.path.with_file_name(base.file_name());
+        if beside.is_file() {
+            return Ok(beside);
+        }
+        if let Some(path) = self.recorded_path().filter(|path| path.is_file() || path.is_dir()) {
             return Ok(path);
         }
-        if let Some((id, commit)) = self.metadata.base.origin.published() {
-            return self.published_backbone(options, &id, &commit);
+        if let Some((id, commit)) = base.origin.published() {
+            return weights_by_id(&format!("{id}@{commit}"), options);
         }
-        let problem = format!("its backbone {} is not beside it", beside.display());
-        Err(Error::file(&self.path, problem, "put it there, or give the backbone's checkpoint"))
+        #[cfg(feature = "hub")]
+        if let Some(home) = &self.home {
+            return home.file(&base.file_name());
+        }
+        Err(Error::file(&beside, "no such file", "put the backbone there, or give its checkpoint"))
     }
 
-    #[cfg(feature = "hub")]
-    fn published_backbone(&self, options: &OpenOptions, id: &str, commit: &str) -> Result<PathBuf> {
-        super::pretrained::weights(&options.hub.model(&format!("{id}@{commit}"))?)
-    }
-
-    #[cfg(not(feature = "hub"))]
-    fn published_backbone(&self, _: &OpenOptions, id: &str, commit: &str) -> Result<PathBuf> {
-        let problem = format!("its backbone is {id} at commit {commit} of the Hugging Face hub");
-        Err(Error::file(&self.path, problem, "build with the feature `hub`, or give the backbone's checkpoint"))
+    /// Where the backbone lay when the adapter was written; a file of the hub was written on another machine.
+    fn recorded_path(&self) -> Option<PathBuf> {
+        #[cfg(feature = "hub")]
+        if self.home.is_some() {
+            return None;
+        }
+        match &self.metadata.base.origin {
+            Origin::File { path } => Some(PathBuf::from(path)),
+            Origin::Random { .. } | Origin::Hub { .. } => None,
+        }
     }
 
     /// Sets a model's trained weights and statistics from the file.
@@ -207,16 +282,10 @@ impl ModelFile {
         let compare = |what: &str, same: bool, adapter: String, model: String| {
             (!same).then(|| format!("{what}: the adapter has {adapter}, the model {model}"))
         };
-        let (base, model_base) = (&self.metadata.base, model.base());
         [
             compare("tasks", mine.tasks == its.tasks, mine.tasks.to_string(), its.tasks.to_string()),
             compare("backbone", mine.swin == its.swin, mine.swin.to_string(), its.swin.to_string()),
-            compare(
-                "backbone weights",
-                base.digest == model_base.digest,
-                base.short_digest().into(),
-                model_base.short_digest().into(),
-            ),
+            self.other_weights(model),
             compare("adapters", mine.tad == its.tad, json(&mine.tad), json(&its.tad)),
             compare("heads", mine.head == its.head, json(&mine.head), json(&its.head)),
             compare("released weights", mine.release == its.release, json(&mine.release), json(&its.release)),
@@ -225,6 +294,30 @@ impl ModelFile {
         .flatten()
         .collect()
     }
+
+    /// Where a model's backbone is not the one that the adapter was made for: both, in words.
+    fn other_weights(&self, model: &TADFormer) -> Option<String> {
+        let (base, held) = (&self.metadata.base, model.base());
+        (base.digest != held.digest).then(|| format!("backbone weights: the adapter has {base}, the model {held}"))
+    }
+}
+
+/// The checkpoint that a path or an id of the hub names.
+fn weights_of(source: &Path, options: &OpenOptions) -> Result<PathBuf> {
+    match Source::of(source) {
+        Source::Path(path) => Ok(path.to_owned()),
+        Source::Id(id) => weights_by_id(id, options),
+    }
+}
+
+#[cfg(feature = "hub")]
+fn weights_by_id(id: &str, options: &OpenOptions) -> Result<PathBuf> {
+    super::pretrained::weights(&options.hub.model(id)?)
+}
+
+#[cfg(not(feature = "hub"))]
+fn weights_by_id(id: &str, _: &OpenOptions) -> Result<PathBuf> {
+    super::source::no_hub(id)
 }
 
 /// What every version of the format has had.
@@ -239,12 +332,33 @@ fn json(value: &impl Serialize) -> String {
 }
 
 impl TADFormer {
-    /// Opens an adapter or a full export with its backbone.
+    /// Opens an adapter or a full export with its backbone: a file, a folder with `adapter.safetensors`, or the id of a model on
+    /// the Hugging Face hub that holds it.
+    ///
+    /// The backbone is, in this order: the one given; the file beside the adapter, named with its digest; the file that it was
+    /// taken from; the hub's model at the commit that the adapter records; for an adapter of the hub without one, a file in the
+    /// adapter's own model. Whichever it is, its weights must have the digest that the adapter records.
     ///
     /// # Errors
     /// As [`ModelFile::open`] and [`ModelFile::into_model`].
-    pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
-        ModelFile::open(path)?.into_model(options)
+    pub fn open(source: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
+        ModelFile::of(source.as_ref(), options)?.into_model(options)
+    }
+
+    /// Opens an adapter with the backbone that it names, both fetched where they are not there: [`TADFormer::open`] with nothing
+    /// said otherwise.
+    ///
+    /// ```no_run
+    /// use tadformer::TADFormer;
+    /// let mine = TADFormer::from_adapter("runs/finetune/adapter.safetensors")?;
+    /// let theirs = TADFormer::from_adapter("OWNER/NAME")?; // on the Hugging Face hub, as its card says
+    /// # Ok::<(), tadformer::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`TADFormer::open`].
+    pub fn from_adapter(source: impl AsRef<Path>) -> Result<Self> {
+        Self::open(source, &OpenOptions::default())
     }
 
     /// Writes what was trained. A backbone that was drawn at random, or read from a file, is written beside it, named with its
@@ -257,7 +371,7 @@ impl TADFormer {
         self.save(path, Stored::Adapter, |entry| !matches!(entry.role, Role::Frozen(_)))?;
         let beside = path.with_file_name(self.base().file_name());
         match &self.base().origin {
-            origin if beside.exists() || origin.published().is_some() => Ok(()),
+            origin if beside.is_file() || origin.published().is_some() => Ok(()),
             Origin::Random { seed } => self.save_random_backbone(*seed, &beside),
             Origin::File { path } => BackboneFile::open(path)?.save(beside, Naming::Own).map(drop),
             Origin::Hub { .. } => Ok(()),
@@ -280,7 +394,8 @@ impl TADFormer {
         ModelFile::open(path)?.apply(self)
     }
 
-    /// Opens another adapter on the backbone that this model holds: a second model, whose frozen tensors are this one's.
+    /// Opens another adapter, by its path or its id on the hub, on the backbone that this model holds: a second model, whose
+    /// frozen tensors are this one's.
     ///
     /// It takes the memory of its own weights alone, with tasks, rank and decoders of its own; both models stay as they are
     /// whatever is done to the other, and one changes from one to the other by calling the other. [`TADFormer::merge`] gives a
@@ -288,15 +403,15 @@ impl TADFormer {
     ///
     /// ```no_run
     /// use tadformer::TADFormer;
-    /// let rooms = TADFormer::open("rooms.safetensors", &Default::default())?;
+    /// let rooms = TADFormer::from_adapter("rooms.safetensors")?;
     /// let people = rooms.with_adapter("people.safetensors")?;
     /// # Ok::<(), tadformer::Error>(())
     /// ```
     ///
     /// # Errors
     /// As [`ModelFile::open`]; an adapter made for another backbone, or one that keeps frozen what this model trained.
-    pub fn with_adapter(&self, path: impl AsRef<Path>) -> Result<Self> {
-        ModelFile::open(path)?.onto(self)
+    pub fn with_adapter(&self, source: impl AsRef<Path>) -> Result<Self> {
+        ModelFile::of(source.as_ref(), &OpenOptions::default())?.onto(self)
     }
 
     /// Sets every trained weight and statistic from a checkpoint under the crate's names.

@@ -14,8 +14,12 @@ mod recipe;
 mod released;
 mod released_sizes;
 mod share;
+mod source;
 mod tadformer;
 mod tasks;
+
+#[doc = include_str!("../../docs/adapter-format.md")]
+pub mod format {}
 
 pub use backbone::{BackboneFile, WrittenBackbone};
 pub use base::{BaseModel, LoadReport, Origin};

@@ -1,20 +1,22 @@
 //! A model started from a pretrained Swin, its sizes read off what lies beside the weights.
 
+#[cfg(feature = "hub")]
+use super::base::WEIGHTS;
+use super::source::Source;
 use super::{TADFormer, TADFormerBuilder};
+use crate::Result;
 use crate::swin::SwinConfig;
-use crate::{Error, Result};
 use std::path::Path;
 
 /// The sizes that a Swin is published with.
 const CONFIG: &str = "config.json";
-#[cfg(feature = "hub")]
-const WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
 
 impl TADFormer {
     /// Starts a model on a pretrained Swin, its sizes included: a folder, a file, or a model of the Hugging Face hub by its id.
     ///
     /// The sizes are those of `config.json`, transformers' or timm's, and without one those of the tensors. A path that exists is
-    /// taken as one; anything else is an id, `OWNER/NAME` or `OWNER/NAME@REVISION`, and taken from [`crate::hub::Hub::default`].
+    /// taken as one, and so is what reads like one (absolute, from a dot downwards, of more than two parts, or with the ending of
+    /// a checkpoint); anything else is an id, `OWNER/NAME` or `OWNER/NAME@REVISION`, and taken from [`crate::hub::Hub::default`].
     ///
     /// ```no_run
     /// use tadformer::TADFormer;
@@ -26,10 +28,10 @@ impl TADFormer {
     /// # Errors
     /// Another architecture, which is named; a path or model that cannot be read or had.
     pub fn from_pretrained(source: impl AsRef<Path>) -> Result<TADFormerBuilder> {
-        let path = source.as_ref();
-        if !path.exists() {
-            return not_a_path(path);
-        }
+        let path = match Source::of(source.as_ref()) {
+            Source::Path(path) => path,
+            Source::Id(id) => return by_id(id),
+        };
         let config = path.join(CONFIG);
         let swin = if config.is_file() { SwinConfig::of_config(config)? } else { SwinConfig::of_checkpoint(path)? };
         Ok(Self::builder(swin).pretrained(path))
@@ -61,16 +63,13 @@ impl TADFormer {
 }
 
 #[cfg(feature = "hub")]
-fn not_a_path(source: &Path) -> Result<TADFormerBuilder> {
-    let id =
-        source.to_str().ok_or_else(|| Error::config("model", "a path or an id", source.display(), "check the name"))?;
+fn by_id(id: &str) -> Result<TADFormerBuilder> {
     TADFormer::from_hub(id, &Default::default())
 }
 
 #[cfg(not(feature = "hub"))]
-fn not_a_path(source: &Path) -> Result<TADFormerBuilder> {
-    let cure = "check the path, or build with the feature `hub` to give a model's id";
-    Err(Error::config("model", "a path that exists", source.display(), cure))
+fn by_id(id: &str) -> Result<TADFormerBuilder> {
+    super::source::no_hub(id)
 }
 
 /// The file of a model's weights.

@@ -3,7 +3,7 @@
 use super::pth::PthFile;
 use crate::{Error, Result};
 use candle_core::safetensors::MmapedSafetensors;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 use serde::Deserialize;
@@ -69,6 +69,12 @@ impl Checkpoint {
             Some((name, _)) => Err(Error::file(path, format!("the shape of `{name}` overflows"), "take another copy")),
             None => Ok(checkpoint),
         }
+    }
+
+    /// Whether a path ends as checkpoints do.
+    pub(crate) fn is_named_like_one(path: &Path) -> bool {
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        ["safetensors", "pth", "pt", "bin"].contains(&ending)
     }
 
     /// Tensors in memory.
@@ -159,18 +165,36 @@ impl Checkpoint {
     /// Reads a tensor.
     ///
     /// # Errors
-    /// A name that the file does not hold; a file that can no longer be read.
+    /// A name that the file does not hold; values that are no numbers or infinite; a file that can no longer be read.
     pub fn load(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
         let made = self.names.get(name).ok_or_else(|| {
             Error::file(&self.path, format!("no tensor `{name}`"), "the file is damaged or of another model")
         })?;
-        let parts = made.parts.iter().map(|part| self.load_part(part)).collect::<Result<Vec<_>>>()?;
-        let whole = match parts.as_slice() {
+        let whole = match made.parts.as_slice() {
             [] => return Ok(Tensor::zeros(made.shape.clone(), dtype, device)?),
-            [one] => one.clone(),
-            several => Tensor::cat(several, 0)?,
+            [part] => self.load_part(part)?,
+            parts => self.load_together(parts)?,
         };
+        if !is_finite(&whole) {
+            let cure = "take another copy, or an earlier state of that training";
+            return Err(Error::file(&self.path, format!("`{name:.80}` holds NaN or infinity"), cure));
+        }
         Ok(whole.reshape(made.shape.clone())?.to_device(device)?.to_dtype(dtype)?)
+    }
+
+    /// Several tensors one after the other; f32 goes from the mapped file to its place, as a single tensor does.
+    fn load_together(&self, parts: &[String]) -> Result<Tensor> {
+        if let Tensors::Safetensors(file) = &self.tensors {
+            let views = parts.iter().map(|part| file.get(part)).collect::<candle_core::Result<Vec<_>>>()?;
+            if views.iter().all(|view| view.dtype() == safetensors::Dtype::F32) {
+                let bytes: usize = views.iter().map(|view| view.data().len()).sum();
+                let mut values = Vec::with_capacity(bytes / 4);
+                views.iter().for_each(|view| append_f32(&mut values, view.data()));
+                return Ok(Tensor::from_vec(values, bytes / 4, &Device::Cpu)?);
+            }
+        }
+        let parts = parts.iter().map(|part| self.load_part(part)).collect::<Result<Vec<_>>>()?;
+        Ok(Tensor::cat(&parts, 0)?)
     }
 
     fn load_part(&self, name: &str) -> Result<Tensor> {
@@ -185,7 +209,7 @@ impl Checkpoint {
 
 /// A source of frozen weights that reads a checkpoint.
 ///
-/// What is missing or misshapen comes as a zero without memory: the load report, made after the whole model has asked, names all of it at once.
+/// What is missing or misshapen comes as a zero without memory; a load report names all of it at once.
 pub fn checkpoint_source(checkpoint: Arc<Checkpoint>, dtype: DType, device: &Device) -> VarBuilder<'static> {
     VarBuilder::from_backend(Box::new(CheckpointSource(checkpoint)), dtype, device.clone())
 }
@@ -215,6 +239,28 @@ impl SimpleBackend for CheckpointSource {
     fn contains_tensor(&self, name: &str) -> bool {
         self.0.shape(name).is_some()
     }
+}
+
+/// Whether every value is a number; one that is none would spoil all that is computed from it.
+fn is_finite(tensor: &Tensor) -> bool {
+    let (storage, _) = tensor.storage_and_layout();
+    match &*storage {
+        Storage::Cpu(CpuStorage::F32(values)) => all(values, |value| value.is_finite()),
+        Storage::Cpu(CpuStorage::F64(values)) => all(values, |value| value.is_finite()),
+        Storage::Cpu(CpuStorage::F16(values)) => all(values, |value| value.is_finite()),
+        Storage::Cpu(CpuStorage::BF16(values)) => all(values, |value| value.is_finite()),
+        _ => true,
+    }
+}
+
+/// A piece is looked at to its end, which the compiler does for many values at once.
+fn all<T: Copy>(values: &[T], holds: impl Fn(T) -> bool) -> bool {
+    values.chunks(4096).all(|piece| piece.iter().fold(true, |all, value| all & holds(*value)))
+}
+
+/// Appends little-endian values.
+pub(super) fn append_f32(values: &mut Vec<f32>, bytes: &[u8]) {
+    values.extend(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
 }
 
 /// How many values a shape holds; `None` where its sides multiply to more than any file holds.
@@ -255,11 +301,8 @@ fn in_folder(folder: &Path) -> Result<PathBuf> {
     }
     let entries = std::fs::read_dir(folder).map_err(Error::io(folder, "read"))?;
     let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<Vec<_>>>();
-    let is_checkpoint = |path: &PathBuf| {
-        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
-        ["safetensors", "pth", "pt", "bin"].contains(&ending)
-    };
-    let mut found: Vec<PathBuf> = paths.map_err(Error::io(folder, "read"))?.into_iter().filter(is_checkpoint).collect();
+    let paths = paths.map_err(Error::io(folder, "read"))?;
+    let mut found: Vec<PathBuf> = paths.into_iter().filter(|path| Checkpoint::is_named_like_one(path)).collect();
     found.sort();
     let cure = "name the file";
     match found.len() {

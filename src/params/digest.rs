@@ -65,6 +65,9 @@ impl SimpleBackend for Watched {
     }
 }
 
+/// Values that are brought to bytes at once: they stay in the nearest cache.
+const CHUNK: usize = 2048;
+
 fn tensor_digest(tensor: &Tensor) -> Result<[u8; 32]> {
     let tensor = tensor.to_device(&Device::Cpu)?.contiguous()?;
     let mut hash = Sha256::new();
@@ -76,9 +79,11 @@ fn tensor_digest(tensor: &Tensor) -> Result<[u8; 32]> {
         candle_core::bail!("digest: expected f32 on the CPU, got {:?}", tensor.dtype())
     };
     let start = layout.start_offset();
-    for chunk in values[start..start + tensor.elem_count()].chunks(4096) {
-        let bytes: Vec<u8> = chunk.iter().flat_map(|value| value.to_le_bytes()).collect();
-        hash.update(&bytes);
+    let mut buffer = [0; 4 * CHUNK];
+    for chunk in values[start..start + tensor.elem_count()].chunks(CHUNK) {
+        let bytes = &mut buffer[..4 * chunk.len()];
+        bytes.chunks_exact_mut(4).zip(chunk).for_each(|(bytes, value)| bytes.copy_from_slice(&value.to_le_bytes()));
+        hash.update(bytes);
     }
     Ok(hash.finalize().into())
 }

@@ -4,6 +4,7 @@ use super::{Group, initial};
 use candle_core::{DType, Device, Result, Shape, Tensor, Var};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What becomes of a weight.
@@ -61,10 +62,17 @@ impl Entry {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Ledger {
-    entries: Arc<Mutex<Vec<Entry>>>,
+    entries: Arc<Mutex<Entries>>,
     values: Values,
     dtype: DType,
     device: Device,
+}
+
+/// The entries in order, and their names: a configuration can ask for tens of thousands.
+#[derive(Debug, Default)]
+struct Entries {
+    list: Vec<Entry>,
+    names: HashSet<String>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -92,12 +100,12 @@ impl Ledger {
 
     /// All weights in the order they were made.
     pub fn entries(&self) -> Vec<Entry> {
-        self.lock().clone()
+        self.lock().list.clone()
     }
 
     /// The weights an optimizer moves, in order.
     pub fn trained(&self) -> Vec<Entry> {
-        self.lock().iter().filter(|entry| entry.trained().is_some()).cloned().collect()
+        self.lock().list.iter().filter(|entry| entry.trained().is_some()).cloned().collect()
     }
 
     /// The float type of trained weights.
@@ -125,6 +133,8 @@ impl Ledger {
 
     /// Records running statistics and gives the variable that training updates.
     pub(super) fn statistics(&self, name: String, shape: Shape, value: f64) -> Result<Var> {
+        // They are no parameters, and counting needs no memory for them.
+        let shape = if matches!(self.values, Values::None) { Shape::from(()) } else { shape };
         let var = Var::from_tensor(&(Tensor::zeros(shape, self.dtype, &self.device)? + value)?)?;
         self.record(name, Group::Statistics, Role::Statistics(var.clone()))?;
         Ok(var)
@@ -140,16 +150,16 @@ impl Ledger {
 
     fn record(&self, name: String, group: Group, role: Role) -> Result<Tensor> {
         let mut entries = self.lock();
-        if entries.iter().any(|entry| entry.name == name) {
+        if !entries.names.insert(name.clone()) {
             candle_core::bail!("weight `{name}` is made twice")
         }
         let entry = Entry { name, group, role };
         let tensor = entry.tensor().clone();
-        entries.push(entry);
+        entries.list.push(entry);
         Ok(tensor)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
+    fn lock(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -480,7 +480,7 @@ mod tests {
     #[test]
     fn classes_named_by_shared_text_share_it() {
         let mut bytes = b"(\x8d\x00\x00\x10\x00\x00\x00\x00\x00".to_vec();
-        bytes.extend([b'a'; 1 << 20]);
+        bytes.extend(std::iter::repeat_n(b'a', 1 << 20));
         bytes.extend(b"q\x000");
         for _ in 0..10 {
             bytes.extend(b"h\x00h\x00\x93");

@@ -1,10 +1,11 @@
 //! Files of `torch.save`: a zip of one pickle and the tensors' storages.
 
-use super::checkpoint::elements;
+use super::checkpoint::{append_f32, elements};
 use super::pickle::{Id, Pickle, Value};
 use super::pickle_json::json;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
+use crc32fast::Hasher;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -29,6 +30,8 @@ pub(super) struct StoredTensor {
     start: u64,
     /// Values from the first to the last, both counted.
     span: usize,
+    /// Of the storage, where the tensor is all of it and the file carries one.
+    checksum: Option<u32>,
 }
 
 /// A storage's place and length in the file.
@@ -36,6 +39,7 @@ pub(super) struct StoredTensor {
 struct Storage {
     start: u64,
     bytes: u64,
+    checksum: Option<u32>,
 }
 
 /// Longer than any weight's name: many entries may share one long text, and sorting them would compare all of it.
@@ -43,6 +47,9 @@ const MAX_NAME: usize = 1024;
 
 /// More sides than any weight has: many tensors may share one long tuple, and each would copy it.
 const MAX_SIDES: usize = 8;
+
+/// Bytes that are read at once: they stay in the cache.
+const PIECE: usize = 1 << 16;
 
 const CURE: &str = "take another copy, or save it again with a current PyTorch";
 
@@ -60,14 +67,16 @@ impl PthFile {
             zip.file_names().flatten().find(|name| name.ends_with("data.pkl")).map(|name| name.into_owned());
         let pickle_name = pickle_name.ok_or_else(|| bad("a zip without data.pkl".into()))?;
         let prefix = pickle_name.trim_end_matches("data.pkl").to_owned();
-        if let Ok(mut entry) = zip.by_name(&format!("{prefix}byteorder")) {
-            let mut order = String::new();
-            entry.by_ref().take(16).read_to_string(&mut order).map_err(Error::io(path, "read"))?;
-            if order != "little" {
+        if let Some(order) = zip.index_for_name(&format!("{prefix}byteorder")) {
+            let order = read_entry(&mut zip, order, 16).map_err(bad)?;
+            if order != b"little" {
+                let order = String::from_utf8_lossy(&order).into_owned();
                 return Err(bad(format!("values in `{order}` byte order, expected `little`")));
             }
         }
-        let pickle = read_pickle(&mut zip, &pickle_name).map_err(bad)?;
+        let pickle = zip.index_for_name(&pickle_name).ok_or_else(|| bad("a zip without data.pkl".into()))?;
+        let pickle = read_entry(&mut zip, pickle, Pickle::MAX_BYTES).map_err(bad)?;
+        let pickle = Pickle::read(&pickle).map_err(bad)?;
         let storages = storages(&mut zip, &format!("{prefix}data/"), length).map_err(bad)?;
         let mut tensors = BTreeMap::new();
         for (name, value) in state_dict(&pickle) {
@@ -95,19 +104,47 @@ impl PthFile {
     }
 
     /// Reads one tensor, in row-major order whatever its strides.
+    ///
+    /// # Errors
+    /// A file that can no longer be read; a storage of another checksum than the zip's. One of which the tensor is a part is not
+    /// checked: many could be parts of one.
     pub(super) fn load(&self, tensor: &StoredTensor) -> Result<Tensor> {
         let width = tensor.dtype.size_in_bytes();
-        let mut bytes = vec![0; tensor.span * width];
-        let read = |bytes: &mut [u8]| {
-            let mut file = File::open(&self.path)?;
-            file.seek(SeekFrom::Start(tensor.start))?;
-            file.read_exact(bytes)
-        };
-        read(&mut bytes).map_err(Error::io(&self.path, "read"))?;
+        let plain = tensor.dtype == DType::F32 && tensor.is_row_major();
+        let (mut values, mut bytes) = (Vec::new(), Vec::new());
+        if plain {
+            values.reserve_exact(tensor.span);
+            self.read(tensor, width, |chunk| append_f32(&mut values, chunk))?;
+            return Ok(Tensor::from_vec(values, tensor.shape.as_slice(), &Device::Cpu)?);
+        }
+        bytes.reserve_exact(tensor.span * width);
+        self.read(tensor, width, |chunk| bytes.extend_from_slice(chunk))?;
         if !tensor.is_row_major() {
             bytes = gather(&bytes, tensor, width);
         }
         Ok(Tensor::from_raw_buffer(&bytes, tensor.dtype, &tensor.shape, &Device::Cpu)?)
+    }
+
+    /// Hands a tensor's bytes on in pieces, and checks them.
+    fn read(&self, tensor: &StoredTensor, width: usize, mut take: impl FnMut(&[u8])) -> Result<()> {
+        let (mut rest, mut buffer, mut hash) = (tensor.span * width, Vec::new(), Hasher::new());
+        buffer.resize(rest.min(PIECE), 0);
+        let mut file = File::open(&self.path).map_err(Error::io(&self.path, "read"))?;
+        file.seek(SeekFrom::Start(tensor.start)).map_err(Error::io(&self.path, "read"))?;
+        while rest > 0 {
+            let piece = &mut buffer[..rest.min(PIECE)];
+            file.read_exact(piece).map_err(Error::io(&self.path, "read"))?;
+            if tensor.checksum.is_some() {
+                hash.update(piece);
+            }
+            take(piece);
+            rest -= piece.len();
+        }
+        let sum = hash.finalize();
+        match tensor.checksum.filter(|checksum| *checksum != sum) {
+            Some(_) => Err(Error::file(&self.path, "a storage is damaged: another checksum than the zip's", CURE)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -136,17 +173,28 @@ fn gather(bytes: &[u8], tensor: &StoredTensor, width: usize) -> Vec<u8> {
     out
 }
 
-fn read_pickle(zip: &mut ZipArchive<File>, name: &str) -> std::result::Result<Pickle, String> {
-    let entry = zip.by_name(name).map_err(|e| e.to_string())?;
+/// An entry as it stands in the file, its checksum checked.
+fn read_entry(zip: &mut ZipArchive<File>, index: usize, most: u64) -> std::result::Result<Vec<u8>, String> {
+    let entry = zip.by_index_raw(index).map_err(|e| e.to_string())?;
+    let name = entry.name().map_err(|e| e.to_string())?.into_owned();
     if entry.compression() != CompressionMethod::Stored {
-        return Err("a compressed entry, which torch.save does not write".into());
+        return Err(format!("{name:.80} is compressed, which torch.save does not write"));
     }
-    if entry.size() > Pickle::MAX_BYTES {
-        return Err(format!("a pickle of {} bytes, expected at most {}", entry.size(), Pickle::MAX_BYTES));
+    if entry.size() > most {
+        return Err(format!("{name:.80} of {} bytes, expected at most {most}", entry.size()));
     }
+    let (checksum, size) = (checksum(entry.crc32()), entry.size());
     let mut bytes = Vec::new();
-    entry.take(Pickle::MAX_BYTES).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
-    Pickle::read(&bytes)
+    entry.take(size).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+    match checksum.filter(|checksum| crc32fast::hash(&bytes) != *checksum) {
+        Some(_) => Err(format!("{name:.80} is damaged: another checksum than the zip's")),
+        None => Ok(bytes),
+    }
+}
+
+/// A zip's checksum of an entry; PyTorch writes 0 where it was told to compute none, and then nothing can be checked.
+fn checksum(crc: u32) -> Option<u32> {
+    Some(crc).filter(|crc| *crc != 0)
 }
 
 /// Every storage by its key, checked to lie within the file.
@@ -164,7 +212,7 @@ fn storages(
             return Err(format!("storage {key} is compressed, which torch.save does not write"));
         }
         let start = entry.data_start().ok_or_else(|| format!("storage {key} has no place in the file"))?;
-        storages.insert(key.to_owned(), Storage { start, bytes: entry.size() });
+        storages.insert(key.to_owned(), Storage { start, bytes: entry.size(), checksum: checksum(entry.crc32()) });
     }
     let beyond = storages.iter().find(|(_, s)| s.start.checked_add(s.bytes).is_none_or(|end| end > length));
     match beyond {
@@ -255,7 +303,9 @@ fn view(
     if !fits {
         return Err(format!("shape {shape:?} at {offset} needs more than the {held} values of its storage"));
     }
-    Ok(StoredTensor { dtype, shape, strides, start: storage.start + offset as u64 * width, span })
+    let start = storage.start + offset as u64 * width;
+    let whole = span as u64 * width == storage.bytes;
+    Ok(StoredTensor { dtype, shape, strides, start, span, checksum: storage.checksum.filter(|_| whole) })
 }
 
 /// The key and type of a `('storage', class, key, place, length)` reference.
@@ -354,7 +404,7 @@ mod tests {
         let started = std::time::Instant::now();
         // A megabyte of name for each of 200,000 entries: 200 GB if copied or compared.
         let mut long = b"(S'model'\n(X\x00\x00\x10\x00".to_vec();
-        long.extend([b'a'; 1 << 20]);
+        long.extend(std::iter::repeat_n(b'a', 1 << 20));
         long.extend(b"p0\n1".iter().chain(b"(".iter()).chain(&b"g0\nN".repeat(200_000)).chain(b"dd."));
         assert!(open(&long, &[]).unwrap_err().to_string().len() < 400);
         // A hundred thousand sides for each of 50,000 tensors: 80 GB if copied.
@@ -396,6 +446,32 @@ mod tests {
         let path = archive(&[("a/data.pkl", &good), ("a/data/0", &[0; 16])], CompressionMethod::Stored);
         with_field(&path, "a/data/0", [18, 20], &[0, 0, 1, 0, 0, 0, 1, 0]);
         assert!(PthFile::open(&path).unwrap_err().to_string().contains("beyond the end"));
+    }
+
+    #[test]
+    fn damage_is_found_by_the_zips_checksums_where_it_carries_them() {
+        let good = pickle(0, "I4\n", "I1\n");
+        let entries: [(&str, &[u8]); 2] = [("a/data.pkl", &good), ("a/data/0", &floats(&[7.5; 4]))];
+        let path = archive(&entries, CompressionMethod::Stored);
+        let whole = std::fs::read(&path).unwrap();
+        let load = || PthFile::open(&path).and_then(|file| file.load(&file.tensors()["w"]));
+        assert_eq!(load().unwrap().to_vec1::<f32>().unwrap(), [7.5; 4]);
+        let damage = |needle: &[u8]| {
+            let mut bytes = whole.clone();
+            let at = bytes.windows(needle.len()).position(|window| window == needle).unwrap();
+            bytes[at] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+        };
+        // One bit of a value, and one of the pickle: "cpu" becomes "bpu", which nothing reads.
+        for (needle, words) in [(floats(&[7.5]), "a storage is damaged"), (b"cpu".to_vec(), "a/data.pkl is damaged")] {
+            damage(&needle);
+            let message = load().unwrap_err().to_string();
+            assert!(message.contains(words) && message.contains("checksum"), "{message}");
+        }
+        // PyTorch writes zeros for checksums where `set_crc32_options(False)` was called.
+        damage(&floats(&[7.5]));
+        with_field(&path, "a/data/0", [14, 16], &[0; 4]);
+        assert!(load().is_ok());
     }
 
     #[test]

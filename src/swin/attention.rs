@@ -6,7 +6,7 @@ use crate::ops::{self, Attended, AttentionHalf, WindowGrid, WithParts};
 use crate::params::Weights;
 use candle_core::{DType, Device, Result, Tensor};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Attention of a block inside its windows, before the output projection.
 #[derive(Clone, Debug)]
@@ -15,8 +15,9 @@ pub struct WindowAttention {
     /// The output projection.
     pub proj: LowRankLinear,
     bias_table: Tensor,
-    /// `[M⁴]`: which row of the table each pair of positions reads.
-    position_index: Tensor,
+    /// `[M⁴]`: which row of the table each pair of positions reads; made when it is first read, since what is only counted or
+    /// refused needs none.
+    position_index: OnceLock<Tensor>,
     window: usize,
     shifted: bool,
     masks: MaskCache,
@@ -26,12 +27,11 @@ impl WindowAttention {
     /// From `weights` at `attn`.
     pub fn new(config: &BlockConfig, weights: &Weights) -> Result<Self> {
         let (c, m) = (config.channels, config.window);
-        let position_index = Tensor::from_vec(ops::relative_position_index(m), m * m * m * m, weights.device())?;
         Ok(Self {
             qkv: LowRankLinear::new(c, 3 * c, config.low_rank.qkv, &weights.pp("qkv"))?,
             proj: LowRankLinear::new(c, c, config.low_rank.proj, &weights.pp("proj"))?,
             bias_table: weights.position_bias(m, config.heads)?,
-            position_index,
+            position_index: OnceLock::new(),
             window: m,
             shifted: config.shifted,
             masks: MaskCache::default(),
@@ -77,7 +77,16 @@ impl WindowAttention {
     /// `[nH, N, N]` from the table.
     fn bias(&self) -> Result<Tensor> {
         let n = self.window * self.window;
-        self.bias_table.index_select(&self.position_index, 0)?.t()?.contiguous()?.reshape(((), n, n))
+        self.bias_table.index_select(&self.position_index()?, 0)?.t()?.contiguous()?.reshape(((), n, n))
+    }
+
+    fn position_index(&self) -> Result<Tensor> {
+        if let Some(index) = self.position_index.get() {
+            return Ok(index.clone());
+        }
+        let index = ops::relative_position_index(self.window);
+        let index = Tensor::from_vec(index, self.window.pow(4), self.bias_table.device())?;
+        Ok(self.position_index.get_or_init(|| index).clone())
     }
 }
 

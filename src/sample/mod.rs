@@ -1,5 +1,9 @@
 //! One image with its labels, and several stacked: what data makes and training takes.
 
+mod padded;
+
+pub use padded::PaddedBatch;
+
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use std::collections::BTreeMap;
@@ -25,7 +29,14 @@ pub struct Sample {
     pub labels: BTreeMap<String, Tensor>,
 }
 
-/// Several samples of one size, ready for a model.
+impl Sample {
+    /// An image without labels, to predict.
+    pub fn of_image(image: Tensor) -> Self {
+        Self { image, labels: BTreeMap::new() }
+    }
+}
+
+/// Several samples of one size, ready for a model; [`PaddedBatch`] makes one of several sizes.
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// `[B, 3, H, W]`, normalised by ImageNet's mean and standard deviation.
@@ -45,7 +56,8 @@ impl Batch {
             .ok_or_else(|| Error::config("batch", "at least one sample", "none", "use a batch size of 1 or more"))?;
         for sample in samples {
             if sample.image.dims() != first.image.dims() {
-                let expected = format!("{:?}, the first sample's", first.image.dims());
+                let expected =
+                    format!("{:?}, the first sample's (resize them, or pad them: PaddedBatch)", first.image.dims());
                 return Err(Error::Shape {
                     what: "image of a batch".into(),
                     expected,

@@ -1,0 +1,190 @@
+//! The page that documents the adapter file says what is in the files: each key and tensor, no fewer and no more.
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+mod common;
+
+use common::builder;
+use safetensors::SafeTensors;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use tadformer::TADFormer;
+use tadformer::params::Release;
+use tadformer::tad::{TadConfig, TaskFilterKind};
+
+const PAGE: &str = include_str!("../docs/adapter-format.md");
+
+/// The rows of every table under a heading: what stands in the first column's backticks, and the other columns.
+fn rows(heading: &str) -> Vec<(String, Vec<String>)> {
+    let section = PAGE.split("\n# ").find(|section| section.starts_with(heading)).unwrap();
+    let row = |line: &str| {
+        let mut cells =
+            line.strip_prefix("| `")?.split(" | ").map(|cell| cell.trim_matches(['`', ' ', '|']).to_owned());
+        Some((cells.next()?, cells.collect()))
+    };
+    section.lines().filter_map(row).collect()
+}
+
+/// The file, its metadata and its tensors' shapes.
+struct Written {
+    bytes: Vec<u8>,
+    metadata: Value,
+    tensors: BTreeMap<String, Vec<usize>>,
+}
+
+fn written(save: impl Fn(&Path)) -> Written {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("adapter.safetensors");
+    save(&path);
+    let bytes = std::fs::read(path).unwrap();
+    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let metadata = header.metadata().clone().unwrap();
+    assert_eq!(metadata.keys().collect::<Vec<_>>(), ["tadformer"]);
+    let tensors = header.tensors().into_iter().map(|(name, info)| (name, info.shape.clone())).collect();
+    Written { metadata: serde_json::from_str(&metadata["tadformer"]).unwrap(), tensors, bytes }
+}
+
+fn models() -> Vec<TADFormer> {
+    let dynamic = TadConfig { rank: vec![3], prompts_per_task: 2, ..TadConfig::with_rank(3) };
+    let fixed = TadConfig { filter: TaskFilterKind::Static { kernel: 5 }, ..TadConfig::with_rank(2) };
+    let release = Release::everything();
+    [builder().tad(dynamic), builder().tad(fixed), builder().release(release)].map(|b| b.build().unwrap()).into()
+}
+
+/// Paths of a document's leaves, as the page writes them; what the page has as one value is one leaf.
+fn leaves(value: &Value, path: &str, documented: &BTreeSet<String>, found: &mut BTreeSet<String>) {
+    match value {
+        _ if documented.contains(path) => drop(found.insert(path.to_owned())),
+        Value::Object(fields) => fields.iter().for_each(|(key, value)| {
+            let below = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            leaves(value, &below, documented, found);
+        }),
+        Value::Array(items) => items.iter().for_each(|item| leaves(item, &format!("{path}[]"), documented, found)),
+        _ => drop(found.insert(path.to_owned())),
+    }
+}
+
+#[test]
+fn every_key_is_documented_and_every_documented_key_is_there() {
+    let documented: BTreeSet<String> = rows("Metadata").into_iter().map(|(key, _)| key).collect();
+    assert_eq!(documented.len(), 27);
+    for model in models() {
+        let file = written(|path| model.save_adapter(path).unwrap());
+        let mut found = BTreeSet::new();
+        leaves(&file.metadata, "", &documented, &mut found);
+        assert_eq!(found, documented);
+        assert!(rows("Metadata")[0].1[0].ends_with(&format!(": {}", file.metadata["format"])));
+        assert_eq!(file.metadata["crate_version"], env!("CARGO_PKG_VERSION"));
+        assert_eq!(file.metadata["stored"], "adapter");
+    }
+}
+
+/// The documented name that a tensor's is an instance of, with its stage and linear and whether it is a task's.
+fn pattern(name: &str, tasks: &[&str]) -> (String, usize, String) {
+    let linears = ["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"];
+    let linear = linears.into_iter().find(|linear| name.contains(&format!(".{linear}."))).unwrap_or_default();
+    let mut numbers = ["i", "j"].into_iter();
+    let mut stage = 0;
+    let part = |part: &str| match part.parse::<usize>() {
+        Ok(number) => {
+            let letter = numbers.next().unwrap();
+            stage = if letter == "i" { number } else { stage };
+            letter.to_owned()
+        }
+        Err(_) if tasks.contains(&part) => "TASK".to_owned(),
+        Err(_) => part.to_owned(),
+    };
+    let name = if linear.is_empty() { name.to_owned() } else { name.replace(linear, "LINEAR") };
+    let parts: Vec<String> = name.split('.').map(part).collect();
+    (parts.join("."), stage, linear.to_owned())
+}
+
+/// The sides that a documented shape means for one tensor.
+fn shape(text: &str, model: &TADFormer, (stage, linear): (usize, &str), outputs: usize) -> Vec<usize> {
+    let (config, swin) = (model.config(), &model.config().swin);
+    let width = swin.embed_dim << stage;
+    let hidden = (width as f64 * swin.mlp_ratio) as usize;
+    let (out, n_in) = match linear {
+        "attn.qkv" => (3 * width, width),
+        "mlp.fc1" => (hidden, width),
+        "mlp.fc2" => (width, hidden),
+        _ => (width, width),
+    };
+    let rank = config.tad.stage_rank(stage);
+    let kernel = match config.tad.filter {
+        TaskFilterKind::Dynamic { kernel } | TaskFilterKind::Static { kernel } => kernel,
+        TaskFilterKind::None => 0,
+    };
+    let sum: usize = config.head.channels.iter().sum();
+    let window = swin.window.min((swin.image_size / swin.patch_size) >> stage);
+    let side = |side: &str| match side {
+        "P" => config.tasks.len() * config.tad.prompts_per_task,
+        "C" => swin.embed_dim,
+        "2^i C" => width,
+        "2^(i+1) C" => 2 * width,
+        "r" => rank,
+        "K" => rank * kernel * kernel,
+        "k" => kernel,
+        "p" => swin.patch_size,
+        "in" => n_in,
+        "out" => out,
+        "n" => outputs,
+        "H" => sum,
+        "4H" => 4 * sum,
+        "W_i" => swin.embed_dim << (stage + 1).min(swin.stages() - 1),
+        "h_i" => config.head.channels[stage],
+        "heads" => swin.num_heads[stage],
+        "(2w-1)^2" => (2 * window - 1) * (2 * window - 1),
+        number => number.parse().unwrap(),
+    };
+    text.trim_matches(['[', ']']).split(", ").map(side).collect()
+}
+
+#[test]
+fn every_tensor_is_documented_with_its_shape_and_every_documented_tensor_is_there() {
+    let documented: BTreeMap<String, Vec<String>> = rows("Tensors").into_iter().collect();
+    let mut found = BTreeSet::new();
+    for model in models() {
+        let tasks: Vec<&str> = model.config().tasks.iter().map(|task| task.name.as_str()).collect();
+        for file in [written(|path| model.save_adapter(path).unwrap()), written(|path| model.save_full(path).unwrap())]
+        {
+            for (name, got) in &file.tensors {
+                let (pattern, stage, linear) = pattern(name, &tasks);
+                let row =
+                    documented.get(&pattern).unwrap_or_else(|| panic!("`{name}` is not documented as `{pattern}`"));
+                let outputs =
+                    model.config().tasks.iter().find(|task| name.starts_with(&format!("heads.{}.", task.name)));
+                let want = shape(&row[0], &model, (stage, &linear), outputs.map_or(0, |task| task.outputs));
+                assert_eq!(got, &want, "{name}");
+                found.insert(pattern);
+            }
+        }
+    }
+    assert_eq!(found, documented.into_keys().collect());
+}
+
+#[test]
+fn the_digest_is_made_as_documented() {
+    let model = builder().release(Release::none()).build().unwrap();
+    let file = written(|path| model.save_full(path).unwrap());
+    let tensors = SafeTensors::deserialize(&file.bytes).unwrap();
+    let backbone =
+        |name: &&String| rows("Tensors").iter().any(|(row, _)| *row == pattern(name, &[]).0 && is_pretrained(row));
+    let mut all = Sha256::new();
+    for name in file.tensors.keys().filter(backbone) {
+        let tensor = tensors.tensor(name).unwrap();
+        let mut one = Sha256::new();
+        tensor.shape().iter().for_each(|side| one.update((*side as u64).to_le_bytes()));
+        one.update(tensor.data());
+        all.update([name.as_bytes(), &[0], one.finalize().as_slice()].concat());
+    }
+    let hex: String = all.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(file.metadata["base"]["digest"], hex);
+}
+
+/// Whether a documented name stands in the table of the backbone's tensors.
+fn is_pretrained(name: &str) -> bool {
+    let (_, backbone) = PAGE.split_once("The backbone's own tensors").unwrap();
+    backbone.contains(&format!("| `{name}` |"))
+}
