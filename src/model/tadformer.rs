@@ -94,7 +94,7 @@ impl TADFormer {
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Outputs> {
         let size = self.check_images(images)?;
         let scores = match mode {
-            Mode::Train(_) => ops::recorded(|| self.scores(images, mode))?,
+            Mode::Train(_) => ops::recorded(images.device(), || self.scores(images, mode))?,
             Mode::Eval => self.scores(images, mode)?,
         };
         let resize =
@@ -105,11 +105,11 @@ impl TADFormer {
     /// What each task's decoder gives, at its own resolution.
     fn scores(&self, images: &Tensor, mode: Mode) -> Result<Vec<Tensor>> {
         let stages = self.encoder.forward(images, mode)?;
-        let decode = |(t, head): (usize, &Box<dyn Head>)| {
+        let decode = |(t, head): (usize, &dyn Head)| {
             let maps: Vec<_> = stages.iter().map(|stage| stage.task(t)).collect();
             trace_span!(target: "tadformer::model", "heads").in_scope(|| head.forward(&maps, mode))
         };
-        self.heads.iter().enumerate().map(decode).collect()
+        self.heads.iter().map(Box::as_ref).enumerate().map(decode).collect()
     }
 
     /// What the encoder gives at every stage, before the decoders.

@@ -7,7 +7,7 @@
 use super::cpu::Real;
 use super::node;
 use super::segment::{Gradients, Output, Step};
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Storage, Tensor, TensorId, Var};
+use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Storage, Tensor, TensorId, Var};
 use std::borrow::BorrowMut;
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -57,21 +57,21 @@ impl Leaves {
 /// without candle's sums.
 ///
 /// The values and the gradients are those of `f` alone. A tensor of `f` that is not among its results must not be used after it in
-/// what trains: it is a leaf there. Within a tape this runs `f` and no more; on other devices than the CPU it does so too.
+/// what trains: it is a leaf there. Within a tape, and on other devices than the CPU, this runs `f` and no more.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor, Var};
 /// use tadformer::ops;
 /// let x = Var::ones(3, DType::F32, &Device::Cpu)?;
-/// let y = ops::recorded(|| Ok(vec![(x.as_tensor() * 2.0)?]))?;
+/// let y = ops::recorded(x.device(), || Ok(vec![(x.as_tensor() * 2.0)?]))?;
 /// assert_eq!(y[0].backward()?.get(&x).unwrap().to_vec1::<f32>()?, [2.0; 3]);
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 ///
 /// # Errors
 /// Those of `f`.
-pub fn recorded(f: impl FnOnce() -> Result<Vec<Tensor>>) -> Result<Vec<Tensor>> {
-    if !matches!(state(), State::None) {
+pub fn recorded(device: &Device, f: impl FnOnce() -> Result<Vec<Tensor>>) -> Result<Vec<Tensor>> {
+    if !device.is_cpu() || state() != State::None {
         return f();
     }
     let (outputs, tape) = under(Tape::Records(Vec::new()), f)?;
@@ -105,7 +105,7 @@ fn tracked_or_not(output: Tensor) -> (Option<Tensor>, Option<Tensor>) {
 /// # Errors
 /// Those of `f`.
 pub fn recomputed(f: impl Fn() -> Result<Vec<Tensor>> + Send + 'static) -> Result<Vec<Tensor>> {
-    if !matches!(state(), State::Records) {
+    if state() != State::Records {
         return f();
     }
     let (outputs, tape) = under(Tape::Forgets(Leaves::default()), &f)?;
@@ -134,7 +134,7 @@ pub fn without_graph<R>(f: impl FnOnce() -> Result<R>) -> Result<R> {
 /// # Errors
 /// Memory that runs out.
 pub fn leaf(x: &Tensor) -> Result<Tensor> {
-    if matches!(state(), State::None) || !x.track_op() {
+    if state() == State::None || !x.track_op() {
         return Ok(x.clone());
     }
     let leaf = to_leaf(x)?;
@@ -387,7 +387,7 @@ mod tests {
         let chain = Chain::new()?;
         let want = chain.run()?;
         for definition in Definition::ALL {
-            let got = definition.run(|| recorded(|| chain.run()))?;
+            let got = definition.run(|| recorded(&Device::Cpu, || chain.run()))?;
             same(&got, &want)?;
             assert!(!got[2].track_op(), "what does not train stays out of the graph");
             for of in [0, 1, 0] {
@@ -408,7 +408,7 @@ mod tests {
         };
         same(&recomputed(f.clone())?, &want)?;
         assert_eq!(runs.load(Ordering::Relaxed), 1, "without a tape it runs once");
-        let got = recorded(|| recomputed(f))?;
+        let got = recorded(&Device::Cpu, || recomputed(f))?;
         same(&got, &want)?;
         assert_eq!(runs.load(Ordering::Relaxed), 2);
         for (of, count) in [(1, 3), (0, 4)] {
@@ -434,15 +434,17 @@ mod tests {
         let input = (v.as_tensor() * 3.0)?;
         let run = || Ok(vec![ops::norm_down(&input, &chain.norm, &chain.a)?]);
         let gradient = |y: &Tensor| Ok::<_, candle_core::Error>(y.sqr()?.sum_all()?.backward()?.get(&v).cloned());
-        let (got, want) = (gradient(&recorded(run)?[0])?, gradient(&run()?[0])?);
+        let (got, want) = (gradient(&recorded(&Device::Cpu, run)?[0])?, gradient(&run()?[0])?);
         close(&got.unwrap(), &want.unwrap(), 1e-12)
     }
 
     #[test]
     fn an_error_or_a_panic_ends_the_tape() {
-        assert!(recorded(|| candle_core::bail!("no")).is_err());
+        assert!(recorded(&Device::Cpu, || candle_core::bail!("no")).is_err());
         assert_eq!(state(), State::None);
-        assert!(std::panic::catch_unwind(|| recorded(|| std::panic::resume_unwind(Box::new(())))).is_err());
+        assert!(
+            std::panic::catch_unwind(|| recorded(&Device::Cpu, || std::panic::resume_unwind(Box::new(())))).is_err()
+        );
         assert_eq!(state(), State::None);
     }
 }

@@ -92,7 +92,10 @@ impl WindowAttention {
 
 /// The shift masks of the sizes seen lately.
 #[derive(Clone, Debug, Default)]
-struct MaskCache(Arc<Mutex<HashMap<(WindowGrid, DType), Option<Tensor>>>>);
+struct MaskCache(Arc<Mutex<Masks>>);
+
+/// For each map and float type, the mask, where its windows need one.
+type Masks = HashMap<(WindowGrid, DType), Option<Tensor>>;
 
 impl MaskCache {
     /// Sizes kept before the cache starts anew: enough for any training, bounded for a server of odd photos.
