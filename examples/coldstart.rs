@@ -1,4 +1,4 @@
-//! How long a fresh process takes from a cached backbone to the first outputs, and what a second adapter costs.
+//! How long a fresh process takes from a cached backbone to the first outputs.
 //!
 //!     cargo run --release --example coldstart
 //!     cargo run --release --example coldstart -- --backbone microsoft/swin-tiny-patch4-window7-224
@@ -17,7 +17,7 @@ use tadformer::layers::Mode;
 use tadformer::{SwinConfig, TADFormer};
 
 #[derive(Parser)]
-#[command(about = "Times the way from a cached backbone to the first outputs, and weighs a second adapter")]
+#[command(about = "Times the way from a cached backbone to the first outputs")]
 struct Options {
     /// A model's id, which must lie in the cache, or a checkpoint's path; without one a Swin-T is drawn
     #[arg(long)]
@@ -52,16 +52,13 @@ fn main() -> anyhow::Result<()> {
     let figure = |run: &Value, key: &str| run[key].as_f64().unwrap_or(f64::NAN);
     for run in &runs {
         let [process, load, first, again] = ["process", "load", "first", "again"].map(|key| figure(run, key));
-        let (beyond, all) = (load + first - again, process - again - figure(run, "adapters"));
+        let (beyond, all) = (load + first - again, process - 2.0 * again);
         println!("{process:>12.0} {load:>9.0} {first:>9.0} {again:>9.0} {beyond:>9.0} {all:>15.0}");
     }
-    let [weights, adapter, grown] =
-        ["weights", "adapter", "grown"].map(|key| runs.iter().map(|run| figure(run, key)).fold(f64::NAN, f64::max));
-    println!("backbone of {weights:.1} MB; a second adapter of {adapter:.1} MB on it took {grown:.1} MB of memory");
     Ok(())
 }
 
-/// One cold start, as a line of JSON: milliseconds and megabytes.
+/// One cold start, as a line of JSON, in milliseconds.
 fn once(backbone: &str, side: usize) -> anyhow::Result<Value> {
     let start = Instant::now();
     let builder = TADFormer::from_pretrained(backbone)?.tasks("semseg=21,normals=3,sal=1,human_parts=7".parse()?);
@@ -76,23 +73,8 @@ fn once(backbone: &str, side: usize) -> anyhow::Result<Value> {
         Ok(milliseconds(start))
     };
     let first = forward()?;
-    let again = forward()?.min(forward()?);
-    let start = Instant::now();
-    let folder = tempfile::tempdir()?;
-    let path = folder.path().join("adapter.safetensors");
-    model.save_adapter(&path)?;
-    drop(model.with_adapter(&path)?);
-    let before = resident().unwrap_or(f64::NAN);
-    let second = model.with_adapter(&path)?;
-    let grown = resident().unwrap_or(f64::NAN) - before;
-    let megabytes = |count: usize| 4.0 * count as f64 / 1e6;
-    let (weights, adapter) = (megabytes(second.parameters().frozen()), megabytes(second.parameters().trained()));
-    // The two forward passes for `again`, and all that has to do with adapters, are no part of a start.
-    let adapters = milliseconds(start) + 2.0 * again;
-    Ok(
-        json!({ "load": load, "first": first, "again": again, "adapters": adapters, "weights": weights, "adapter": adapter,
-        "grown": grown }),
-    )
+    let again = forward()?;
+    Ok(json!({ "load": load, "first": first, "again": again }))
 }
 
 /// Another process of this program; what is drawn lies in a cache of its own.
@@ -127,13 +109,6 @@ fn draw(cache: &Path) -> anyhow::Result<String> {
     let config = json!({ "architecture": "swin_tiny_patch4_window7_224" });
     std::fs::write(snapshot.join("config.json"), config.to_string())?;
     Ok("nobody/swin-drawn".to_owned())
-}
-
-/// Megabytes of this process in memory, where the system tells.
-fn resident() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    Some(line.trim().trim_end_matches("kB").trim().parse::<f64>().ok()? / 1e3)
 }
 
 fn milliseconds(start: Instant) -> f64 {
