@@ -58,35 +58,37 @@ impl CustomOp1 for Gelu {
 
 /// `y = gelu(x)` for slices.
 pub(super) fn forward<T: Real>(x: &[T], y: &mut [T]) {
-    y.copy_from_slice(&x[..y.len()]);
-    in_place(None, None, y);
+    let from = Some(&x[..y.len()]);
+    pulp::Arch::new().dispatch(Slices { from, shared: None, sum: None, y });
 }
 
 /// `x = gelu(x + shared)` for slices; `sum` receives `x + shared`.
 pub(super) fn in_place<T: Real>(shared: Option<&[T]>, sum: Option<&mut [T]>, x: &mut [T]) {
     let len = x.len();
     let (shared, sum) = (shared.map(|shared| &shared[..len]), sum.map(|sum| &mut sum[..len]));
-    pulp::Arch::new().dispatch(InPlace { shared, sum, x });
+    pulp::Arch::new().dispatch(Slices { from: None, shared, sum, y: x });
 }
 
-/// All slices of one length.
-struct InPlace<'a, T> {
+/// `sum = from + shared` and `y = gelu(sum)`, all of one length; without `from`, y holds it.
+struct Slices<'a, T> {
+    from: Option<&'a [T]>,
     shared: Option<&'a [T]>,
     sum: Option<&'a mut [T]>,
-    x: &'a mut [T],
+    y: &'a mut [T],
 }
 
-impl<T: Real> WithSimd for InPlace<'_, T> {
+impl<T: Real> WithSimd for Slices<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
         let (all, lanes) = (|value: f64| T::splat(simd, T::of(value)), T::lanes::<S>());
-        for (i, x) in self.x.chunks_mut(lanes).enumerate() {
-            let (first, count) = (i * lanes, x.len());
-            // SAFETY: `x`, and what lies as far into the others, holds `count` values.
+        for (i, y) in self.y.chunks_mut(lanes).enumerate() {
+            let (first, count) = (i * lanes, y.len());
+            // SAFETY: `y`, and what lies as far into the others, holds `count` values.
             unsafe {
-                let mut before = T::load(simd, x.as_ptr(), count);
+                let from = self.from.map_or(y.as_ptr(), |from| from.as_ptr().add(first));
+                let mut before = T::load(simd, from, count);
                 if let Some(shared) = self.shared {
                     before = T::plus(simd, before, T::load(simd, shared.as_ptr().add(first), count));
                 }
@@ -95,7 +97,7 @@ impl<T: Real> WithSimd for InPlace<'_, T> {
                 }
                 let erf = T::erf_of(simd, T::times(simd, before, all(std::f64::consts::FRAC_1_SQRT_2)));
                 let half = T::times(simd, before, all(0.5));
-                T::store(simd, x.as_mut_ptr(), count, T::multiply_add(simd, half, erf, half));
+                T::store(simd, y.as_mut_ptr(), count, T::multiply_add(simd, half, erf, half));
             }
         }
     }

@@ -84,18 +84,12 @@ pub fn recorded(device: &Device, f: impl FnOnce() -> Result<Vec<Tensor>>) -> Res
         leaves.of(&entry.step.inputs());
         leaves.made(&entry.outputs);
     }
-    let (outputs, plain): (Vec<_>, Vec<_>) = outputs.into_iter().map(tracked_or_not).unzip();
-    let trained: Vec<Tensor> = outputs.into_iter().flatten().collect();
+    let trained: Vec<Tensor> = outputs.iter().filter(|output| output.track_op()).cloned().collect();
     leaves.of(&trained.iter().collect::<Vec<_>>());
     let values = trained.iter().map(values).collect::<Result<_>>()?;
     let recording = Recording { entries, inputs: leaves.found, outputs: trained };
     let mut trained = node::graph(Box::new(recording), values)?.into_iter();
-    Ok(plain.into_iter().filter_map(|plain| plain.or_else(|| trained.next())).collect())
-}
-
-/// An output that leads to a variable, or one that does not.
-fn tracked_or_not(output: Tensor) -> (Option<Tensor>, Option<Tensor>) {
-    if output.track_op() { (Some(output), None) } else { (None, Some(output)) }
+    Ok(outputs.into_iter().filter_map(|output| if output.track_op() { trained.next() } else { Some(output) }).collect())
 }
 
 /// Runs `f`, on a tape as one step that keeps nothing: backward runs `f` again, and its steps as they would have been.
