@@ -49,7 +49,7 @@ impl Channels {
         // SAFETY: the caller's promise.
         unsafe {
             let at = from.as_ptr().add(pixel + self.first);
-            if WHOLE { at.cast::<T::Of<S>>().read_unaligned() } else { T::load(simd, at, self.count) }
+            T::load(simd, at, if WHOLE { T::lanes::<S>() } else { self.count })
         }
     }
 
@@ -69,7 +69,7 @@ impl Channels {
         // SAFETY: the caller's promise.
         unsafe {
             let at = y.as_mut_ptr().add(pixel + self.first).cast::<T>();
-            if WHOLE { at.cast::<T::Of<S>>().write_unaligned(values) } else { T::store(simd, at, self.count, values) }
+            T::store(simd, at, if WHOLE { T::lanes::<S>() } else { self.count }, values)
         }
     }
 

@@ -1,17 +1,76 @@
 //! Images to patches, and 2 x 2 neighbours to one token.
 
-use candle_core::{Result, Tensor};
+use super::cpu::{Real, by_float, for_rows, is_fused, slice};
+use super::trace::Traced;
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 /// Cuts an image into `p` x `p` patches, row by row, padding it with zeros on the right and bottom to whole ones.
 ///
 /// # Shapes
 /// `[B, 3, H, W]` to `[B, h*w, 3*p*p]` and the map's size (h, w); a patch's values are in a convolution weight's order.
 pub fn split_patches(images: &Tensor, p: usize) -> Result<(Tensor, (usize, usize))> {
+    let (b, _, height, width) = images.dims4()?;
+    let size = (height.div_ceil(p), width.div_ceil(p));
+    let patches = match is_fused(images) && b > 0 {
+        true => images.contiguous()?.apply_op1(Traced(SplitPatches { p }))?,
+        false => composed(images, p, size)?,
+    };
+    Ok((patches, size))
+}
+
+fn composed(images: &Tensor, p: usize, (h, w): (usize, usize)) -> Result<Tensor> {
     let (b, c, height, width) = images.dims4()?;
-    let (h, w) = (height.div_ceil(p), width.div_ceil(p));
     let x = images.pad_with_zeros(2, 0, h * p - height)?.pad_with_zeros(3, 0, w * p - width)?;
     let x = x.reshape(&[b, c, h, p, w, p][..])?.permute(&[0usize, 2, 4, 1, 3, 5][..])?;
-    Ok((x.reshape((b, h * w, c * p * p))?, (h, w)))
+    x.reshape((b, h * w, c * p * p))
+}
+
+struct SplitPatches {
+    p: usize,
+}
+
+impl CustomOp1 for SplitPatches {
+    fn name(&self) -> &'static str {
+        "split-patches"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        fn kernel<T: Real>(
+            x: &[T],
+            (b, c, height, width): (usize, usize, usize, usize),
+            p: usize,
+        ) -> Result<CpuStorage> {
+            let (h, w, len) = (height.div_ceil(p), width.div_ceil(p), c * p * p);
+            let mut patches = vec![T::zero(); b * h * w * len];
+            for_rows(&mut patches, len, |first, patches| {
+                for (i, patch) in patches.chunks_exact_mut(len).enumerate() {
+                    let (rest, left) = ((first + i) / w, (first + i) % w * p);
+                    let (image, top) = (rest / h, rest % h * p);
+                    let taken = p.min(width - left);
+                    for (i, row) in patch.chunks_exact_mut(p).enumerate() {
+                        let (channel, y) = (i / p, top + i % p);
+                        if y < height {
+                            row[..taken]
+                                .copy_from_slice(&x[((image * c + channel) * height + y) * width + left..][..taken]);
+                        }
+                    }
+                }
+            });
+            Ok(T::to_cpu_storage_owned(patches))
+        }
+        let (b, c, height, width) = layout.shape().dims4()?;
+        let (h, w) = (height.div_ceil(self.p), width.div_ceil(self.p));
+        let y = by_float!(x.dtype(), kernel(slice(x, layout)?, (b, c, height, width), self.p))?;
+        Ok((y, (b, h * w, c * self.p * self.p).into()))
+    }
+
+    fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        let ((b, c, height, width), p) = (x.dims4()?, self.p);
+        let (h, w) = (height.div_ceil(p), width.div_ceil(p));
+        let dx = dy.reshape(&[b, h, w, c, p, p][..])?.permute(&[0usize, 3, 1, 4, 2, 5][..])?;
+        dx.reshape((b, c, h * p, w * p))?.narrow(2, 0, height)?.narrow(3, 0, width).map(Some)
+    }
 }
 
 /// Concatenates the channels of 2 x 2 neighbours in the order (0,0), (1,0), (0,1), (1,1) of (row, column), padding odd maps with zeros.
@@ -51,5 +110,21 @@ mod tests {
         let want = x.conv2d(&weight, 0, 4, 1, 1)?.flatten_from(2)?.transpose(1, 2)?;
         close(&got, &want, 1e-12)?;
         check(&[&normal(1, &[1, 2, 3, 5])?], |v| Ok(split_patches(&v[0], 2)?.0))
+    }
+
+    #[test]
+    fn fused_and_composed_patches_agree() -> Result<()> {
+        for (dims, p, size) in [([2, 3, 8, 12], 4, (2, 3)), ([3, 2, 7, 5], 4, (2, 2)), ([1, 1, 1, 1], 3, (1, 1))] {
+            let x = normal(1, &dims)?;
+            let (got, got_size) = split_patches(&x, p)?;
+            assert_eq!(got_size, size);
+            close(&got, &composed(&x, p, size)?, 0.0)?;
+            close(
+                &split_patches(&x.transpose(2, 3)?, p)?.0,
+                &composed(&x.transpose(2, 3)?, p, (size.1, size.0))?,
+                0.0,
+            )?;
+        }
+        Ok(())
     }
 }

@@ -78,14 +78,24 @@ macro_rules! lanes {
 
             #[inline(always)]
             unsafe fn load<S: Simd>(simd: S, from: *const Self, count: usize) -> S::$of {
-                // SAFETY: the caller's promise.
-                unsafe { simd.$load(simd.$mask(0, count as $bits), from) }
+                // SAFETY: the caller's promise; a register is as long as its lanes. A masked load is a call, so whole registers go past it.
+                unsafe {
+                    if count == S::$lanes {
+                        return from.cast::<S::$of>().read_unaligned();
+                    }
+                    simd.$load(simd.$mask(0, count as $bits), from)
+                }
             }
 
             #[inline(always)]
             unsafe fn store<S: Simd>(simd: S, to: *mut Self, count: usize, values: S::$of) {
-                // SAFETY: the caller's promise.
-                unsafe { simd.$store(simd.$mask(0, count as $bits), to, values) }
+                // SAFETY: as for loads.
+                unsafe {
+                    if count == S::$lanes {
+                        return to.cast::<S::$of>().write_unaligned(values);
+                    }
+                    simd.$store(simd.$mask(0, count as $bits), to, values)
+                }
             }
         }
     };
