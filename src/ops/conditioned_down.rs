@@ -1,7 +1,8 @@
 //! The thin product that starts a task's path at attention's projection.
 #![allow(unsafe_code)] // blocks of windows write their own parts of the outputs
 
-use super::cpu::{Fresh, Loan, Parts, Real, by_float, is_fused, loan, values};
+use super::both_ways::BothWays;
+use super::cpu::{Fresh, Parts, Real, by_float, is_fused, values};
 use super::layer_norm::{Norm, NormKernel};
 use super::linear;
 use super::low_rank::{resize, zeroed};
@@ -42,7 +43,7 @@ struct ConditionedDown {
 struct Kernel<'a, T: Real> {
     condition: ConditionKernel<'a, T>,
     norm: NormKernel<'a, T>,
-    a: Loan<'a, T>,
+    a: BothWays<'a, T>,
     rank: usize,
 }
 
@@ -58,7 +59,7 @@ struct Buffers<T> {
 impl ConditionedDown {
     fn kernel<T: Real>(&self) -> Result<Kernel<'_, T>> {
         let rank = self.a.dim(0)?;
-        Ok(Kernel { condition: self.condition.kernel()?, norm: self.norm.kernel()?, a: loan(&self.a)?, rank })
+        Ok(Kernel { condition: self.condition.kernel()?, norm: self.norm.kernel()?, a: BothWays::lend(&self.a)?, rank })
     }
 }
 
@@ -105,7 +106,7 @@ impl<T: Real> Segment<T> for ConditionedDown {
                 let place = kernel.rows(&block, t);
                 // SAFETY: each window is in one block.
                 let out = unsafe { out.at(place.start, place.len()) };
-                let (z, a) = (Matrix::rows(&buffers.normed, c), Matrix::rows(&kernel.a, c).t());
+                let (z, a) = (Matrix::rows(&buffers.normed, c), kernel.a.t());
                 product(out, kernel.rank, Into::Write, z, a, T::one());
             }
         });
@@ -131,7 +132,7 @@ impl<T: Real> Segment<T> for ConditionedDown {
                     let du = Matrix::rows(&du[kernel.rows(&block, t)], kernel.rank);
                     product(dweight, c, Into::Add, du.t(), Matrix::rows(&buffers.normed, c), T::one());
                     resize(dnormed, buffers.normed.len());
-                    product(dnormed, c, Into::Write, du, Matrix::rows(&kernel.a, c), T::one());
+                    product(dnormed, c, Into::Write, du, kernel.a.matrix(), T::one());
                     zeroed(dconditioned, dnormed.len());
                     kernel.norm.backward(&buffers.conditioned, dnormed, dconditioned, norm);
                     let Buffers { gates, dgates, .. } = buffers;

@@ -68,7 +68,7 @@ impl<T: Real> FrozenMatrix<'_, T> {
 const STRIPE: usize = 16;
 
 /// Rows of `width` values as columns.
-fn turned<T: Real>(values: &[T], width: usize) -> Vec<T> {
+pub(super) fn turned<T: Real>(values: &[T], width: usize) -> Vec<T> {
     let height = values.len() / width.max(1);
     let mut turned = vec![T::zero(); values.len()];
     turned.par_chunks_mut((STRIPE * height).max(1)).enumerate().for_each(|(i, stripe)| {

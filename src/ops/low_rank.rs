@@ -1,5 +1,6 @@
 //! A linear map with a trained path of low rank beside it.
 
+use super::both_ways::BothWays;
 use super::cpu::{Loan, Real, loan};
 use super::frozen_matrix::FrozenMatrix;
 use super::linear;
@@ -146,7 +147,11 @@ impl LowRankMap {
     pub(super) fn kernel<T: Real>(&self, rows: usize, use_of_w: UseOfW, pass: Pass) -> Result<MapKernel<'_, T>> {
         let (out, n_in) = self.weight.dims2()?;
         let path = self.path.as_ref().map(|path| {
-            Ok::<_, candle_core::Error>(PathKernel { a: loan(&path.a)?, b: loan(&path.b)?, scale: T::of(path.scale) })
+            Ok::<_, candle_core::Error>(PathKernel {
+                a: BothWays::lend(&path.a)?,
+                b: BothWays::lend(&path.b)?,
+                scale: T::of(path.scale),
+            })
         });
         let mut kernel = MapKernel {
             weight: FrozenMatrix::lend(&self.weight)?,
@@ -191,8 +196,8 @@ pub(super) struct MapKernel<'a, T: Real> {
 }
 
 struct PathKernel<'a, T: Real> {
-    a: Loan<'a, T>,
-    b: Loan<'a, T>,
+    a: BothWays<'a, T>,
+    b: BothWays<'a, T>,
     scale: T,
 }
 
@@ -210,8 +215,7 @@ pub(super) struct MapSums<T> {
 impl<T: Real> MapKernel<'_, T> {
     fn fold(&mut self) {
         let Some(path) = &self.path else { return };
-        let rank = path.a.len() / self.n_in;
-        self.weight.add(Matrix::rows(&path.b, rank), Matrix::rows(&path.a, self.n_in), path.scale);
+        self.weight.add(path.b.matrix(), path.a.matrix(), path.scale);
         self.folded = true;
     }
 
@@ -231,7 +235,7 @@ impl<T: Real> MapKernel<'_, T> {
     pub(super) fn add_path(&self, x: &[T], y: &mut [T], u: &mut Vec<T>) {
         let Some(path) = self.path.as_ref().filter(|_| !self.folded) else { return };
         let rank = path.down(x, self.n_in, u);
-        product(y, self.out, Into::Add, Matrix::rows(u, rank), Matrix::rows(&path.b, rank).t(), path.scale);
+        product(y, self.out, Into::Add, Matrix::rows(u, rank), path.b.t(), path.scale);
     }
 
     pub(super) fn sums(&self) -> MapSums<T> {
@@ -282,11 +286,11 @@ impl<T: Real> MapKernel<'_, T> {
         let rank = path.down(x, self.n_in, u);
         resize(du, u.len());
         let dy = Matrix::rows(dy, self.out);
-        product(du, rank, Into::Write, dy, Matrix::rows(&path.b, rank), path.scale);
+        product(du, rank, Into::Write, dy, path.b.matrix(), path.scale);
         product(b, rank, Into::Add, dy.t(), Matrix::rows(u, rank), path.scale);
         product(a, self.n_in, Into::Add, Matrix::rows(du, rank).t(), Matrix::rows(x, self.n_in), T::one());
         if !self.folded {
-            product(dx, self.n_in, Into::Add, Matrix::rows(du, rank), Matrix::rows(&path.a, self.n_in), T::one());
+            product(dx, self.n_in, Into::Add, Matrix::rows(du, rank), path.a.matrix(), T::one());
         }
     }
 }
@@ -296,7 +300,7 @@ impl<T: Real> PathKernel<'_, T> {
     fn down(&self, x: &[T], n_in: usize, u: &mut Vec<T>) -> usize {
         let rank = self.a.len() / n_in;
         resize(u, x.len() / n_in * rank);
-        product(u, rank, Into::Write, Matrix::rows(x, n_in), Matrix::rows(&self.a, n_in).t(), T::one());
+        product(u, rank, Into::Write, Matrix::rows(x, n_in), self.a.t(), T::one());
         rank
     }
 }

@@ -2,7 +2,8 @@
 #![allow(unsafe_code)] // blocks of rows write their own parts of the outputs
 
 use super::blocks::Blocks;
-use super::cpu::{Fresh, Loan, Parts, Real, Values, by_float, is_fused, loan, values};
+use super::both_ways::BothWays;
+use super::cpu::{Fresh, Parts, Real, Values, by_float, is_fused, values};
 use super::layer_norm::{Norm, NormKernel};
 use super::low_rank::{resize, zeroed};
 use super::product::{Into, Matrix, product};
@@ -41,7 +42,7 @@ struct MergeLinear {
 struct Kernel<'a, T: Real> {
     x: Values<'a, T>,
     norm: NormKernel<'a, T>,
-    weight: Loan<'a, T>,
+    weight: BothWays<'a, T>,
     blocks: Blocks,
     size: (usize, usize),
     /// The merged map's size.
@@ -58,7 +59,7 @@ impl MergeLinear {
         Ok(Kernel {
             x: values(&self.x)?,
             norm: self.norm.kernel()?,
-            weight: loan(&self.weight)?,
+            weight: BothWays::lend(&self.weight)?,
             blocks: Blocks::of(images * merged.0, merged.1), // whole rows of the merged map
             size: self.size,
             merged,
@@ -127,8 +128,7 @@ impl<T: Real> Segment<T> for MergeLinear {
             let place = kernel.rows(&block);
             // SAFETY: each row is in one block.
             let out = unsafe { out.at(place.start, place.len()) };
-            let weight = Matrix::rows(&kernel.weight, 4 * c).t();
-            product(out, width, Into::Write, Matrix::rows(normed, 4 * c), weight, T::one());
+            product(out, width, Into::Write, Matrix::rows(normed, 4 * c), kernel.weight.t(), T::one());
         });
         // SAFETY: the blocks cover all rows, and each row is written whole.
         let y = unsafe { y.written() };
@@ -154,7 +154,7 @@ impl<T: Real> Segment<T> for MergeLinear {
                     product(dweight, 4 * c, Into::Add, dy.t(), Matrix::rows(normed, 4 * c), T::one());
                 }
                 resize(dnormed, normed.len());
-                product(dnormed, 4 * c, Into::Write, dy, Matrix::rows(&kernel.weight, 4 * c), T::one());
+                product(dnormed, 4 * c, Into::Write, dy, kernel.weight.matrix(), T::one());
                 zeroed(dgathered, dnormed.len());
                 kernel.norm.backward(gathered, dnormed, dgathered, norm);
                 for (at, to) in kernel.neighbours(&block) {

@@ -12,6 +12,7 @@ mod attention_half;
 mod bands;
 mod batch_norm;
 mod blocks;
+mod both_ways;
 mod channels;
 mod conditioned_down;
 mod cpu;

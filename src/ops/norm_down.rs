@@ -2,7 +2,8 @@
 #![allow(unsafe_code)] // blocks of rows write their own parts of the outputs
 
 use super::blocks::Blocks;
-use super::cpu::{Fresh, Loan, Parts, Real, Values, by_float, is_fused, loan, values};
+use super::both_ways::BothWays;
+use super::cpu::{Fresh, Parts, Real, Values, by_float, is_fused, values};
 use super::layer_norm::{Norm, NormKernel};
 use super::linear;
 use super::low_rank::resize;
@@ -33,7 +34,7 @@ struct NormDown {
 struct Kernel<'a, T: Real> {
     x: Values<'a, T>,
     norm: NormKernel<'a, T>,
-    a: Loan<'a, T>,
+    a: BothWays<'a, T>,
     blocks: Blocks,
     c: usize,
     rank: usize,
@@ -43,7 +44,7 @@ impl NormDown {
     fn kernel<T: Real>(&self) -> Result<Kernel<'_, T>> {
         let (rank, c) = self.a.dims2()?;
         let blocks = Blocks::of(self.x.elem_count() / c, 1);
-        Ok(Kernel { x: values(&self.x)?, norm: self.norm.kernel()?, a: loan(&self.a)?, blocks, c, rank })
+        Ok(Kernel { x: values(&self.x)?, norm: self.norm.kernel()?, a: BothWays::lend(&self.a)?, blocks, c, rank })
     }
 }
 
@@ -70,7 +71,7 @@ impl<T: Real> Segment<T> for NormDown {
             kernel.norm.forward(&kernel.x[block.start * c..block.end * c], normed);
             // SAFETY: each row is in one block.
             let out = unsafe { out.at(block.start * rank, block.len() * rank) };
-            product(out, rank, Into::Write, Matrix::rows(normed, c), Matrix::rows(&kernel.a, c).t(), T::one());
+            product(out, rank, Into::Write, Matrix::rows(normed, c), kernel.a.t(), T::one());
         });
         // SAFETY: the blocks cover all rows, and each row is written whole.
         let u = unsafe { u.written() };
@@ -93,7 +94,7 @@ impl<T: Real> Segment<T> for NormDown {
                 let du = Matrix::rows(du, rank);
                 product(da, c, Into::Add, du.t(), Matrix::rows(normed, c), T::one());
                 resize(dnormed, x.len());
-                product(dnormed, c, Into::Write, du, Matrix::rows(&kernel.a, c), T::one());
+                product(dnormed, c, Into::Write, du, kernel.a.matrix(), T::one());
                 // SAFETY: each row is in one block.
                 kernel.norm.backward(x, dnormed, unsafe { out.at(block.start * c, block.len() * c) }, norm);
             },

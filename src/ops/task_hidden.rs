@@ -2,7 +2,8 @@
 #![allow(unsafe_code)] // blocks of rows write their own parts of the outputs
 
 use super::blocks::Blocks;
-use super::cpu::{Fresh, Loan, Parts, Real, Values, by_float, is_fused, loan, values};
+use super::both_ways::BothWays;
+use super::cpu::{Fresh, Parts, Real, Values, by_float, is_fused, values};
 use super::low_rank::{LowRankPath, resize};
 use super::product::{Into, Matrix, product};
 use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
@@ -45,8 +46,8 @@ struct TaskHidden {
 struct Kernel<'a, T: Real> {
     pre: Values<'a, T>,
     filtered: Values<'a, T>,
-    b: Loan<'a, T>,
-    a: Loan<'a, T>,
+    b: BothWays<'a, T>,
+    a: BothWays<'a, T>,
     scale: T,
     blocks: Blocks,
     /// Rows that tasks share.
@@ -63,8 +64,8 @@ impl TaskHidden {
         Ok(Kernel {
             pre: values(&self.pre)?,
             filtered: values(&self.filtered)?,
-            b: loan(&self.b)?,
-            a: loan(&self.a)?,
+            b: BothWays::lend(&self.b)?,
+            a: BothWays::lend(&self.a)?,
             scale: T::of(self.scale),
             blocks: Blocks::of(rows, 1),
             rows,
@@ -85,7 +86,7 @@ impl<T: Real> Kernel<'_, T> {
     fn hidden(&self, block: &Range<usize>, f: &[T], before: Option<&mut [T]>, h: &mut Vec<T>) {
         let (hidden, r1) = (self.hidden, self.ranks[0]);
         resize(h, block.len() * hidden);
-        product(h, hidden, Into::Write, Matrix::rows(f, r1), Matrix::rows(&self.b, r1).t(), self.scale);
+        product(h, hidden, Into::Write, Matrix::rows(f, r1), self.b.t(), self.scale);
         gelu::in_place(Some(&self.pre[block.start * hidden..block.end * hidden]), before, h);
     }
 }
@@ -121,7 +122,7 @@ impl<T: Real> Segment<T> for TaskHidden {
                 let place = kernel.of_task(t, &block, r2);
                 // SAFETY: each row is in one block.
                 let out = unsafe { out.at(place.start, place.len()) };
-                product(out, r2, Into::Write, Matrix::rows(h, hidden), Matrix::rows(&kernel.a, hidden).t(), T::one());
+                product(out, r2, Into::Write, Matrix::rows(h, hidden), kernel.a.t(), T::one());
             }
         });
         let (tb, n, _) = self.filtered.dims3()?;
@@ -170,12 +171,12 @@ impl<T: Real> Kernel<'_, T> {
             self.hidden(&block, f, Some(before), h);
             product(a, hidden, Into::Add, du.t(), Matrix::rows(h, hidden), T::one());
             resize(dh, h.len());
-            product(dh, hidden, Into::Write, du, Matrix::rows(&self.a, hidden), T::one());
+            product(dh, hidden, Into::Write, du, self.a.matrix(), T::one());
             gelu::backward(before, dh);
             let (dq, place) = (Matrix::rows(dh, hidden), self.of_task(t, &block, r1));
             // SAFETY: each row is in one block.
             let df = unsafe { df.at(place.start, place.len()) };
-            product(df, r1, Into::Write, dq, Matrix::rows(&self.b, r1), self.scale);
+            product(df, r1, Into::Write, dq, self.b.matrix(), self.scale);
             product(b, r1, Into::Add, dq.t(), Matrix::rows(f, r1), self.scale);
             simd::vectorised(|| simd::add(dpre, dh));
         }

@@ -2,7 +2,8 @@
 #![allow(unsafe_code)] // blocks of windows write their own parts of the outputs
 
 use super::blocks::Blocks;
-use super::cpu::{Fresh, Loan, Parts, Real, Values, by_float, is_fused, loan, values};
+use super::both_ways::BothWays;
+use super::cpu::{Fresh, Parts, Real, Values, by_float, is_fused, values};
 use super::low_rank::{LowRankPath, zeroed};
 use super::product::{Into, Matrix, product};
 use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
@@ -69,7 +70,7 @@ struct TaskProjection {
 struct Kernel<'a, T: Real> {
     shared: Values<'a, T>,
     filtered: Values<'a, T>,
-    b: Loan<'a, T>,
+    b: BothWays<'a, T>,
     scale: T,
     keep: Option<Vec<T>>,
     places: Vec<Option<u32>>,
@@ -91,7 +92,7 @@ impl TaskProjection {
         Ok(Kernel {
             shared: values(&self.shared)?,
             filtered: values(&self.filtered)?,
-            b: loan(&self.b)?,
+            b: BothWays::lend(&self.b)?,
             scale: T::of(self.scale),
             keep: self.keep.as_ref().map(|keep| keep.iter().map(|k| T::of(*k)).collect()),
             places: self.grid.places(),
@@ -149,7 +150,7 @@ impl<T: Real> Segment<T> for TaskProjection {
                 update.clear();
                 update.extend_from_slice(&kernel.shared[block.start * n * c..block.end * n * c]);
                 let f = Matrix::rows(&kernel.filtered[kernel.filtered(t, &block)], rank);
-                product(update, c, Into::Add, f, Matrix::rows(&kernel.b, rank).t(), kernel.scale);
+                product(update, c, Into::Add, f, kernel.b.t(), kernel.scale);
                 for (row, token, k) in kernel.rows(t, &block) {
                     // SAFETY: each token stands in one window, each window in one block.
                     let y = unsafe { out.at(t * x.len() + token * c, c) };
@@ -213,7 +214,7 @@ impl<T: Real> Kernel<'_, T> {
             let (d, place) = (Matrix::rows(update, c), self.filtered(t, &block));
             // SAFETY: each window is in one block.
             let df = unsafe { df.at(place.start, place.len()) };
-            product(df, rank, Into::Write, d, Matrix::rows(&self.b, rank), self.scale);
+            product(df, rank, Into::Write, d, self.b.matrix(), self.scale);
             product(db, rank, Into::Add, d.t(), Matrix::rows(&self.filtered[place], rank), self.scale);
         }
     }

@@ -2,7 +2,8 @@
 #![allow(unsafe_code)] // blocks of rows write their own parts of the outputs
 
 use super::blocks::Blocks;
-use super::cpu::{Fresh, Loan, Parts, Real, Values, by_float, is_fused, loan, values};
+use super::both_ways::BothWays;
+use super::cpu::{Fresh, Parts, Real, Values, by_float, is_fused, values};
 use super::low_rank::{LowRankPath, resize};
 use super::product::{Into, Matrix, product};
 use super::scale_images;
@@ -54,7 +55,7 @@ struct TaskUpdate {
 struct Kernel<'a, T: Real> {
     shared: Values<'a, T>,
     filtered: Values<'a, T>,
-    b: Loan<'a, T>,
+    b: BothWays<'a, T>,
     scale: T,
     keep: Option<Vec<T>>,
     blocks: Blocks,
@@ -72,7 +73,7 @@ impl TaskUpdate {
         Ok(Kernel {
             shared: values(&self.shared)?,
             filtered: values(&self.filtered)?,
-            b: loan(&self.b)?,
+            b: BothWays::lend(&self.b)?,
             scale: T::of(self.scale),
             keep: self.keep.as_ref().map(|keep| keep.iter().map(|k| T::of(*k)).collect()),
             blocks: Blocks::of(images * tokens, 1),
@@ -130,7 +131,7 @@ impl<T: Real> Segment<T> for TaskUpdate {
                     let y = unsafe { out.at(rows.start * c, rows.len() * c) };
                     y.copy_from_slice(&kernel.shared[block.start * c..block.end * c]);
                     let f = Matrix::rows(&kernel.filtered[rows.start * rank..rows.end * rank], rank);
-                    product(y, c, Into::Add, f, Matrix::rows(&kernel.b, rank).t(), kernel.scale);
+                    product(y, c, Into::Add, f, kernel.b.t(), kernel.scale);
                     kernel.scale(rows.clone(), y);
                     simd::vectorised(|| simd::add(y, &x[rows.start * c..rows.end * c]));
                 }
@@ -162,7 +163,7 @@ impl<T: Real> Segment<T> for TaskUpdate {
                         let (d, thin) = (Matrix::rows(update, c), rows.start * rank..rows.end * rank);
                         // SAFETY: as above.
                         let df = unsafe { df.at(thin.start, thin.len()) };
-                        product(df, rank, Into::Write, d, Matrix::rows(&kernel.b, rank), kernel.scale);
+                        product(df, rank, Into::Write, d, kernel.b.matrix(), kernel.scale);
                         let f = Matrix::rows(&kernel.filtered[thin], rank);
                         product(db, rank, Into::Add, d.t(), f, kernel.scale);
                     }

@@ -1,0 +1,37 @@
+//! A weight that lies both ways round, since a product rearranges its right side unless that lies by rows: block after block the same.
+
+use super::cpu::{Loan, Real, loan};
+use super::frozen_matrix::turned;
+use super::product::Matrix;
+use candle_core::{Result, Tensor};
+
+/// A contiguous weight `[out, in]` and its transpose.
+pub(super) struct BothWays<'a, T> {
+    rows: Loan<'a, T>,
+    turned: Vec<T>,
+    out: usize,
+    n_in: usize,
+}
+
+impl<'a, T: Real> BothWays<'a, T> {
+    pub(super) fn lend(weight: &'a Tensor) -> Result<Self> {
+        let ((out, n_in), rows) = (weight.dims2()?, loan(weight)?);
+        Ok(Self { turned: turned(&rows, n_in), rows, out, n_in })
+    }
+}
+
+impl<T: Real> BothWays<'_, T> {
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// `[out, in]`, by rows.
+    pub(super) fn matrix(&self) -> Matrix<'_, T> {
+        Matrix::rows(&self.rows, self.n_in)
+    }
+
+    /// `[in, out]`, by rows.
+    pub(super) fn t(&self) -> Matrix<'_, T> {
+        Matrix::rows(&self.turned, self.out)
+    }
+}
