@@ -1,6 +1,7 @@
 //! Products of maps with band matrices along both axes.
+#![allow(unsafe_code)] // chunks of rows write their own parts of the result
 
-use super::cpu::Real;
+use super::cpu::{Fresh, Real};
 use super::simd::vectorised_fn;
 use rayon::prelude::*;
 
@@ -55,18 +56,22 @@ const ROWS: usize = 64;
 /// weights. Rows are sums of whole rows.
 pub(super) fn separable<T: Real>(x: &[T], rows: &Bands<T>, columns: &Bands<T>) -> Vec<T> {
     let (from, width) = (rows.from * columns.from, columns.to());
-    let to = rows.to() * width;
-    let mut y = vec![T::zero(); x.len() / from * to];
-    y.par_chunks_mut(to.max(1)).zip(x.par_chunks(from)).for_each(|(y, x)| {
-        y.par_chunks_mut(ROWS * width).enumerate().for_each(|(i, y)| {
-            if rows.from < rows.to() {
-                columns_first(y, x, i * ROWS, rows, columns)
-            } else {
-                rows_first(y, x, i * ROWS, rows, columns)
-            }
-        });
+    let (planes, chunks) = (x.len() / from, rows.to().div_ceil(ROWS));
+    let mut y = Fresh::of(planes * rows.to() * width);
+    let out = y.parts();
+    (0..planes * chunks).into_par_iter().for_each(|i| {
+        let (plane, first) = (i / chunks, i % chunks * ROWS);
+        let (x, taken) = (&x[plane * from..][..from], ROWS.min(rows.to() - first));
+        // SAFETY: each row of a plane is in one chunk.
+        let y = unsafe { out.at((plane * rows.to() + first) * width, taken * width) };
+        if rows.from < rows.to() {
+            columns_first(y, x, first, rows, columns)
+        } else {
+            rows_first(y, x, first, rows, columns)
+        }
     });
-    y
+    // SAFETY: the chunks cover all rows, and each row is written whole.
+    unsafe { y.written() }
 }
 
 vectorised_fn! {

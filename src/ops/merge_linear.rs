@@ -3,7 +3,7 @@
 
 use super::blocks::Blocks;
 use super::both_ways::BothWays;
-use super::cpu::{Fresh, Parts, Real, Values, by_float, is_fused, values};
+use super::cpu::{Fresh, Real, Values, by_float, is_fused, values};
 use super::layer_norm::{Norm, NormKernel};
 use super::low_rank::{resize, zeroed};
 use super::product::{Into, Matrix, product};
@@ -139,8 +139,8 @@ impl<T: Real> Segment<T> for MergeLinear {
         let Some(Some(dy)) = outputs.first() else { return Ok(()) };
         let (kernel, dy) = (self.kernel::<T>()?, values::<T>(dy)?);
         let (c, trains) = (kernel.c, self.weight.track_op());
-        let mut dx = vec![T::zero(); kernel.x.len()];
-        let out = Parts::of(&mut dx);
+        let mut dx = Fresh::of(kernel.x.len());
+        let out = dx.parts();
         let start = || {
             let weight = vec![T::zero(); if trains { kernel.weight.len() } else { 0 }];
             (kernel.norm.sums(), weight, [Vec::new(), Vec::new(), Vec::new(), Vec::new()])
@@ -168,6 +168,8 @@ impl<T: Real> Segment<T> for MergeLinear {
                 simd::add(&mut sums.1, &other.1);
             },
         );
+        // SAFETY: each patch is a neighbour of one token, and all tokens were there.
+        let dx = unsafe { dx.written() };
         grads.give_values(&self.x, dx)?;
         if trains {
             grads.give_values(&self.weight, dweight)?;

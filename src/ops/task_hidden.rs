@@ -134,9 +134,9 @@ impl<T: Real> Segment<T> for TaskHidden {
     fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
         let Some(Some(du)) = outputs.first() else { return Ok(()) };
         let (kernel, du) = (self.kernel::<T>()?, values::<T>(du)?);
-        let (mut dpre, mut df) = (vec![T::zero(); kernel.pre.len()], vec![T::zero(); kernel.filtered.len()]);
+        let (mut dpre, mut df) = (vec![T::zero(); kernel.pre.len()], Fresh::of(kernel.filtered.len()));
         let sums = {
-            let (dpre, df) = (Parts::of(&mut dpre), Parts::of(&mut df));
+            let (dpre, df) = (Parts::of(&mut dpre), df.parts());
             let start = || Sums {
                 a: vec![T::zero(); kernel.a.len()],
                 b: vec![T::zero(); kernel.b.len()],
@@ -151,6 +151,8 @@ impl<T: Real> Segment<T> for TaskHidden {
             kernel.blocks.sum(start, |sums, block| kernel.backward(&du, block, &dpre, &df, sums), join)
         };
         grads.give_values(&self.pre, dpre)?;
+        // SAFETY: the blocks cover all rows, and each row is written whole.
+        let df = unsafe { df.written() };
         grads.give_values(&self.filtered, df)?;
         grads.give_values(&self.b, sums.b)?;
         grads.give_values(&self.a, sums.a)

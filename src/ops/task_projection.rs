@@ -169,9 +169,9 @@ impl<T: Real> Segment<T> for TaskProjection {
         let Some(Some(dy)) = outputs.first() else { return Ok(()) };
         let (kernel, dys) = (self.kernel::<T>()?, values::<T>(dy)?);
         let mut dx = vec![T::zero(); self.x.elem_count()];
-        let (mut dshared, mut df) = (vec![T::zero(); kernel.shared.len()], vec![T::zero(); kernel.filtered.len()]);
+        let (mut dshared, mut df) = (vec![T::zero(); kernel.shared.len()], Fresh::of(kernel.filtered.len()));
         let (db, _) = {
-            let parts = [&mut dx, &mut dshared, &mut df].map(|v| Parts::of(v));
+            let parts = [Parts::of(&mut dx), Parts::of(&mut dshared), df.parts()];
             kernel.blocks.sum(
                 || (vec![T::zero(); kernel.b.len()], Vec::new()),
                 |(db, update), block| kernel.backward(&dys, block, &parts, db, update),
@@ -180,6 +180,8 @@ impl<T: Real> Segment<T> for TaskProjection {
         };
         grads.give_values(&self.x, dx)?;
         grads.give_values(&self.shared, dshared)?;
+        // SAFETY: the blocks cover all rows, and each row is written whole.
+        let df = unsafe { df.written() };
         grads.give_values(&self.filtered, df)?;
         grads.give_values(&self.b, db)
     }

@@ -146,9 +146,9 @@ impl<T: Real> Segment<T> for TaskUpdate {
         let Some(Some(dy)) = outputs.first() else { return Ok(()) };
         let (kernel, dys) = (self.kernel::<T>()?, values::<T>(dy)?);
         let (c, rank) = (kernel.c, kernel.rank);
-        let (mut dshared, mut df) = (vec![T::zero(); kernel.shared.len()], vec![T::zero(); kernel.filtered.len()]);
+        let (mut dshared, mut df) = (vec![T::zero(); kernel.shared.len()], Fresh::of(kernel.filtered.len()));
         let (db, _) = {
-            let (dshared, df) = (Parts::of(&mut dshared), Parts::of(&mut df));
+            let (dshared, df) = (Parts::of(&mut dshared), df.parts());
             kernel.blocks.sum(
                 || (vec![T::zero(); kernel.b.len()], Vec::new()),
                 |(db, update), block| {
@@ -175,6 +175,8 @@ impl<T: Real> Segment<T> for TaskUpdate {
             grads.give(&self.x, dy.clone())?;
         }
         grads.give_values(&self.shared, dshared)?;
+        // SAFETY: the blocks cover all rows, and each row is written whole.
+        let df = unsafe { df.written() };
         grads.give_values(&self.filtered, df)?;
         grads.give_values(&self.b, db)
     }
