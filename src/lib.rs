@@ -120,6 +120,7 @@ pub mod sample;
 pub mod swin;
 pub mod tad;
 mod task;
+mod threads;
 #[cfg(feature = "train")]
 pub mod train;
 
@@ -133,6 +134,7 @@ pub use sample::{Batch, Sample};
 pub use swin::SwinConfig;
 pub use tad::{DynamicTaskFilter, TADBlock, TaskPrompt};
 pub use task::{Task, TaskKind, TaskSet};
+pub use threads::compute_on_this_thread;
 
 /// The README's code, compiled and run with the other examples.
 #[cfg(doctest)]

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 /// Each module's floor; modules of one floor do not import each other.
-const FLOORS: [(&str, usize); 25] = [
+const FLOORS: [(&str, usize); 26] = [
     ("error", 0),
     ("named", 1),
     ("task", 2),
@@ -12,6 +12,7 @@ const FLOORS: [(&str, usize); 25] = [
     ("files", 3),
     ("device", 3),
     ("memory", 3),
+    ("threads", 3),
     ("ops", 3),
     ("hub", 4),
     ("params", 4),

@@ -87,6 +87,7 @@ fn main() -> anyhow::Result<()> {
         set_threads(options.threads);
     }
     tadformer::keep_freed_memory();
+    tadformer::compute_on_this_thread(0);
     create_folder(&options.out)?;
     let device = tadformer::parse_device(&options.device)?;
     let model = build(&options, &device)?;
