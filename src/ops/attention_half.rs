@@ -7,6 +7,7 @@ use super::layer_norm::{Norm, NormKernel, NormSums};
 use super::low_rank::{Dropout, LowRankMap, MapKernel, MapSums, UseOfW, path_backward, resize, zeroed};
 use super::product::Into;
 use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
+use super::shapes::Shapes;
 use super::trace::Pass;
 use super::window::WindowGrid;
 use super::window_kernel::{Scratch, WindowKernel};
@@ -299,6 +300,24 @@ impl<T: Real> Segment<T> for AttentionHalf {
         inputs.extend(self.qkv.tensors());
         inputs.extend(self.proj.tensors());
         inputs
+    }
+
+    fn check(&self) -> Result<()> {
+        let (shapes, (images, _, c)) = (Shapes("attention-half"), self.patches.dims3()?);
+        let ((h, w), n, heads) = (self.grid.size(), self.grid.window() * self.grid.window(), self.bias.dim(0)?);
+        shapes.expect("patches", &self.patches, &[images, h * w, c])?;
+        if let Some(prompts) = &self.prompts {
+            shapes.expect("prompts", prompts, &[images, prompts.dim(1)?, c])?;
+        }
+        shapes.norm(&self.norm, c)?;
+        shapes.map("qkv", &self.qkv, c, 3 * c)?;
+        shapes.map("proj", &self.proj, c, c)?;
+        shapes.times("channels", c, heads)?;
+        shapes.expect("a bias", &self.bias, &[heads, n, n])?;
+        if let Some(mask) = &self.mask {
+            shapes.expect("a mask", mask, &[self.grid.windows(), n, n])?;
+        }
+        shapes.keep(self.keep.as_deref(), images)
     }
 
     fn forward(&self, keep: Keep) -> Result<Passed<T, Saved<T>>> {

@@ -8,6 +8,7 @@ use super::linear;
 use super::low_rank::{resize, zeroed};
 use super::product::{Into, Matrix, product};
 use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
+use super::shapes::Shapes;
 use super::simd;
 use super::tpc::{ConditionKernel, TaskCondition};
 use candle_core::{Result, Tensor};
@@ -93,6 +94,13 @@ impl<T: Real> Segment<T> for ConditionedDown {
     fn inputs(&self) -> Vec<&Tensor> {
         let [weight, bias] = self.norm.tensors();
         vec![&self.condition.attended, &self.condition.scores, weight, bias, &self.a]
+    }
+
+    fn check(&self) -> Result<()> {
+        let (shapes, (_, _, c)) = (Shapes("conditioned-down"), self.condition.attended.dims3()?);
+        self.condition.check(shapes)?;
+        shapes.norm(&self.norm, c)?;
+        shapes.expect("A", &self.a, &[self.a.dim(0)?, c])
     }
 
     fn forward(&self, _: Keep) -> Result<Passed<T, ()>> {

@@ -9,6 +9,7 @@ use super::filter_taps::{FilterKernel, FilterSums, FilterWeights, Normed};
 use super::linear;
 use super::low_rank::resize;
 use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
+use super::shapes::Shapes;
 use candle_core::{Result, Tensor};
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -98,6 +99,15 @@ impl<T: Real> Segment<T> for DynamicFilter {
     fn inputs(&self) -> Vec<&Tensor> {
         let [weight, bias, scale, shift] = self.weights.tensors();
         vec![&self.u, weight, bias, scale, shift]
+    }
+
+    fn check(&self) -> Result<()> {
+        let (shapes, (b, _, r)) = (Shapes("dynamic-filter"), self.u.dims3()?);
+        let taps = r * self.map.kernel * self.map.kernel;
+        shapes.expect("maps", &self.u, &[b, self.map.h * self.map.w, self.map.r])?;
+        shapes.expect("a weight", &self.weights.weight, &[taps, r])?;
+        let [_, vectors @ ..] = self.weights.tensors();
+        vectors.into_iter().try_for_each(|vector| shapes.expect("a bias, scale and shift", vector, &[taps]))
     }
 
     fn forward(&self, _: Keep) -> Result<Passed<T, Vec<T>>> {

@@ -52,7 +52,10 @@ struct Depthwise;
 
 /// The sizes that `u` and `taps` have.
 fn sizes(u: &Shape, taps: &Shape) -> Result<MapSize> {
-    let ((_, h, w, r), (_, kk, _)) = (u.dims4()?, taps.dims3()?);
+    let ((b, h, w, r), (maps, kk, channels)) = (u.dims4()?, taps.dims3()?);
+    if (maps, channels) != (b, r) || kk.isqrt().pow(2) != kk || kk.is_multiple_of(2) {
+        candle_core::bail!("a filter of {taps:?} for maps of {u:?}: expected [b, k*k, r] with k odd for [b, h, w, r]")
+    }
     Ok(MapSize { h, w, r, kernel: kk.isqrt() })
 }
 

@@ -2,6 +2,7 @@
 
 use super::cpu::{Loan, Real, by_float, for_rows, is_fused, loan, slice, sum_rows, values};
 use super::segment::Gradients;
+use super::shapes::Shapes;
 use super::simd;
 use super::trace::Traced;
 use candle_core::backend::BackendStorage;
@@ -15,6 +16,9 @@ use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Result, Shape, Tensor
 /// Half precision is normalised in f32. Candle's fast layer norm has no backward; this has.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
     if is_fused(x) {
+        let (shapes, c) = (Shapes("layer-norm"), x.dim(D::Minus1)?);
+        shapes.expect("a weight", weight, &[c])?;
+        shapes.expect("a bias", bias, &[c])?;
         x.contiguous()?.apply_op3(weight, bias, Traced(LayerNorm { eps }))
     } else {
         composed(x, weight, bias, eps)

@@ -8,6 +8,7 @@ use super::layer_norm::{Norm, NormKernel};
 use super::low_rank::{resize, zeroed};
 use super::product::{Into, Matrix, product};
 use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
+use super::shapes::Shapes;
 use super::{linear, merge_patches, simd};
 use candle_core::{Result, Tensor};
 use std::ops::Range;
@@ -116,6 +117,13 @@ impl<T: Real> Segment<T> for MergeLinear {
     fn inputs(&self) -> Vec<&Tensor> {
         let [weight, bias] = self.norm.tensors();
         vec![&self.x, weight, bias, &self.weight]
+    }
+
+    fn check(&self) -> Result<()> {
+        let (shapes, (images, _, c)) = (Shapes("merge-linear"), self.x.dims3()?);
+        shapes.expect("tokens", &self.x, &[images, self.size.0 * self.size.1, c])?;
+        shapes.norm(&self.norm, 4 * c)?;
+        shapes.expect("a weight", &self.weight, &[self.weight.dim(0)?, 4 * c])
     }
 
     fn forward(&self, _: Keep) -> Result<Passed<T, ()>> {

@@ -7,6 +7,7 @@ use super::cpu::{Fresh, Parts, Real, Values, by_float, is_fused, values};
 use super::layer_norm::{Norm, NormKernel, NormSums};
 use super::low_rank::{Dropout, LowRankMap, MapKernel, MapSums, UseOfW, path_backward, resize, zeroed};
 use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
+use super::shapes::Shapes;
 use super::trace::Pass;
 use super::{gelu, simd};
 use candle_core::{Result, Tensor};
@@ -208,6 +209,14 @@ impl<T: Real> Segment<T> for MlpHalf {
         inputs.extend(self.fc1.tensors());
         inputs.extend(self.fc2.tensors());
         inputs
+    }
+
+    fn check(&self) -> Result<()> {
+        let (shapes, (images, _, c), hidden) = (Shapes("mlp-half"), self.x.dims3()?, self.fc1.weight.dim(0)?);
+        shapes.norm(&self.norm, c)?;
+        shapes.map("fc1", &self.fc1, c, hidden)?;
+        shapes.map("fc2", &self.fc2, hidden, c)?;
+        shapes.keep(self.keep.as_deref(), images)
     }
 
     fn forward(&self, keep: Keep) -> Result<Passed<T, Saved<T>>> {

@@ -36,6 +36,7 @@ mod patches;
 mod product;
 mod resize;
 mod segment;
+mod shapes;
 mod simd;
 mod softmax;
 #[cfg(feature = "train")]

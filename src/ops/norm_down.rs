@@ -9,6 +9,7 @@ use super::linear;
 use super::low_rank::resize;
 use super::product::{Into, Matrix, product};
 use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
+use super::shapes::Shapes;
 use super::simd;
 use candle_core::{Result, Tensor};
 
@@ -58,6 +59,12 @@ impl<T: Real> Segment<T> for NormDown {
     fn inputs(&self) -> Vec<&Tensor> {
         let [weight, bias] = self.norm.tensors();
         vec![&self.x, weight, bias, &self.a]
+    }
+
+    fn check(&self) -> Result<()> {
+        let (shapes, (_, _, c), rank) = (Shapes("norm-down"), self.x.dims3()?, self.a.dim(0)?);
+        shapes.norm(&self.norm, c)?;
+        shapes.expect("A", &self.a, &[rank, c])
     }
 
     fn forward(&self, _: Keep) -> Result<Passed<T, ()>> {

@@ -22,6 +22,9 @@ pub(super) trait Segment<T: Real>: Send + Sync + 'static {
     /// Every tensor that the outputs may depend on by way of a variable.
     fn inputs(&self) -> Vec<&Tensor>;
 
+    /// Whether all shapes are those that the kernels take for granted: they write into fresh memory.
+    fn check(&self) -> Result<()>;
+
     /// The outputs, and what backward needs; the latter is made only where `keep` says so.
     fn forward(&self, keep: Keep) -> Result<Passed<T, Self::Saved>>;
 
@@ -104,6 +107,7 @@ impl Gradients {
 /// Runs a segment: recorded where a tape runs, as one node of the graph where none does, and plainly where no input leads to a
 /// variable.
 pub(super) fn run<T: Real, S: Segment<T>>(segment: S, checkpoint: Checkpoint) -> Result<Vec<Tensor>> {
+    segment.check()?;
     if !segment.inputs().iter().any(|input| input.track_op()) {
         return forward(&segment, Keep::Nothing)?.0.into_iter().map(Output::into_tensor).collect();
     }

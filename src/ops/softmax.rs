@@ -60,6 +60,9 @@ struct Rows {
 impl Rows {
     fn of(scores: &Shape, bias: &Shape) -> Result<Self> {
         let ((_, heads, length, _), (_, n, _)) = (scores.dims4()?, bias.dims3()?);
+        if bias.dims() != [heads, n, n] || scores.dims()[3] != length || n > length {
+            candle_core::bail!("attention-softmax: a bias {bias:?} does not fit scores {scores:?}")
+        }
         Ok(Self { heads, n, length })
     }
 

@@ -7,6 +7,7 @@ use super::cpu::{Fresh, Parts, Real, Values, by_float, is_fused, values};
 use super::low_rank::{LowRankPath, resize};
 use super::product::{Into, Matrix, product};
 use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
+use super::shapes::Shapes;
 use super::{gelu, simd};
 use candle_core::{Result, Tensor};
 use std::ops::Range;
@@ -109,6 +110,15 @@ impl<T: Real> Segment<T> for TaskHidden {
 
     fn inputs(&self) -> Vec<&Tensor> {
         vec![&self.pre, &self.filtered, &self.b, &self.a]
+    }
+
+    fn check(&self) -> Result<()> {
+        let (shapes, (images, n, hidden)) = (Shapes("task-hidden"), self.pre.dims3()?);
+        let (all, _, r1) = self.filtered.dims3()?;
+        shapes.times("images of all tasks", all, images)?;
+        shapes.expect("filtered", &self.filtered, &[all, n, r1])?;
+        shapes.expect("B", &self.b, &[hidden, r1])?;
+        shapes.expect("A", &self.a, &[self.a.dim(0)?, hidden])
     }
 
     fn forward(&self, _: Keep) -> Result<Passed<T, ()>> {

@@ -4,6 +4,7 @@
 use super::cpu::{Fresh, Parts, Real, Values, by_float, is_fused, values};
 use super::low_rank::resize;
 use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
+use super::shapes::Shapes;
 use super::simd;
 use super::tpc::{ConditionKernel, TaskCondition};
 use super::window::WindowGrid;
@@ -138,6 +139,16 @@ impl<T: Real> Segment<T> for TaskMix {
 
     fn inputs(&self) -> Vec<&Tensor> {
         vec![&self.x, &self.condition.attended, &self.condition.scores, &self.share]
+    }
+
+    fn check(&self) -> Result<()> {
+        let (shapes, (all, _, c)) = (Shapes("task-mix"), self.x.dims3()?);
+        let ((h, w), images) = (self.grid.size(), shapes.times("images of all tasks", all, self.condition.tasks)?);
+        self.condition.check(shapes)?;
+        shapes.expect("x", &self.x, &[all, h * w, c])?;
+        let n = self.grid.window() * self.grid.window();
+        shapes.expect("attended", &self.condition.attended, &[images * self.grid.windows(), n, c])?;
+        shapes.expect("the gate's share", &self.share, &[1])
     }
 
     fn forward(&self, _: Keep) -> Result<Passed<T, ()>> {

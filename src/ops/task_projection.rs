@@ -7,6 +7,7 @@ use super::cpu::{Fresh, Parts, Real, Values, by_float, is_fused, values};
 use super::low_rank::{LowRankPath, zeroed};
 use super::product::{Into, Matrix, product};
 use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
+use super::shapes::Shapes;
 use super::task_hidden::add_to_shared;
 use super::window::WindowGrid;
 use super::{scale_images, simd};
@@ -138,6 +139,18 @@ impl<T: Real> Segment<T> for TaskProjection {
 
     fn inputs(&self) -> Vec<&Tensor> {
         vec![&self.x, &self.shared, &self.filtered, &self.b]
+    }
+
+    fn check(&self) -> Result<()> {
+        let (shapes, (images, _, c)) = (Shapes("task-projection"), self.x.dims3()?);
+        let ((h, w), windows) = (self.grid.size(), images * self.grid.windows());
+        let (n, (all, _, rank)) = (self.grid.window() * self.grid.window(), self.filtered.dims3()?);
+        let tasks = shapes.times("windows of all tasks", all, windows)?;
+        shapes.expect("x", &self.x, &[images, h * w, c])?;
+        shapes.expect("shared", &self.shared, &[windows, n, c])?;
+        shapes.expect("filtered", &self.filtered, &[all, n, rank])?;
+        shapes.expect("B", &self.b, &[c, rank])?;
+        shapes.keep(self.keep.as_deref(), tasks * images)
     }
 
     fn forward(&self, _: Keep) -> Result<Passed<T, ()>> {

@@ -8,6 +8,7 @@ use super::low_rank::{LowRankPath, resize};
 use super::product::{Into, Matrix, product};
 use super::scale_images;
 use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
+use super::shapes::Shapes;
 use super::simd;
 use super::task_hidden::add_to_shared;
 use candle_core::{Result, Tensor};
@@ -115,6 +116,16 @@ impl<T: Real> Segment<T> for TaskUpdate {
 
     fn inputs(&self) -> Vec<&Tensor> {
         vec![&self.x, &self.shared, &self.filtered, &self.b]
+    }
+
+    fn check(&self) -> Result<()> {
+        let (shapes, (images, n, c)) = (Shapes("task-update"), self.shared.dims3()?);
+        let (all, _, rank) = self.filtered.dims3()?;
+        shapes.times("images of all tasks", all, images)?;
+        shapes.expect("x", &self.x, &[all, n, c])?;
+        shapes.expect("filtered", &self.filtered, &[all, n, rank])?;
+        shapes.expect("B", &self.b, &[c, rank])?;
+        shapes.keep(self.keep.as_deref(), all)
     }
 
     fn forward(&self, _: Keep) -> Result<Passed<T, ()>> {

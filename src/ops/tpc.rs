@@ -3,6 +3,7 @@
 
 use super::blocks::Blocks;
 use super::cpu::{Parts, Real, Values, values};
+use super::shapes::Shapes;
 use super::{gelu, simd};
 use candle_core::{Result, Tensor};
 use std::ops::Range;
@@ -25,12 +26,21 @@ pub struct TaskCondition {
 impl TaskCondition {
     /// `tpc`, `[T, B*nW, N, C]`; the steps that read it on the CPU make it window by window instead.
     pub fn feature(&self) -> Result<Tensor> {
+        self.check(Shapes("tpc"))?;
         let ((bw, n, c), (_, heads, p, _)) = (self.attended.dims3()?, self.scores.dims4()?);
         let tasks = self.tasks;
         let gate = super::gelu(&self.scores)?.reshape((bw, heads, tasks, p / tasks, n))?.mean(3)?; // [B*nW, nH, T, N]
         let gate = gate.permute((2, 0, 3, 1))?.unsqueeze(4)?.contiguous()?; // [T, B*nW, N, nH, 1]
         let attended = self.attended.reshape((1, bw, n, heads, c / heads))?;
         attended.broadcast_mul(&gate)?.reshape((tasks, bw, n, c))
+    }
+
+    /// For the step of `shapes`.
+    pub(super) fn check(&self, shapes: Shapes) -> Result<()> {
+        let ((windows, n, c), (_, heads, p, _)) = (self.attended.dims3()?, self.scores.dims4()?);
+        shapes.times("channels", c, heads)?;
+        shapes.times("prompts", p, self.tasks)?;
+        shapes.expect("scores", &self.scores, &[windows, heads, p, n])
     }
 
     pub(super) fn contiguous(&self) -> Result<Self> {

@@ -151,6 +151,10 @@ impl<T: Real> Segment<T> for MultiScaleHead {
         maps.chain(weights).chain([&self.output.weight, &self.output.bias]).collect()
     }
 
+    fn check(&self) -> Result<()> {
+        MultiScaleHead::check(self)
+    }
+
     fn forward(&self, _: Keep) -> Result<Passed<T, Moments<T>>> {
         let kernel = self.kernel::<T>()?;
         let moments = self.moments(&kernel)?;

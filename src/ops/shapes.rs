@@ -1,0 +1,169 @@
+//! What shapes a kernel takes for granted, checked before it writes into fresh memory.
+
+use super::layer_norm::Norm;
+use super::low_rank::LowRankMap;
+use candle_core::{Result, Tensor};
+
+/// The checks of one step, which is named in their errors.
+#[derive(Clone, Copy)]
+pub(super) struct Shapes(pub(super) &'static str);
+
+impl Shapes {
+    /// `tensor`, which is the step's `what`, has these sizes.
+    pub(super) fn expect(self, what: &str, tensor: &Tensor, sizes: &[usize]) -> Result<()> {
+        if tensor.dims() == sizes {
+            return Ok(());
+        }
+        candle_core::bail!("{}: expected {what} {sizes:?}, got {:?}", self.0, tensor.dims())
+    }
+
+    /// A norm of C channels.
+    pub(super) fn norm(self, norm: &Norm, c: usize) -> Result<()> {
+        self.expect("a norm's weight", &norm.weight, &[c])?;
+        self.expect("a norm's bias", &norm.bias, &[c])
+    }
+
+    /// A map from `n_in` channels to `out`.
+    pub(super) fn map(self, what: &str, map: &LowRankMap, n_in: usize, out: usize) -> Result<()> {
+        self.expect(&format!("{what}'s weight"), &map.weight, &[out, n_in])?;
+        if let Some(bias) = &map.bias {
+            self.expect(&format!("{what}'s bias"), bias, &[out])?;
+        }
+        if let Some(path) = &map.path {
+            let rank = path.rank()?;
+            self.expect(&format!("{what}'s A"), &path.a, &[rank, n_in])?;
+            self.expect(&format!("{what}'s B"), &path.b, &[out, rank])?;
+        }
+        Ok(())
+    }
+
+    /// One factor of drop-path for each of `count` images, or none.
+    pub(super) fn keep(self, keep: Option<&[f64]>, count: usize) -> Result<()> {
+        match keep {
+            Some(keep) if keep.len() != count => {
+                candle_core::bail!("{}: expected a factor for each of {count} images, got {}", self.0, keep.len())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// `whole` divided by `part`, which has to go in evenly and at least once.
+    pub(super) fn times(self, what: &str, whole: usize, part: usize) -> Result<usize> {
+        match whole.checked_div(part) {
+            Some(times) if times > 0 && times * part == whole => Ok(times),
+            _ => candle_core::bail!("{}: expected {what} a multiple of {part}, got {whole}", self.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::{self, LowRankPath, TaskCondition, TpcReading, WindowGrid};
+    use candle_core::{DType, Device};
+
+    fn zeros(sizes: &[usize]) -> Result<Tensor> {
+        Tensor::zeros(sizes, DType::F32, &Device::Cpu)
+    }
+
+    fn norm(c: usize) -> Result<Norm> {
+        Ok(Norm { weight: zeros(&[c])?, bias: zeros(&[c])?, eps: 1e-5 })
+    }
+
+    fn path(out: usize, n_in: usize) -> Result<LowRankPath> {
+        Ok(LowRankPath { a: zeros(&[2, n_in])?, b: zeros(&[out, 2])?, scale: 1.0, dropout: None })
+    }
+
+    fn map(out: usize, n_in: usize) -> Result<LowRankMap> {
+        Ok(LowRankMap { weight: zeros(&[out, n_in])?, bias: Some(zeros(&[out])?), path: Some(path(out, n_in)?) })
+    }
+
+    /// Channels of these tests; two images of 2 x 3 patches in one window of 3 x 3, two tasks.
+    const C: usize = 4;
+
+    fn attention(patches: usize, size: (usize, usize), qkv: usize, keep: usize) -> Result<Tensor> {
+        let half = ops::AttentionHalf {
+            patches: zeros(&[2, patches, C])?,
+            prompts: Some(zeros(&[2, 2, C])?),
+            norm: norm(C)?,
+            qkv: map(qkv, C)?,
+            proj: map(C, C)?,
+            bias: zeros(&[2, 9, 9])?,
+            mask: None,
+            grid: WindowGrid::new(size, 3, false),
+            keep: Some(vec![1.0; keep]),
+            parts: ops::WithParts::No,
+        };
+        Ok(half.forward(ops::Checkpoint::Off)?.patches)
+    }
+
+    fn perceptron(hidden: usize) -> Result<Tensor> {
+        let (x, fc1, fc2) = (zeros(&[2, 6, C])?, map(8, C)?, map(C, hidden)?);
+        let half = ops::MlpHalf { x, norm: norm(C)?, fc1, fc2, keep: None, parts: ops::WithParts::No };
+        Ok(half.forward(ops::Checkpoint::Off)?.y)
+    }
+
+    fn condition(tasks: usize) -> Result<TaskCondition> {
+        Ok(TaskCondition { attended: zeros(&[2, 9, C])?, scores: zeros(&[2, 2, 4, 9])?, tasks })
+    }
+
+    fn mix(patches: usize, tasks: usize) -> Result<Tensor> {
+        let grid = WindowGrid::new((2, 3), 3, false);
+        let (x, share) = (zeros(&[4, patches, C])?, zeros(&[1])?);
+        ops::task_mix(&x, &condition(tasks)?, &share, &grid, TpcReading::Positions).map(|mut tasks| tasks.remove(0))
+    }
+
+    fn projection(shared: usize, images: usize) -> Result<Tensor> {
+        let grid = WindowGrid::new((2, 3), 3, false);
+        let (x, shared, f) = (zeros(&[2, 6, C])?, zeros(&[2, shared, C])?, zeros(&[images, 9, 2])?);
+        ops::task_projection(&x, &shared, &f, &path(C, C)?, &grid, None)
+    }
+
+    fn filter(r: usize, vectors: usize) -> Result<Tensor> {
+        let vector = || zeros(&[vectors]);
+        let (weight, bias, scale, shift) = (zeros(&[9 * r, r])?, vector()?, vector()?, vector()?);
+        let weights = ops::FilterWeights { weight, bias, scale, shift, kernel: 3 };
+        ops::dynamic_filter(&zeros(&[2, 6, 2])?, (2, 3), &weights)
+    }
+
+    /// A step that takes the right sizes and refuses the wrong ones, by its name and theirs.
+    #[track_caller]
+    fn refuses(step: &str, right: Result<Tensor>, wrong: Result<Tensor>) {
+        assert!(right.is_ok(), "{step}: {right:?}");
+        let message = wrong.map(|y| y.dims().to_vec()).unwrap_err().to_string();
+        assert!(message.contains(step), "{step}: {message}");
+    }
+
+    #[test]
+    fn no_kernel_runs_on_shapes_that_do_not_fit() -> Result<()> {
+        let x = zeros(&[2, 6, C])?;
+        let down = |c| ops::norm_down(&x, &norm(C)?, &zeros(&[2, c])?);
+        refuses("norm-down", down(C), down(2 * C));
+        let normed = |c| ops::layer_norm(&x, &zeros(&[c])?, &zeros(&[c])?, 1e-5);
+        refuses("layer-norm", normed(C), normed(2));
+        let merged = |size| ops::merge_linear(&x, size, &norm(4 * C)?, &zeros(&[2, 4 * C])?);
+        refuses("merge-linear", merged((2, 3)), merged((2, 2)));
+        let hidden = |all, r| ops::task_hidden(&x, &zeros(&[all, 6, r])?, &path(C, C)?, &path(C, C)?);
+        refuses("task-hidden", hidden(4, 2), hidden(4, 3));
+        refuses("task-hidden", hidden(2, 2), hidden(3, 2));
+        let update = |n| ops::task_update(&zeros(&[4, n, C])?, &x, &zeros(&[4, 6, 2])?, &path(C, C)?, None);
+        refuses("task-update", update(6), update(5));
+        let conditioned = |tasks, c| ops::conditioned_down(&condition(tasks)?, &norm(c)?, &zeros(&[2, C])?);
+        refuses("conditioned-down", conditioned(2, C), conditioned(2, 2));
+        refuses("conditioned-down", conditioned(4, C), conditioned(3, C));
+        refuses("conditioned-down", conditioned(1, C), conditioned(0, C));
+        refuses("task-mix", mix(6, 2), mix(9, 2));
+        refuses("task-mix", mix(6, 2), mix(6, 0));
+        refuses("task-projection", projection(9, 4), projection(6, 4));
+        refuses("task-projection", projection(9, 2), projection(9, 3));
+        refuses("mlp-half", perceptron(8), perceptron(9));
+        refuses("dynamic", filter(2, 18), filter(3, 27));
+        refuses("dynamic-filter", filter(2, 18), filter(2, 17));
+        for (patches, size, qkv, keep) in
+            [(16, (2, 3), 12, 2), (6, (4, 4), 12, 2), (6, (2, 3), 8, 2), (6, (2, 3), 12, 1)]
+        {
+            refuses("attention-half", attention(6, (2, 3), 12, 2), attention(patches, size, qkv, keep));
+        }
+        Ok(())
+    }
+}
