@@ -44,7 +44,7 @@ fn main() -> anyhow::Result<()> {
     for photo in tadformer::data::photos(&options.photos)? {
         let name = photo.file_stem().map_or("photo".into(), |stem| stem.to_string_lossy().into_owned());
         for prediction in predictor.predict_file(&photo)? {
-            let path = options.out.join(format!("{name}-{}", prediction.task().name));
+            let path = options.out.join(format!("{name}-{}", prediction.task().name()));
             prediction.save_picture(with_ending(&path, "png"))?;
             if options.npy {
                 prediction.save_npy(with_ending(&path, "npy"))?;

@@ -62,20 +62,69 @@ impl FromStr for TaskKind {
 /// One task of a model: its name, what it predicts, and how many channels its output has.
 ///
 /// Written `semseg=21`; a second task of the same kind takes a name of its own: `rooms:semseg=13`.
+///
+/// ```
+/// use tadformer::{Task, TaskKind};
+/// assert_eq!("rooms:semseg=13".parse::<Task>()?, Task::named("rooms", TaskKind::Semseg, 13)?);
+/// assert!(Task::new(TaskKind::Normals, 1).is_err()); // a normal has three parts
+/// # Ok::<(), tadformer::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "TaskFields")]
 pub struct Task {
-    /// The name in outputs, files and tables.
-    pub name: String,
-    /// What it predicts.
-    pub kind: TaskKind,
-    /// Channels of its output: classes, or 3 for normals, or 1.
-    pub outputs: usize,
+    pub(crate) name: String,
+    pub(crate) kind: TaskKind,
+    pub(crate) outputs: usize,
+}
+
+/// A task as it is written in files, not checked yet.
+#[derive(Deserialize)]
+struct TaskFields {
+    name: String,
+    kind: TaskKind,
+    outputs: usize,
+}
+
+impl TryFrom<TaskFields> for Task {
+    type Error = Error;
+
+    fn try_from(TaskFields { name, kind, outputs }: TaskFields) -> Result<Self> {
+        Self::named(name, kind, outputs)
+    }
 }
 
 impl Task {
     /// A task named after its kind.
-    pub fn new(kind: TaskKind, outputs: usize) -> Self {
-        Self { name: kind.name().to_owned(), kind, outputs }
+    ///
+    /// # Errors
+    /// A number of outputs that the kind cannot have: 2 to 255 classes, 3 for normals, 1 for every other.
+    pub fn new(kind: TaskKind, outputs: usize) -> Result<Self> {
+        Self::named(kind.name(), kind, outputs)
+    }
+
+    /// A task with a name of its own.
+    ///
+    /// # Errors
+    /// As [`Task::new`]; a name that could be no file's.
+    pub fn named(name: impl Into<String>, kind: TaskKind, outputs: usize) -> Result<Self> {
+        let task = Self { name: name.into(), kind, outputs };
+        task.check()?;
+        Ok(task)
+    }
+
+    /// The name in outputs, files and tables.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it predicts.
+    pub fn kind(&self) -> TaskKind {
+        self.kind
+    }
+
+    /// Channels of its output: classes, or 3 for normals, or 1.
+    pub fn outputs(&self) -> usize {
+        self.outputs
     }
 
     fn check(&self) -> Result<()> {
@@ -114,9 +163,7 @@ impl FromStr for Task {
         let (left, outputs) = text.trim().split_once('=').ok_or_else(|| malformed("add the number of outputs"))?;
         let outputs = outputs.parse().map_err(|_| malformed("the part after `=` is a whole number"))?;
         let (name, kind) = left.split_once(':').unwrap_or((left, left));
-        let task = Self { name: name.to_owned(), kind: kind.parse()?, outputs };
-        task.check()?;
-        Ok(task)
+        Self::named(name, kind.parse()?, outputs)
     }
 }
 
@@ -140,7 +187,7 @@ impl TaskSet {
     /// Checks a list of tasks.
     ///
     /// # Errors
-    /// An empty list or one of more than 256, a name given twice, a number of outputs that the kind cannot have.
+    /// An empty list or one of more than 256, a name given twice.
     pub fn new(tasks: Vec<Task>) -> Result<Self> {
         if tasks.is_empty() {
             return Err(Error::config("tasks", "at least one", "none", "such as semseg=21,depth=1"));
@@ -150,7 +197,6 @@ impl TaskSet {
             return Err(Error::config("tasks", format!("at most {MOST_TASKS}"), tasks.len(), cure));
         }
         for (i, task) in tasks.iter().enumerate() {
-            task.check()?;
             if tasks[..i].iter().any(|earlier| earlier.name == task.name) {
                 let cure = "name the second one, such as rooms:semseg=13";
                 return Err(Error::config("tasks", "each name once", format!("{} twice", task.name), cure));
@@ -162,7 +208,7 @@ impl TaskSet {
     /// The four tasks of PASCAL-Context in the paper's order: semseg 21, normals 3, sal 1, human parts 7.
     pub fn pascal() -> Self {
         let counts = [(TaskKind::Semseg, 21), (TaskKind::Normals, 3), (TaskKind::Sal, 1), (TaskKind::HumanParts, 7)];
-        Self(counts.map(|(kind, outputs)| Task::new(kind, outputs)).to_vec())
+        Self(counts.map(|(kind, outputs)| Task { name: kind.name().to_owned(), kind, outputs }).to_vec())
     }
 
     /// With one more task at the end.
@@ -260,6 +306,19 @@ mod tests {
         assert!(refused(tasks.with("sal=1".parse().unwrap())).contains("sal twice"));
         assert!(refused(tasks.without("edge")).contains("one of sal=1,depth=1"));
         assert!(refused(tasks.without("sal").unwrap().without("depth")).contains("at least one"));
+    }
+
+    #[test]
+    fn a_task_that_cannot_work_comes_from_nowhere() {
+        assert!(Task::new(TaskKind::Normals, 1).unwrap_err().to_string().contains("3 outputs"));
+        assert!(Task::named("a/b", TaskKind::Sal, 1).unwrap_err().to_string().contains("letters"));
+        let read = |text| serde_json::from_str::<Task>(text);
+        assert_eq!(
+            read(r#"{"name": "sal", "kind": "sal", "outputs": 1}"#).unwrap(),
+            Task::new(TaskKind::Sal, 1).unwrap()
+        );
+        let message = read(r#"{"name": "sal", "kind": "sal", "outputs": 0}"#).unwrap_err().to_string();
+        assert!(message.contains("1 output"), "{message}");
     }
 
     #[test]

@@ -146,7 +146,7 @@ fn every_tensor_is_documented_with_its_shape_and_every_documented_tensor_is_ther
     let documented: BTreeMap<String, Vec<String>> = rows("Tensors").into_iter().collect();
     let mut found = BTreeSet::new();
     for model in models() {
-        let tasks: Vec<&str> = model.config().tasks.iter().map(|task| task.name.as_str()).collect();
+        let tasks: Vec<&str> = model.config().tasks.iter().map(|task| task.name()).collect();
         for file in [written(|path| model.save_adapter(path).unwrap()), written(|path| model.save_full(path).unwrap())]
         {
             for (name, got) in &file.tensors {
@@ -154,8 +154,8 @@ fn every_tensor_is_documented_with_its_shape_and_every_documented_tensor_is_ther
                 let row =
                     documented.get(&pattern).unwrap_or_else(|| panic!("`{name}` is not documented as `{pattern}`"));
                 let outputs =
-                    model.config().tasks.iter().find(|task| name.starts_with(&format!("heads.{}.", task.name)));
-                let want = shape(&row[0], &model, (stage, &linear), outputs.map_or(0, |task| task.outputs));
+                    model.config().tasks.iter().find(|task| name.starts_with(&format!("heads.{}.", task.name())));
+                let want = shape(&row[0], &model, (stage, &linear), outputs.map_or(0, |task| task.outputs()));
                 assert_eq!(got, &want, "{name}");
                 found.insert(pattern);
             }

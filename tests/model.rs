@@ -57,7 +57,7 @@ fn a_merged_model_gives_the_same_outputs_and_the_model_back_bit_for_bit() -> Res
         let merged = model.merge()?;
         for ((task, want), (_, got)) in want.iter().zip(merged.forward(&images)?.iter()) {
             let (distance, largest) = (distance(got, want)?, distance(want, &want.zeros_like()?)?);
-            assert!(distance < 1e-5 * largest, "{}: {distance:.1e} of {largest:.1e}", task.name);
+            assert!(distance < 1e-5 * largest, "{}: {distance:.1e} of {largest:.1e}", task.name());
         }
         let model = merged.unmerge()?;
         assert_eq!(bits(&want)?, bits(&model.forward(&images, Mode::Eval)?)?);
@@ -82,7 +82,7 @@ fn a_backbone_stored_in_half_precision_takes_half_the_memory_and_predicts_alike(
         let same = |got: Outputs| -> Result<()> {
             for ((task, want), (_, got)) in want.iter().zip(got.iter()) {
                 let distance = distance(got, want)?;
-                assert!(got.dtype() == DType::F32 && distance < 1e-2, "{}, {dtype:?}: {distance:.1e}", task.name);
+                assert!(got.dtype() == DType::F32 && distance < 1e-2, "{}, {dtype:?}: {distance:.1e}", task.name());
             }
             Ok(())
         };
@@ -202,7 +202,7 @@ fn outputs_have_the_images_size_whatever_it_is() -> Result<()> {
     for (height, width) in [(64, 64), (4, 4), (5, 130), (97, 33)] {
         let outputs = model.forward(&images(1, height, width)?, Mode::Eval)?;
         for (task, output) in outputs.iter() {
-            assert_eq!(output.dims(), [1, task.outputs, height, width]);
+            assert_eq!(output.dims(), [1, task.outputs(), height, width]);
             assert!(output.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>()?.is_finite());
         }
     }
@@ -328,4 +328,18 @@ fn tunings_build_and_run() -> Result<()> {
         assert_eq!(outputs.iter().count(), 6, "{}", tuning.name());
     }
     Ok(())
+}
+
+#[test]
+fn a_backbone_of_sizes_that_cannot_work_is_refused_before_it_is_built() {
+    for (field, config) in [
+        ("num_heads", SwinConfig { num_heads: vec![1, 2], ..swin() }),
+        ("patch_size", SwinConfig { patch_size: 0, ..swin() }),
+        ("window", SwinConfig { window: 0, ..swin() }),
+        ("depths", SwinConfig { depths: vec![], num_heads: vec![], ..swin() }),
+    ] {
+        let (source, ledger) = (random_source(3, DType::F32, &Device::Cpu), Ledger::counting());
+        let message = Swin::new(&config, &Weights::new(source, ledger, Release::none())).unwrap_err().to_string();
+        assert!(message.contains(&format!("`{field}`")), "{message}");
+    }
 }

@@ -24,17 +24,17 @@ fn every_map_has_the_photos_size_and_its_own_range() {
     for (width, height) in [(64, 64), (301, 97), (1, 1), (17, 400)] {
         for prediction in predictor.predict(&photo(width, height)).unwrap() {
             let (task, map) = (prediction.task(), prediction.map());
-            assert_eq!(map.dims(), [task.kind.label_channels(), height as usize, width as usize]);
+            assert_eq!(map.dims(), [task.kind().label_channels(), height as usize, width as usize]);
             assert_eq!(prediction.picture().unwrap().dimensions(), (width, height));
             let values = map.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-            let fits = |v: &f32| match task.name.as_str() {
+            let fits = |v: &f32| match task.name() {
                 "semseg" | "human_parts" => v.fract() == 0.0 && (0.0..7.0).contains(v),
                 "normals" => (-1.0..=1.0).contains(v),
                 "depth" => *v >= 0.0,
                 _ => (0.0..=1.0).contains(v),
             };
             assert!(values.iter().all(fits), "{task}");
-            if task.name == "normals" {
+            if task.name() == "normals" {
                 let lengths = map.sqr().unwrap().sum(0).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
                 assert!(lengths.iter().all(|length| (length - 1.0).abs() < 1e-5));
             }
@@ -64,7 +64,7 @@ fn files_are_recognised_by_content_and_bad_ones_named() {
 fn pictures_and_arrays_are_written_whole() {
     let (folder, predictor) = (tempfile::tempdir().unwrap(), predictor());
     for prediction in predictor.predict(&photo(40, 30)).unwrap() {
-        let name = prediction.task().name.clone();
+        let name = prediction.task().name().to_owned();
         let (png, npy) = (folder.path().join(format!("{name}.png")), folder.path().join(format!("{name}.npy")));
         prediction.save_picture(&png).unwrap();
         prediction.save_npy(&npy).unwrap();

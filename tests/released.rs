@@ -34,7 +34,7 @@ fn error(model: &TADFormer) -> f64 {
     let golden = twin();
     let outputs = model.forward(&load(&golden, "input"), Mode::Eval).unwrap();
     let error = |(task, got): (&tadformer::Task, &Tensor)| {
-        distance(got, &load(&golden, &format!("output.{}", task.name))).unwrap()
+        distance(got, &load(&golden, &format!("output.{}", task.name()))).unwrap()
     };
     outputs.iter().map(error).fold(0.0, f64::max)
 }
@@ -246,6 +246,6 @@ fn weights_of_the_corrected_code_have_its_filter() {
     let golden = Checkpoint::open(&path).unwrap();
     let outputs = model.forward(&load(&golden, "input"), Mode::Eval).unwrap();
     for (task, got) in outputs.iter() {
-        assert!(distance(got, &load(&golden, &format!("output.{}", task.name))).unwrap() < 1e-4, "{task}");
+        assert!(distance(got, &load(&golden, &format!("output.{}", task.name()))).unwrap() < 1e-4, "{task}");
     }
 }

@@ -15,7 +15,7 @@ use tadformer::tad::{Gate, TadConfig, TaskFilterKind};
 
 fn outputs(model: &TADFormer) -> HashMap<String, Tensor> {
     let outputs = model.forward(&images(1, 44, 60).unwrap(), Mode::Eval).unwrap();
-    outputs.iter().map(|(task, output)| (task.name.clone(), output.clone())).collect()
+    outputs.iter().map(|(task, output)| (task.name().to_owned(), output.clone())).collect()
 }
 
 fn same(a: &HashMap<String, Tensor>, b: &HashMap<String, Tensor>) -> bool {

@@ -64,8 +64,8 @@ fn images_of_several_sizes_are_refused_with_the_helper_named_and_padded_by_it() 
     let outputs = model.forward(&padded.batch.images, Mode::Eval).unwrap();
     for (task, output) in outputs.iter() {
         let maps = padded.crop(output).unwrap();
-        assert_eq!(maps[0].dims(), [task.outputs, 40, 64]);
-        assert_eq!(maps[1].dims(), [task.outputs, 48, 56]);
+        assert_eq!(maps[0].dims(), [task.outputs(), 40, 64]);
+        assert_eq!(maps[1].dims(), [task.outputs(), 48, 56]);
     }
 }
 

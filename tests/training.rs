@@ -212,3 +212,41 @@ fn an_adapter_that_cannot_be_written_stops_the_run_with_its_path() {
     let message = train(&model, config(2, &folder.path().join("missing")), &mut Silent).unwrap_err().to_string();
     assert!(message.contains("missing") && message.contains("cannot create"), "{message}");
 }
+
+#[test]
+fn a_reference_names_tasks_and_is_of_numbers() {
+    let (model, folder) = (builder().build().unwrap(), tempfile::tempdir().unwrap());
+    let refuse = |name: &str, figure: f64| {
+        let trainer = Trainer::new(&model, config(2, folder.path())).unwrap();
+        trainer.with_reference([(name.to_owned(), figure)].into()).map(drop).unwrap_err().to_string()
+    };
+    assert!(refuse("rooms", 1.0).contains("one of"), "{}", refuse("rooms", 1.0));
+    assert!(refuse("depth", f64::NAN).starts_with("`reference of depth`"));
+}
+
+#[test]
+fn a_validation_without_a_figure_is_told_and_the_first_is_not_kept_for_it() {
+    let (model, folder) = (builder().build().unwrap(), tempfile::tempdir().unwrap());
+    let nothing_labelled = || {
+        let mut batches = one_batch(|batch| {
+            for label in batch.labels.values_mut() {
+                *label = Tensor::full(255f32, label.shape(), &Device::Cpu).unwrap();
+            }
+        });
+        Ok([batches.remove(0)])
+    };
+    let batches = Batches::shuffled(Arc::new(Scenes::new(1, 50, SIZE).unwrap()), 0, &options()).unwrap();
+    let mut trainer = Trainer::new(&model, config(2, folder.path())).unwrap();
+    let message = trainer.run(batches, nothing_labelled, &mut Silent).unwrap_err().to_string();
+    assert!(message.contains("`validation`") && message.contains("labels"), "{message}");
+}
+
+#[test]
+fn a_second_run_after_the_last_step_says_so() {
+    let (model, folder) = (builder().build().unwrap(), tempfile::tempdir().unwrap());
+    let batches = || Batches::shuffled(Arc::new(Scenes::new(1, 50, SIZE).unwrap()), 0, &options()).unwrap();
+    let mut trainer = Trainer::new(&model, config(1, folder.path())).unwrap();
+    trainer.run(batches(), held_out, &mut Silent).unwrap();
+    let message = trainer.run(batches(), held_out, &mut Silent).unwrap_err().to_string();
+    assert!(message.contains("`steps`: expected more than the 1 made"), "{message}");
+}

@@ -109,7 +109,7 @@ fn main() -> anyhow::Result<()> {
         validate_every: (options.steps / 5).max(1),
         ..TrainConfig::new(options.rate, options.steps, options.out.join("adapter.safetensors"))
     };
-    let mut trainer = Trainer::new(&model, config)?.with_reference(constant.primary());
+    let mut trainer = Trainer::new(&model, config)?.with_reference(constant.primary())?;
     let stop = trainer.stop_flag();
     ctrlc::set_handler(move || stop.store(true, Ordering::Relaxed))?;
     let training = Instant::now();

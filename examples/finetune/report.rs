@@ -26,9 +26,9 @@ pub struct Row {
 pub fn rows(constant: &Evaluation, before: &Evaluation, after: &Evaluation) -> Vec<Row> {
     let value = |evaluation: &Evaluation, task: &str| evaluation.get(task).and_then(|scores| scores.primary.value);
     let row = |(task, scores): (&tadformer::Task, &tadformer::metrics::Scores)| Row {
-        task: task.name.clone(),
-        constant: value(constant, &task.name),
-        before: value(before, &task.name),
+        task: task.name().to_owned(),
+        constant: value(constant, &task.name()),
+        before: value(before, &task.name()),
         after: scores.primary.clone(),
     };
     after.iter().map(row).collect()
@@ -140,7 +140,7 @@ fn smoothed(history: &History, task: usize) -> Vec<(f64, f64)> {
 /// Image, label and prediction of each task for the first few scenes.
 pub fn panel(model: &TADFormer, scenes: &Scenes, count: usize, path: &Path) -> anyhow::Result<()> {
     let tasks = &model.config().tasks;
-    let titles = tasks.iter().flat_map(|task| [task.name.clone(), "predicted".to_owned()]);
+    let titles = tasks.iter().flat_map(|task| [task.name().to_owned(), "predicted".to_owned()]);
     let mut panel = Panel::new(std::iter::once("image".to_owned()).chain(titles));
     for i in 0..count.min(scenes.len()) {
         let sample = scenes.render(i)?;
@@ -148,12 +148,12 @@ pub fn panel(model: &TADFormer, scenes: &Scenes, count: usize, path: &Path) -> a
         let outputs = model.forward(&batch.images, Mode::Eval)?;
         let mut row = vec![photo_picture(&sample.image)?];
         for (task, output) in outputs.iter() {
-            let label = &sample.labels[&task.name];
+            let label = &sample.labels[task.name()];
             let (_, height, width) = label.dims3()?;
             let predicted = decode(task, &output.squeeze(0)?, (height, width))?;
-            let depths = if task.kind == TaskKind::Depth { Some(DepthRange::of(label)?) } else { None };
-            row.push(picture(task.kind, label, depths)?);
-            row.push(picture(task.kind, &predicted, depths)?);
+            let depths = if task.kind() == TaskKind::Depth { Some(DepthRange::of(label)?) } else { None };
+            row.push(picture(task.kind(), label, depths)?);
+            row.push(picture(task.kind(), &predicted, depths)?);
         }
         panel.push(row);
     }

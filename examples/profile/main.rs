@@ -111,8 +111,8 @@ fn tasks(count: usize) -> tadformer::Result<TaskSet> {
     if count == 4 {
         return Ok(TaskSet::pascal());
     }
-    let tasks = (0..count).map(|i| Task { name: format!("task{i}"), kind: TaskKind::Depth, outputs: 1 });
-    TaskSet::new(tasks.collect())
+    let tasks = (0..count).map(|i| Task::named(format!("task{i}"), TaskKind::Depth, 1));
+    TaskSet::new(tasks.collect::<tadformer::Result<_>>()?)
 }
 
 /// The model that the peer builds: no dropout and no drop-path, weights drawn at random.

@@ -52,7 +52,7 @@ pub(super) fn compare(golden: &Golden, dtype: DType) -> Result<Vec<Row>> {
 /// The model of the file: every dropout off, so that training is as exact as evaluation.
 fn build(golden: &Golden, dtype: DType) -> Result<TADFormer> {
     let reference: ReferenceConfig = golden.json("config")?;
-    let tasks = reference.tasks.iter().map(|(name, outputs)| Ok(Task::new(name.parse()?, *outputs)));
+    let tasks = reference.tasks.iter().map(|(name, outputs)| Task::new(name.parse()?, *outputs));
     let released = golden.metadata.get("variant").is_some_and(|variant| variant == "released");
     let kernel = reference.dtf_kernel;
     let (filter, tpc_reading) = if released {

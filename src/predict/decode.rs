@@ -12,10 +12,13 @@ use rayon::prelude::*;
 /// `outputs` `[n, h, w]` to `[c, height, width]` f32 on the CPU, with c = 3 for normals and 1 otherwise.
 ///
 /// Pixels are made one row at a time, so that a large photo needs no large array of class scores.
+///
+/// # Errors
+/// Outputs of another number of channels than the task's, or of no pixels.
 pub fn decode(task: &Task, outputs: &Tensor, (height, width): (usize, usize)) -> Result<Tensor> {
     let (n, h, w) = outputs.dims3()?;
-    if n != task.outputs {
-        let expected = format!("[{}, h, w]", task.outputs);
+    if n != task.outputs || h == 0 || w == 0 {
+        let expected = format!("[{}, h, w], h and w at least 1", task.outputs);
         return Err(Error::Shape { what: format!("outputs of {}", task.name), expected, got: outputs.dims().to_vec() });
     }
     let scores = outputs.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
@@ -75,6 +78,13 @@ mod tests {
         let want = ops::bilinear(&map.unsqueeze(0)?, (5, 4))?.squeeze(0)?;
         let error = (got - want)?.abs()?.max_all()?.to_scalar::<f32>()?;
         assert!(error < 1e-6, "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn maps_of_no_pixels_are_refused() -> Result<()> {
+        let message = decode(&"depth=1".parse()?, &outputs(&[], (1, 2, 0)), (5, 4)).unwrap_err().to_string();
+        assert!(message.contains("outputs of depth") && message.contains("at least 1"), "{message}");
         Ok(())
     }
 

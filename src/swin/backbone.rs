@@ -37,7 +37,11 @@ pub struct SwinFeatures {
 
 impl Swin {
     /// From `weights` under timm's names.
+    ///
+    /// # Errors
+    /// A configuration that cannot work, as [`SwinConfig::check`] tells; weights that are missing or of another shape.
     pub fn new(config: &SwinConfig, weights: &Weights) -> Result<Self> {
+        config.check().map_err(candle_core::Error::wrap)?;
         let stage = |i| {
             let plan = StagePlan::new(config, i, BlockLowRank::default());
             SwinStage::new(&plan, plan.depth(), weights)

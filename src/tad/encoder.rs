@@ -38,7 +38,11 @@ impl StageOutput {
 
 impl Encoder {
     /// From `weights` under timm's names, adapters beside them.
+    ///
+    /// # Errors
+    /// A configuration that cannot work, as [`SwinConfig::check`] tells; weights that are missing or of another shape.
     pub fn new(swin: &SwinConfig, tad: &TadConfig, tasks: &TaskSet, weights: &Weights) -> Result<Self> {
+        swin.check().map_err(candle_core::Error::wrap)?;
         let prompts = if tad.has_prompts() {
             let vb = weights.adapter(Group::Prompts).pp("prompts");
             Some(TaskPrompt::new(tasks.len() * tad.prompts_per_task, swin.embed_dim, swin.stages(), vb)?)

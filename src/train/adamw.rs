@@ -23,6 +23,22 @@ pub struct AdamWConfig {
     pub weight_decay: f64,
 }
 
+impl AdamWConfig {
+    fn check(&self) -> Result<()> {
+        for (field, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+            if !(0.0..1.0).contains(&beta) {
+                return Err(Error::config(field, "from 0 up to, not including, 1", beta, "0.9 and 0.999 are usual"));
+            }
+        }
+        for (field, value) in [("eps", self.eps), ("weight_decay", self.weight_decay)] {
+            if !(value.is_finite() && value >= 0.0) {
+                return Err(Error::config(field, "a number of 0 or more", value, "1e-8 and 0.05 are usual"));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Default for AdamWConfig {
     fn default() -> Self {
         Self { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.05 }
@@ -49,7 +65,11 @@ struct Slot {
 
 impl AdamW {
     /// For every trained weight of a ledger.
+    ///
+    /// # Errors
+    /// A setting that cannot work.
     pub fn new(ledger: &Ledger, config: AdamWConfig) -> Result<Self> {
+        config.check()?;
         let slot = |entry: Entry| -> Option<Result<Slot>> {
             let var = entry.trained()?.clone();
             let zeros = || Var::zeros(var.shape(), var.dtype(), var.device());
@@ -80,7 +100,7 @@ impl AdamW {
         self.steps
     }
 
-    /// Writes moments and step count, so that a later run goes on as if it had not stopped.
+    /// Writes moments and step count; the weights they belong to are the model's, which an adapter file keeps.
     ///
     /// # Errors
     /// A folder or disk that cannot be written to.
@@ -110,13 +130,14 @@ impl AdamW {
             }
         };
         let steps = state.load("steps", DType::I64, &Device::Cpu)?.to_scalar::<i64>()?;
+        let steps =
+            usize::try_from(steps).map_err(|_| Error::file(path, "a negative step count", "take another copy"))?;
         let moments = |slot| Ok(Moments { first: moment("first", slot)?, second: moment("second", slot)? });
         let moments = self.slots.iter().map(moments).collect::<Result<Vec<_>>>()?;
         for (slot, moments) in self.slots.iter_mut().zip(moments) {
             slot.moments = moments;
         }
-        self.steps =
-            usize::try_from(steps).map_err(|_| Error::file(path, "a negative step count", "take another copy"))?;
+        self.steps = steps;
         Ok(())
     }
 }
@@ -186,6 +207,22 @@ mod tests {
         other.builder(Group::Heads).get(4, "more")?;
         let message = AdamW::new(&other, AdamWConfig::default())?.load(&path).unwrap_err().to_string();
         assert!(message.contains("first.more"), "{message}");
+        Ok(())
+    }
+
+    #[test]
+    fn each_setting_that_cannot_work_is_named() -> Result<()> {
+        let (ledger, ..) = quadratic()?;
+        let usual = AdamWConfig::default();
+        for (field, config) in [
+            ("beta1", AdamWConfig { beta1: 1.0, ..usual }),
+            ("beta2", AdamWConfig { beta2: -0.1, ..usual }),
+            ("eps", AdamWConfig { eps: f64::NAN, ..usual }),
+            ("weight_decay", AdamWConfig { weight_decay: -1.0, ..usual }),
+        ] {
+            let message = AdamW::new(&ledger, config).unwrap_err().to_string();
+            assert!(message.starts_with(&format!("`{field}`")), "{message}");
+        }
         Ok(())
     }
 

@@ -148,8 +148,21 @@ impl<'a> Trainer<'a> {
 
     /// The primary metrics that validations are compared with, by task: the best is the one with the highest delta_m over them.
     /// Where none are given, the first validation's stand in.
-    pub fn with_reference(self, reference: BTreeMap<String, f64>) -> Self {
-        Self { reference, ..self }
+    ///
+    /// # Errors
+    /// A task that the model does not have, a figure that is no number.
+    pub fn with_reference(self, reference: BTreeMap<String, f64>) -> Result<Self> {
+        let tasks = &self.model.config().tasks;
+        for (name, figure) in &reference {
+            if tasks.get(name).is_none() {
+                return Err(Error::config("reference", format!("one of {tasks}"), name, "name a task of the model"));
+            }
+            if !figure.is_finite() {
+                let cure = "leave the task out, or measure it on images that have its labels";
+                return Err(Error::config(format!("reference of {name}"), "a number", figure, cure));
+            }
+        }
+        Ok(Self { reference, ..self })
     }
 
     /// Set it to true, from a Ctrl-C handler for instance, and the run ends after the step at hand, keeping what was learnt.
@@ -178,6 +191,10 @@ impl<'a> Trainer<'a> {
         let mut best: Option<(f64, usize, Evaluation)> = None;
         let mut ending = Ending::Completed;
         let (first, steps) = (self.optimizer.steps() + 1, self.config.schedule.steps);
+        if first > steps {
+            let cure = "a longer schedule, or another trainer";
+            return Err(Error::config("steps", format!("more than the {} made", first - 1), steps, cure));
+        }
         let mut batches = batches.into_iter();
         for step in first..=steps {
             let batches: Vec<Batch> = batches.by_ref().take(self.config.accumulate).collect::<Result<_>>()?;
@@ -262,7 +279,7 @@ impl<'a> Trainer<'a> {
         if self.reference.is_empty() {
             self.reference = evaluation.primary();
         }
-        let gain = self.gain(&evaluation);
+        let gain = self.gain(&evaluation)?;
         let is_best = best.as_ref().is_none_or(|(so_far, ..)| gain > *so_far);
         observer.validated(step, &evaluation, is_best);
         if is_best {
@@ -273,12 +290,15 @@ impl<'a> Trainer<'a> {
     }
 
     /// Delta_m over the reference.
-    fn gain(&self, evaluation: &Evaluation) -> f64 {
+    fn gain(&self, evaluation: &Evaluation) -> Result<f64> {
         let pairs = evaluation.iter().filter_map(|(task, scores)| {
             let reference = *self.reference.get(&task.name)?;
             Some((scores.primary.value?, reference, scores.primary.higher_is_better))
         });
-        delta_m(pairs).unwrap_or(0.0)
+        delta_m(pairs).filter(|gain| gain.is_finite()).ok_or_else(|| {
+            let cure = "validate on images with labels of a task, over a reference other than 0";
+            Error::config("validation", "a figure to choose the best weights by", "none", cure)
+        })
     }
 }
 

@@ -79,7 +79,7 @@ impl Scenes {
         };
         let kinds =
             [TaskKind::Semseg, TaskKind::HumanParts, TaskKind::Sal, TaskKind::Normals, TaskKind::Edge, TaskKind::Depth];
-        let tasks = TaskSet::new(kinds.map(|kind| Task::new(kind, outputs(kind))).to_vec())?;
+        let tasks = TaskSet::new(kinds.map(|kind| Task::new(kind, outputs(kind))).into_iter().collect::<Result<_>>()?)?;
         Ok(Self { seed, count, size, tasks })
     }
 
