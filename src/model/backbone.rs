@@ -3,7 +3,7 @@
 use super::LoadReport;
 use crate::Result;
 use crate::files::write_tensors;
-use crate::params::{Checkpoint, Ledger, Release, Weights, checkpoint_source, shape_source};
+use crate::params::{Checkpoint, Ledger, Release, SourceDigest, Weights, checkpoint_source, shape_source};
 use crate::swin::names::{self, Naming};
 use crate::swin::{Swin, SwinConfig};
 use candle_core::{DType, Device};
@@ -68,6 +68,17 @@ impl BackboneFile {
         let source = checkpoint_source(self.tensors.clone(), dtype, device);
         let ledger = Ledger::seeded(0, dtype, device);
         Ok(Swin::new(&self.config, &Weights::new(source, ledger, Release::none()))?)
+    }
+
+    /// The digest by which adapters know the backbone, as [`BaseModel::digest`](super::BaseModel::digest).
+    ///
+    /// # Errors
+    /// A file that can no longer be read; values that are no numbers or infinite.
+    pub fn digest(&self) -> Result<String> {
+        let (digest, ledger) = (SourceDigest::default(), Ledger::seeded(0, DType::F32, &Device::Cpu));
+        let source = digest.watch(checkpoint_source(self.tensors.clone(), DType::F32, &Device::Cpu));
+        Swin::new(&self.config, &Weights::new(source, ledger, Release::none()))?;
+        Ok(digest.hex())
     }
 
     /// Writes the backbone as safetensors of f32 under these names; biases that it was made without are left out.

@@ -1,7 +1,7 @@
 //! A model started from a pretrained Swin, its sizes read off what lies beside the weights.
 
 #[cfg(feature = "hub")]
-use super::base::WEIGHTS;
+use super::origin::WEIGHTS;
 use super::source::Source;
 use super::{TADFormer, TADFormerBuilder};
 use crate::Result;
