@@ -5,6 +5,7 @@
 //! | transformers (hub files, and transformers 5's own names) | apart | `encoder.layers.I.downsample` | `classifier` |
 //! | timm | together | `layers.I+1.downsample` | `head.fc` |
 //! | original, and timm before 0.9 | together | `layers.I.downsample` | `head` |
+//! | torchvision | together | `features.2I+2` | `head` |
 //! | released TADFormer and MTLoRA | together, linears under `.linear` | `backbone.layers.I.downsample` | none |
 //!
 //! The names may stand under any prefix: `module.`, `model.`, `backbone.`, `swin.`, `encoder.`.
@@ -12,6 +13,7 @@
 mod recognise;
 mod released;
 mod timm;
+mod torchvision;
 mod transformers;
 mod write;
 
@@ -32,6 +34,8 @@ pub enum Family {
     Timm,
     /// The original code's, merging at a stage's end.
     Original,
+    /// torchvision's, one list of features.
+    Torchvision,
     /// The released TADFormer's and MTLoRA's.
     Released,
 }
@@ -120,6 +124,7 @@ fn place(found: &Found, name: &str) -> Place {
         Family::Released => released::place(&found.root, name),
         Family::Timm => inside.map_or(Place::Nowhere, |name| Place::As(name.to_owned())),
         Family::Original => inside.map_or(Place::Nowhere, |name| Place::As(timm::of_original(name))),
+        Family::Torchvision => inside.map_or(Place::Nowhere, torchvision::place),
     }
 }
 
@@ -212,6 +217,8 @@ mod tests {
             "encoder.layers.0.blocks.0.attention.self.logit_scale",
             "module.layers.0.blocks.0.attn.cpb_mlp.0.weight",
             "swinv2.encoder.layers.0.blocks.0.attention.self.continuous_position_bias_mlp.0.weight",
+            "features.1.0.attn.logit_scale",
+            "module.features.3.1.attn.cpb_mlp.0.weight",
         ] {
             let message = refuse(&[name]);
             assert!(["SwinV2", "cosines", name].iter().all(|word| message.contains(word)), "{message}");
