@@ -287,7 +287,7 @@ impl ModelFile {
 }
 
 /// The checkpoint that a path or an id of the hub names.
-fn weights_of(source: &Path, options: &OpenOptions) -> Result<PathBuf> {
+pub(super) fn weights_of(source: &Path, options: &OpenOptions) -> Result<PathBuf> {
     match Source::of(source) {
         Source::Path(path) => Ok(path.to_owned()),
         Source::Id(id) => weights_by_id(id, options),

@@ -22,7 +22,7 @@ mod tasks;
 #[doc = include_str!("../../docs/adapter-format.md")]
 pub mod format {}
 
-pub use backbone::{BackboneFile, WrittenBackbone};
+pub use backbone::{BackboneFile, ConfigFile, WrittenBackbone};
 pub use base::{BaseModel, LoadReport};
 pub use builder::TADFormerBuilder;
 pub use card::{CardFile, CardScore, ModelCard};
