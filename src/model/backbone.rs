@@ -30,7 +30,7 @@ pub struct BackboneFile {
 }
 
 impl BackboneFile {
-    /// Opens a file or folder of transformers, timm, the original code, the released TADFormer or MTLoRA.
+    /// Opens a file or folder of transformers, timm, torchvision, the original code, the released TADFormer or MTLoRA.
     ///
     /// # Errors
     /// As [`Checkpoint::open`] and [`names::canonical`]; a Swin that lacks a tensor or has one in another shape.

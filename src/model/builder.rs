@@ -89,7 +89,8 @@ impl TADFormerBuilder {
         self
     }
 
-    /// Takes the backbone's weights from a checkpoint: a file or folder of transformers, timm or the original code.
+    /// Takes the backbone's weights from a checkpoint: a file or folder of transformers, timm, torchvision or the original
+    /// code.
     pub fn pretrained(mut self, path: impl AsRef<Path>) -> Self {
         self.backbone = Backbone::Checkpoint(path.as_ref().to_owned(), None);
         self

@@ -27,6 +27,7 @@ use std::collections::BTreeMap;
 
 /// Whose names a checkpoint uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Family {
     /// Hugging Face transformers.
     Transformers,
@@ -34,10 +35,10 @@ pub enum Family {
     Timm,
     /// The original code's, merging at a stage's end.
     Original,
-    /// torchvision's, one list of features.
-    Torchvision,
     /// The released TADFormer's and MTLoRA's.
     Released,
+    /// torchvision's, one list of features.
+    Torchvision,
 }
 
 /// Recognises the family from the names alone, and gives the checkpoint under timm's names with the names left out: derived
