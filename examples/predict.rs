@@ -20,7 +20,7 @@ struct Options {
     /// PNG or JPEG files of any size, or folders of them
     #[arg(required = true)]
     photos: Vec<PathBuf>,
-    /// The backbone, where it is to be had neither beside the adapter nor where it was taken from: a checkpoint's path, or an id
+    /// The backbone, where it neither lies beside the adapter nor is published: a checkpoint's path, or an id
     #[arg(long)]
     backbone: Option<PathBuf>,
     /// Where the pictures go

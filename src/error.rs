@@ -53,10 +53,12 @@ pub enum Error {
         differences: Vec<String>,
     },
     /// The backbone that an adapter was made for cannot be had.
-    #[error("{}: its backbone: {source}", adapter.display())]
+    #[error("{}: its backbone: {source}; it was made for {wanted}", adapter.display())]
     Backbone {
         /// The adapter file.
         adapter: PathBuf,
+        /// The backbone: sizes, digest, and the name of the file or the model that it was read from.
+        wanted: String,
         /// Why not, and the cure.
         source: Box<Error>,
     },

@@ -68,7 +68,7 @@ fn a_released_training_checkpoint_is_its_safetensors_twin() {
 }
 
 /// One Swin as each library's classes write it: what it is, the family, and what no backbone uses.
-const FAMILIES: [(&str, Family, &[&str]); 7] = [
+const FAMILIES: [(&str, Family, &[&str]); 8] = [
     (
         "SwinForImageClassification",
         Family::Transformers,
@@ -104,6 +104,7 @@ const FAMILIES: [(&str, Family, &[&str]); 7] = [
         &["classifier.bias", "classifier.weight", "swin.layernorm.bias", "swin.layernorm.weight"],
     ),
     ("timm.safetensors", Family::Timm, &["head.fc.bias", "head.fc.weight", "norm.bias", "norm.weight"]),
+    ("torchvision.pth", Family::Torchvision, &["head.bias", "head.weight", "norm.bias", "norm.weight"]),
     ("timm_0.6.pth", Family::Original, &["head.bias", "head.weight", "norm.bias", "norm.weight"]),
 ];
 
@@ -176,6 +177,22 @@ fn what_is_written_is_what_the_library_itself_writes() {
     }
 }
 
+#[test]
+fn torchvisions_features_are_ours() {
+    let expected = Checkpoint::open(golden("families/torchvision_features.safetensors")).unwrap();
+    let load = |name: &str| expected.load(name, DType::F32, &Device::Cpu).unwrap();
+    let swin = family("torchvision.pth").swin(DType::F32, &Device::Cpu).unwrap();
+    for (i, features) in swin.forward(&load("image")).unwrap().iter().enumerate() {
+        let want = load(&format!("stage{i}"));
+        let map = &features.before_merging;
+        assert_eq!(want.dims()[1..3], [map.size.0, map.size.1], "stage {i}");
+        let got = map.tokens.reshape(want.shape()).unwrap();
+        let error =
+            (got - want).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap();
+        assert!(error < 1e-5, "stage {i}: {error}");
+    }
+}
+
 /// The tensors of a golden file under changed names; `None` leaves one out.
 fn renamed(name: &str, rename: impl Fn(&str) -> Option<String>) -> Checkpoint {
     let file = Checkpoint::open(golden("families").join(name)).unwrap();
@@ -193,6 +210,7 @@ fn wrapped_names_are_the_same_tensors() {
         ("model.pixel_level_module.encoder.", "SwinModel/model.safetensors"),
         ("backbone.", "timm.safetensors"),
         ("module.encoder.", "timm_0.6.pth"),
+        ("module.", "torchvision.pth"),
         ("state_dict.module.", "timm_0.6.pth"),
     ] {
         let (_, wrapped, _) = canonical(renamed(name, |name| Some(format!("{prefix}{name}")))).unwrap();

@@ -115,6 +115,94 @@ fn an_adapter_on_a_checkpoint_finds_it_again_or_is_given_it() {
     assert!(message.contains("backbone weights"), "{message}");
 }
 
+/// A model on a golden backbone that lies under this name in a folder, and its adapter in another.
+fn on_a_file(folder: &Path, release: Release) -> (TADFormer, PathBuf, PathBuf) {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/swin_w4_128/original.pth");
+    let (backbone, out) = (folder.join("somebodys secret/my-swin.pth"), folder.join("out"));
+    std::fs::create_dir(backbone.parent().unwrap()).unwrap();
+    std::fs::create_dir(&out).unwrap();
+    std::fs::copy(golden, &backbone).unwrap();
+    let model = TADFormer::from_pretrained(&backbone).unwrap().rank(2).release(release).build().unwrap();
+    randomise_b(&model).unwrap();
+    (model, backbone, out.join("adapter.safetensors"))
+}
+
+#[test]
+fn an_adapter_records_its_backbones_name_and_nothing_of_its_folders() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, backbone, path) = on_a_file(folder.path(), Release::default());
+    model.save_adapter(&path).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let text = String::from_utf8_lossy(&bytes);
+    assert!(text.contains("my-swin.pth") && !text.contains("secret"));
+    assert!(!text.contains(folder.path().to_str().unwrap()));
+    // The adapter alone, as a colleague has it.
+    let theirs = tempfile::tempdir().unwrap();
+    let alone = theirs.path().join("adapter.safetensors");
+    std::fs::copy(&path, &alone).unwrap();
+    let message = refusal(TADFormer::from_adapter(&alone));
+    let digest = model.base().short_digest();
+    for words in [
+        format!("swin 8 [2, 2, 2, 2] window 4 with weights {digest} (read from `my-swin.pth`)"),
+        format!(
+            "backbone-{digest}.safetensors: no such file (put the backbone or `my-swin.pth` there, or give its checkpoint"
+        ),
+        "--backbone".to_owned(),
+    ] {
+        assert!(message.contains(&words), "{words}\n{message}");
+    }
+    // With a file of the recorded name beside it, whose weights must be those.
+    std::fs::copy(&backbone, theirs.path().join("my-swin.pth")).unwrap();
+    let opened = TADFormer::from_adapter(&alone).unwrap();
+    assert!(same(&model, &opened) && opened.base() == model.base());
+    let other = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/released_w4_64.pth");
+    std::fs::copy(other, theirs.path().join("my-swin.pth")).unwrap();
+    assert!(TADFormer::from_adapter(&alone).is_err());
+}
+
+#[test]
+fn a_full_export_becomes_an_adapter_with_the_backbone_that_it_was_trained_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, backbone, path) = on_a_file(folder.path(), Release::default());
+    let norm =
+        model.ledger().entries().into_iter().find(|entry| entry.name == "layers.0.blocks.0.norm1.weight").unwrap();
+    let tadformer::params::Role::Trained(norm) = norm.role else { unreachable!() };
+    norm.set(&(norm.as_tensor() * 1.5).unwrap()).unwrap();
+    let full = folder.path().join("full.safetensors");
+    model.save_full(&full).unwrap();
+    let opened = TADFormer::from_adapter(&full).unwrap();
+    // What training changed of the backbone is not what the adapter stands on.
+    let message = opened.save_adapter(&path).unwrap_err().to_string();
+    assert!(message.contains("not the one that training started from") && message.contains("--backbone"), "{message}");
+    assert!(std::fs::read_dir(path.parent().unwrap()).unwrap().next().is_none(), "nothing is written then");
+    let with =
+        |backbone: PathBuf| TADFormer::open(&full, &OpenOptions { backbone: Some(backbone), ..OpenOptions::default() });
+    let opened = with(backbone).unwrap();
+    assert!(same(&model, &opened));
+    opened.save_adapter(&path).unwrap();
+    assert!(same(&model, &TADFormer::from_adapter(&path).unwrap()));
+    let other = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/swin_w4_128/expected.safetensors");
+    assert!(with(other).is_err());
+
+    // Without released weights the export's backbone is the one that training started from.
+    let folder = tempfile::tempdir().unwrap();
+    let (model, backbone, path) = on_a_file(folder.path(), Release::none());
+    model.save_full(&full).unwrap();
+    std::fs::remove_file(backbone).unwrap();
+    TADFormer::from_adapter(&full).unwrap().save_adapter(&path).unwrap();
+    assert!(same(&model, &TADFormer::from_adapter(&path).unwrap()));
+}
+
+#[test]
+fn a_backbone_that_was_replaced_while_training_is_not_written_beside_the_adapter() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, backbone, path) = on_a_file(folder.path(), Release::default());
+    let timm = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/swin_w7_224/original.pth");
+    std::fs::copy(timm, backbone).unwrap();
+    let message = model.save_adapter(&path).unwrap_err().to_string();
+    assert!(message.contains("my-swin.pth") && message.contains("not the one that training started from"), "{message}");
+}
+
 #[test]
 fn a_published_backbone_in_the_hubs_cache_is_recorded_and_not_copied() {
     let folder = tempfile::tempdir().unwrap();
@@ -129,7 +217,13 @@ fn a_published_backbone_in_the_hubs_cache_is_recorded_and_not_copied() {
     let model = build(&snapshot);
     model.save_adapter(&path).unwrap();
     assert_eq!(std::fs::read_dir(out.path()).unwrap().count(), 1);
-    assert!(same(&model, &TADFormer::open(&path, &OpenOptions::default()).unwrap()));
+    let bytes = std::fs::read(&path).unwrap();
+    assert!(!String::from_utf8_lossy(&bytes).contains("models--"), "the model and commit are recorded, not the path");
+    #[cfg(feature = "hub")]
+    {
+        let hub = tadformer::hub::Hub::default().cache(folder.path()).offline();
+        assert!(same(&model, &TADFormer::open(&path, &OpenOptions { hub, ..OpenOptions::default() }).unwrap()));
+    }
     // Outside the cache it is copied, as the file has it: the tables are resized when it is read again.
     let elsewhere = folder.path().join("elsewhere.safetensors");
     std::fs::copy(snapshot.join("model.safetensors"), &elsewhere).unwrap();

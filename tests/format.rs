@@ -80,6 +80,24 @@ fn every_key_is_documented_and_every_documented_key_is_there() {
     }
 }
 
+#[test]
+fn a_backbones_origin_has_the_documented_keys() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/swin_w4_128/timm");
+    let folder = tempfile::tempdir().unwrap();
+    let snapshot = folder.path().join(format!("models--a--b/snapshots/{}", "0".repeat(40)));
+    std::fs::create_dir_all(&snapshot).unwrap();
+    std::fs::copy(golden.join("model.safetensors"), snapshot.join("model.safetensors")).unwrap();
+    let row = rows("Metadata").into_iter().find(|(key, _)| key == "base.origin").unwrap().1.concat();
+    let of = |path: &Path| TADFormer::from_pretrained(path).unwrap().rank(2).build().unwrap();
+    for model in [builder().build().unwrap(), of(&golden), of(&snapshot)] {
+        let origin = written(|path| model.save_adapter(path).unwrap()).metadata["base"]["origin"].clone();
+        let (kind, fields) = origin.as_object().unwrap().iter().next().unwrap();
+        let keys: Vec<String> = fields.as_object().unwrap().keys().map(|key| format!("\"{key}\"")).collect();
+        let documented = format!("{{\"{kind}\": {{{}}}}}", keys.join(", "));
+        assert!(row.contains(&documented), "{documented} is not in {row}");
+    }
+}
+
 /// The documented name that a tensor's is an instance of, with its stage and linear and whether it is a task's.
 fn pattern(name: &str, tasks: &[&str]) -> (String, usize, String) {
     let linears = ["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"];

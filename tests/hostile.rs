@@ -197,17 +197,40 @@ fn a_backbones_id_that_is_a_path_is_none() {
     }
 }
 
-#[cfg(unix)]
-#[test]
-fn a_recorded_path_that_would_never_end_is_not_read() {
+/// An adapter whose metadata records this path of the backbone, as development versions wrote it, and no backbone beside it.
+fn with_recorded_path(recorded: &str) -> (tempfile::TempDir, PathBuf, PathBuf) {
     let (folder, path) = adapter(builder());
     let backbone = folder.path().join(ModelFile::open(&path).unwrap().base().file_name());
-    std::fs::remove_file(backbone).unwrap();
-    for endless in ["/dev/zero", "/dev/stdin", "/dev/random"] {
-        let origin = json!({ "file": { "path": endless } });
-        Parts::of(&path).with_metadata(|metadata| metadata["base"]["origin"] = origin).write(&path);
-        assert!(refusal(&path).contains("its backbone: "), "{endless}");
+    let origin = json!({ "file": { "path": recorded } });
+    Parts::of(&path).with_metadata(|metadata| metadata["base"]["origin"] = origin).write(&path);
+    let moved = folder.path().join("elsewhere.safetensors");
+    std::fs::rename(backbone, &moved).unwrap();
+    (folder, path, moved)
+}
+
+#[test]
+fn a_recorded_path_is_not_opened() {
+    for path in ["/dev/zero", "/dev/stdin", "/dev/random", "/etc/passwd", "", "..", "\u{1b}[2J"] {
+        let (_folder, path, _) = with_recorded_path(path);
+        let message = refusal(&path);
+        assert!(message.contains("its backbone: ") && !message.contains('\u{1b}'), "{message}");
     }
+    // Not where it leads to the backbone itself either: what a foreign file names is not looked into.
+    let (folder, path, moved) = with_recorded_path("");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let there = elsewhere.path().join("swin.safetensors");
+    std::fs::copy(&moved, &there).unwrap();
+    let origin = json!({ "file": { "path": there } });
+    Parts::of(&path).with_metadata(|metadata| metadata["base"]["origin"] = origin).write(&path);
+    let message = refusal(&path);
+    assert!(message.contains("read from `swin.safetensors`"), "{message}");
+    assert!(!message.contains(elsewhere.path().to_str().unwrap()), "{message}");
+    // Beside the adapter it is found by its name; what is saved again has the name alone.
+    std::fs::copy(&there, folder.path().join("swin.safetensors")).unwrap();
+    let again = elsewhere.path().join("again.safetensors");
+    TADFormer::from_adapter(&path).unwrap().save_adapter(&again).unwrap();
+    let text = String::from_utf8_lossy(&std::fs::read(&again).unwrap()).into_owned();
+    assert!(text.contains("swin.safetensors") && !text.contains(elsewhere.path().to_str().unwrap()));
 }
 
 /// Values that a reader may trip over.

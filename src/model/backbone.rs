@@ -1,13 +1,14 @@
 //! The file of a pretrained Swin: checked whole, and written under the names of any library.
 
 use super::LoadReport;
-use crate::Result;
-use crate::files::write_tensors;
-use crate::params::{Checkpoint, Ledger, Release, Weights, checkpoint_source, shape_source};
+use super::pretrained::CONFIG;
+use crate::files::{write_atomically, write_tensors};
+use crate::params::{Checkpoint, Ledger, Release, SourceDigest, Weights, checkpoint_source, shape_source};
 use crate::swin::names::{self, Naming};
-use crate::swin::{Swin, SwinConfig};
+use crate::swin::{Published, Swin, SwinConfig};
+use crate::{Error, Result};
 use candle_core::{DType, Device};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A pretrained Swin's checkpoint whose every tensor was found in the shape that it must have.
@@ -29,7 +30,7 @@ pub struct BackboneFile {
 }
 
 impl BackboneFile {
-    /// Opens a file or folder of transformers, timm, the original code, the released TADFormer or MTLoRA.
+    /// Opens a file or folder of transformers, timm, torchvision, the original code, the released TADFormer or MTLoRA.
     ///
     /// # Errors
     /// As [`Checkpoint::open`] and [`names::canonical`]; a Swin that lacks a tensor or has one in another shape.
@@ -70,6 +71,31 @@ impl BackboneFile {
         Ok(Swin::new(&self.config, &Weights::new(source, ledger, Release::none()))?)
     }
 
+    /// With the image size and drop-path of a configuration, which no tensor tells.
+    ///
+    /// # Errors
+    /// A configuration whose other sizes are not those of the tensors.
+    pub fn with_config(self, config: &SwinConfig) -> Result<Self> {
+        config.check()?;
+        let (said, found) = (fixed_sizes(config), fixed_sizes(&self.config));
+        if said != found {
+            let problem = format!("its tensors have {found}; its configuration says {said}");
+            return Err(Error::file(&self.report.path, problem, "give the checkpoint's file alone"));
+        }
+        Ok(Self { config: config.clone(), ..self })
+    }
+
+    /// The digest by which adapters know the backbone, as [`BaseModel::digest`](super::BaseModel::digest).
+    ///
+    /// # Errors
+    /// A file that can no longer be read; values that are no numbers or infinite.
+    pub fn digest(&self) -> Result<String> {
+        let (digest, ledger) = (SourceDigest::default(), Ledger::seeded(0, DType::F32, &Device::Cpu));
+        let source = digest.watch(checkpoint_source(self.tensors.clone(), DType::F32, &Device::Cpu));
+        Swin::new(&self.config, &Weights::new(source, ledger, Release::none()))?;
+        Ok(digest.hex())
+    }
+
     /// Writes the backbone as safetensors of f32 under these names; biases that it was made without are left out.
     ///
     /// # Errors
@@ -88,6 +114,63 @@ impl BackboneFile {
         let left = self.report.unused.iter().filter(|name| !taken.contains(&name.as_str()));
         Ok(WrittenBackbone { names, unused: left.cloned().collect() })
     }
+}
+
+/// What became of a configuration beside a backbone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigFile {
+    /// It was written to this path.
+    Written(PathBuf),
+    /// One was there that says the same, and stays.
+    Kept(PathBuf),
+    /// The crate's own names need none.
+    None,
+}
+
+impl BackboneFile {
+    /// Writes the `config.json` with which transformers or timm read a backbone that is [saved](BackboneFile::save) under their
+    /// names, into the folder of those weights.
+    ///
+    /// # Errors
+    /// Another `config.json` in that folder, which is not overwritten; windows that differ from stage to stage, for transformers; a
+    /// folder or disk that cannot be written to.
+    pub fn save_config(&self, weights: impl AsRef<Path>, naming: Naming) -> Result<ConfigFile> {
+        let path = weights.as_ref().with_file_name(CONFIG);
+        let classes = self.tensors.shape("head.fc.weight").and_then(|shape| shape.first().copied());
+        let published = Published { config: self.config.clone(), classes, qkv_bias: self.report.zeros.is_empty() };
+        let Some(document) = published.document(naming)? else { return Ok(ConfigFile::None) };
+        if path.exists() {
+            return if says(&path, naming, &published) { Ok(ConfigFile::Kept(path)) } else { Err(other_config(&path)) };
+        }
+        let text =
+            serde_json::to_string_pretty(&document).map_err(|e| Error::file(&path, e, "report this as a bug"))?;
+        write_atomically(&path, |file| writeln!(file, "{text}"))?;
+        Ok(ConfigFile::Written(path))
+    }
+}
+
+/// Whether a configuration says of these weights what would be written.
+fn says(path: &Path, naming: Naming, published: &Published) -> bool {
+    Published::read(path).is_ok_and(|(library, said)| {
+        library == naming
+            && fixed_sizes(&said.config) == fixed_sizes(&published.config)
+            && said.qkv_bias == published.qkv_bias
+            && (published.classes.is_none() || said.classes == published.classes)
+    })
+}
+
+/// The sizes that tensors tell: all but the image's, of which the windows remain, and drop-path.
+fn fixed_sizes(config: &SwinConfig) -> String {
+    let windows: Vec<usize> = (0..config.stages()).map(|i| config.stage_window(i)).collect();
+    format!(
+        "patches of {}, {} channels, depths {:?}, heads {:?}, windows {windows:?}, MLPs of {}",
+        config.patch_size, config.embed_dim, config.depths, config.num_heads, config.mlp_ratio
+    )
+}
+
+fn other_config(path: &Path) -> Error {
+    let problem = "a configuration that says otherwise than the weights that would stand beside it";
+    Error::file(path, problem, "it is not overwritten: write to another folder, or remove it")
 }
 
 /// What was written of a checkpoint, and what was not.

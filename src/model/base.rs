@@ -1,15 +1,13 @@
 //! Where a model's frozen weights came from, and what loading them found.
 
+use super::Origin;
 use crate::params::{Checkpoint, Group, Ledger, Pretrained, nearest};
 use crate::swin::names::Family;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::fmt;
-use std::path::{Path, PathBuf};
-
-/// The files of a published model's weights, the first that is there.
-pub(super) const WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
+use std::path::PathBuf;
 
 /// The backbone that a model's adapters were made for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,58 +16,6 @@ pub struct BaseModel {
     pub origin: Origin,
     /// SHA-256 of its weights, in hexadecimal.
     pub digest: String,
-}
-
-/// Where a backbone's weights came from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Origin {
-    /// Drawn with a seed.
-    Random {
-        /// The seed.
-        seed: u64,
-    },
-    /// A checkpoint.
-    File {
-        /// The path as it was given.
-        path: String,
-    },
-    /// A model on the Hugging Face hub.
-    Hub {
-        /// `OWNER/NAME`.
-        id: String,
-        /// The commit.
-        revision: String,
-    },
-}
-
-impl Default for Origin {
-    fn default() -> Self {
-        Self::Random { seed: 0 }
-    }
-}
-
-impl Origin {
-    /// The id and commit of a backbone that is published: everybody can have it again from the hub.
-    ///
-    /// A path in the hub's cache, `.../models--OWNER--NAME/snapshots/COMMIT`, or of the weights in it, says the same as id and
-    /// commit.
-    pub fn published(&self) -> Option<(String, String)> {
-        match self {
-            Self::Hub { id, revision } => Some((id.clone(), revision.clone())),
-            Self::File { path } => in_hub_cache(Path::new(path)),
-            Self::Random { .. } => None,
-        }
-    }
-}
-
-fn in_hub_cache(path: &Path) -> Option<(String, String)> {
-    let is_commit = |text: &str| text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let snapshot = if WEIGHTS.iter().any(|name| path.ends_with(name)) { path.parent()? } else { path };
-    let mut parts = snapshot.iter().rev().map(|part| part.to_str());
-    let (commit, snapshots, folder) = (parts.next()??, parts.next()??, parts.next()??);
-    let id = folder.strip_prefix("models--")?.replacen("--", "/", 1);
-    (snapshots == "snapshots" && is_commit(commit)).then(|| (id, commit.to_owned()))
 }
 
 impl BaseModel {
@@ -85,10 +31,14 @@ impl BaseModel {
 }
 
 impl fmt::Display for BaseModel {
-    /// The digest's start, and where everybody can have the weights.
+    /// The digest's start, and where everybody can have the weights, or the name of the file that they were read from.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.short_digest())?;
-        self.origin.published().iter().try_for_each(|(id, commit)| write!(f, " ({id} at commit {commit})"))
+        match (self.origin.published(), self.origin.file_name()) {
+            (Some((id, commit)), _) => write!(f, " ({id} at commit {commit})"),
+            (None, Some(name)) => write!(f, " (read from `{name}`)"),
+            (None, None) => Ok(()),
+        }
     }
 }
 
@@ -174,26 +124,5 @@ impl fmt::Display for LoadReport {
             write!(f, ", {} biases of zeros", self.zeros.len())?;
         }
         write!(f, ", {} missing, {} misshapen", self.missing.len(), self.misshapen.len())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_in_the_hubs_cache_tells_id_and_commit() {
-        let published = |path: &str| Origin::File { path: path.to_owned() }.published();
-        let commit = "0123456789abcdef0123456789abcdef01234567";
-        let want = Some(("microsoft/swin-tiny".to_owned(), commit.to_owned()));
-        let snapshot = format!("/cache/models--microsoft--swin-tiny/snapshots/{commit}");
-        assert_eq!(published(&snapshot), want);
-        assert_eq!(published(&format!("{snapshot}/model.safetensors")), want);
-        let other = format!("{snapshot}/original.pth");
-        for other in
-            [&other, "/c/models--a--b/snapshots/main/x", "/models--a--b/model.safetensors", "models--a--b/snapshots"]
-        {
-            assert_eq!(published(other), None);
-        }
     }
 }

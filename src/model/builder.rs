@@ -33,8 +33,8 @@ pub struct TADFormerBuilder {
 #[derive(Clone, Debug)]
 enum Backbone {
     Random,
-    /// A checkpoint, and where it came from.
-    Checkpoint(PathBuf, Origin),
+    /// A checkpoint, and where it came from where its path does not say so.
+    Checkpoint(PathBuf, Option<Origin>),
 }
 
 impl TADFormerBuilder {
@@ -89,17 +89,17 @@ impl TADFormerBuilder {
         self
     }
 
-    /// Takes the backbone's weights from a checkpoint: a file or folder of transformers, timm or the original code.
+    /// Takes the backbone's weights from a checkpoint: a file or folder of transformers, timm, torchvision or the original
+    /// code.
     pub fn pretrained(mut self, path: impl AsRef<Path>) -> Self {
-        let origin = Origin::File { path: path.as_ref().display().to_string() };
-        self.backbone = Backbone::Checkpoint(path.as_ref().to_owned(), origin);
+        self.backbone = Backbone::Checkpoint(path.as_ref().to_owned(), None);
         self
     }
 
     /// [`TADFormerBuilder::pretrained`] for a checkpoint that came from elsewhere.
     #[cfg(feature = "hub")]
     pub(super) fn pretrained_from(mut self, path: PathBuf, origin: Origin) -> Self {
-        self.backbone = Backbone::Checkpoint(path, origin);
+        self.backbone = Backbone::Checkpoint(path, Some(origin));
         self
     }
 
@@ -189,11 +189,11 @@ impl TADFormerBuilder {
     /// As there.
     pub fn build_on(&self, checkpoint: Checkpoint) -> Result<TADFormer> {
         self.check()?;
-        let path = checkpoint.path().display().to_string();
-        self.build_of(checkpoint, Origin::File { path })
+        self.build_of(checkpoint, None)
     }
 
-    fn build_of(&self, checkpoint: Checkpoint, origin: Origin) -> Result<TADFormer> {
+    fn build_of(&self, checkpoint: Checkpoint, origin: Option<Origin>) -> Result<TADFormer> {
+        let origin = origin.unwrap_or_else(|| Origin::of_path(checkpoint.path()));
         let (family, checkpoint, unused) = names::canonical(checkpoint)?;
         // Nothing is read, nor resized, before every shape is known to fit.
         let report = LoadReport::compare(family, &checkpoint, unused, &TADFormer::shapes(&self.config)?);

@@ -53,8 +53,8 @@ pub struct ModelFile {
 /// How to make a model of a file.
 #[derive(Clone, Debug)]
 pub struct OpenOptions {
-    /// The backbone, where it lies neither beside the adapter nor where it was taken from: a checkpoint's path, or a model's id
-    /// on the Hugging Face hub.
+    /// The backbone, where it neither lies beside the adapter nor is published: a checkpoint's path, or a model's id on the
+    /// Hugging Face hub. For a full export, the backbone that its training started from: an adapter can then be saved of it.
     pub backbone: Option<PathBuf>,
     /// The float type of weights and activations.
     pub dtype: DType,
@@ -189,21 +189,11 @@ impl ModelFile {
             builder = builder.frozen_dtype(dtype);
         }
         let model = builder.build()?;
-        match self.metadata.stored {
-            Stored::Full => model.restore(&self.tensors)?,
-            Stored::Adapter => self.apply(&model)?,
+        match (self.metadata.stored, &options.backbone) {
+            (Stored::Full, None) => model.restore(&self.tensors)?,
+            (Stored::Full, Some(_)) | (Stored::Adapter, _) => self.apply(&model)?,
         }
-        Ok(model.with_origin(self.base_at(backbone)))
-    }
-
-    /// The backbone as the file tells, but for a path: it may be another machine's, and the backbone was found at this one.
-    fn base_at(self, found: PathBuf) -> BaseModel {
-        let base = self.metadata.base;
-        let elsewhere = self.metadata.stored == Stored::Adapter && matches!(base.origin, Origin::File { .. });
-        match elsewhere && base.origin.published().is_none() {
-            true => BaseModel { origin: Origin::File { path: found.display().to_string() }, ..base },
-            false => base,
-        }
+        Ok(model.with_origin(self.metadata.base))
     }
 
     /// Makes the model on the backbone that another model holds: see [`TADFormer::with_adapter`].
@@ -223,25 +213,24 @@ impl ModelFile {
 
     /// The file that holds the frozen weights.
     fn backbone(&self, options: &OpenOptions) -> Result<PathBuf> {
-        if self.metadata.stored == Stored::Full {
-            return Ok(self.path.clone());
-        }
-        let had = match &options.backbone {
-            Some(source) => weights_of(source, options),
-            None => self.recorded_backbone(options),
+        let had = match (&options.backbone, self.metadata.stored) {
+            (Some(source), _) => weights_of(source, options),
+            (None, Stored::Full) => return Ok(self.path.clone()),
+            (None, Stored::Adapter) => self.recorded_backbone(options),
         };
-        had.map_err(|source| Error::Backbone { adapter: self.path.clone(), source: Box::new(source) })
+        had.map_err(|source| Error::Backbone {
+            adapter: self.path.clone(),
+            wanted: format!("{} with weights {}", self.metadata.config.swin, self.metadata.base),
+            source: Box::new(source),
+        })
     }
 
-    /// Beside the adapter, where it was taken from, or on the hub.
+    /// Beside the adapter, or on the hub.
     fn recorded_backbone(&self, options: &OpenOptions) -> Result<PathBuf> {
         let base = &self.metadata.base;
         let beside = self.path.with_file_name(base.file_name());
         if beside.is_file() {
             return Ok(beside);
-        }
-        if let Some(path) = self.recorded_path().filter(|path| path.is_file() || path.is_dir()) {
-            return Ok(path);
         }
         if let Some((id, commit)) = base.origin.published() {
             return weights_by_id(&format!("{id}@{commit}"), options);
@@ -250,19 +239,14 @@ impl ModelFile {
         if let Some(home) = &self.home {
             return home.file(&base.file_name());
         }
-        Err(Error::file(&beside, "no such file", "put the backbone there, or give its checkpoint"))
-    }
-
-    /// Where the backbone lay when the adapter was written; a file of the hub was written on another machine.
-    fn recorded_path(&self) -> Option<PathBuf> {
-        #[cfg(feature = "hub")]
-        if self.home.is_some() {
-            return None;
+        let named = base.origin.file_name().map(|name| self.path.with_file_name(name));
+        if let Some(named) = named.filter(|path| path.is_file()) {
+            return Ok(named);
         }
-        match &self.metadata.base.origin {
-            Origin::File { path } => Some(PathBuf::from(path)),
-            Origin::Random { .. } | Origin::Hub { .. } => None,
-        }
+        let other = base.origin.file_name().map_or(String::new(), |name| format!(" or `{name}`"));
+        let cure =
+            format!("put the backbone{other} there, or give its checkpoint: `OpenOptions::backbone`, `--backbone`");
+        Err(Error::file(&beside, "no such file", cure))
     }
 
     /// Sets a model's trained weights and statistics from the file.
@@ -303,7 +287,7 @@ impl ModelFile {
 }
 
 /// The checkpoint that a path or an id of the hub names.
-fn weights_of(source: &Path, options: &OpenOptions) -> Result<PathBuf> {
+pub(super) fn weights_of(source: &Path, options: &OpenOptions) -> Result<PathBuf> {
     match Source::of(source) {
         Source::Path(path) => Ok(path.to_owned()),
         Source::Id(id) => weights_by_id(id, options),
@@ -335,9 +319,9 @@ impl TADFormer {
     /// Opens an adapter or a full export with its backbone: a file, a folder with `adapter.safetensors`, or the id of a model on
     /// the Hugging Face hub that holds it.
     ///
-    /// The backbone is, in this order: the one given; the file beside the adapter, named with its digest; the file that it was
-    /// taken from; the hub's model at the commit that the adapter records; for an adapter of the hub without one, a file in the
-    /// adapter's own model. Whichever it is, its weights must have the digest that the adapter records.
+    /// The backbone is, in this order: the one given; the file beside the adapter, named with its digest; the hub's model at the
+    /// commit that the adapter records; for an adapter of the hub without one, a file in the adapter's own model; for any other,
+    /// the file beside it with the name that the adapter records. Whichever it is, its weights must have the recorded digest.
     ///
     /// # Errors
     /// As [`ModelFile::open`] and [`ModelFile::into_model`].
@@ -368,14 +352,15 @@ impl TADFormer {
     /// A folder or disk that cannot be written to; nothing is left half-written then.
     pub fn save_adapter(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        self.save(path, Stored::Adapter, |entry| !matches!(entry.role, Role::Frozen(_)))?;
+        // First, so that no adapter is left without its backbone.
         let beside = path.with_file_name(self.base().file_name());
         match &self.base().origin {
-            origin if beside.is_file() || origin.published().is_some() => Ok(()),
-            Origin::Random { seed } => self.save_random_backbone(*seed, &beside),
-            Origin::File { path } => BackboneFile::open(path)?.save(beside, Naming::Own).map(drop),
-            Origin::Hub { .. } => Ok(()),
+            _ if beside.is_file() => {}
+            Origin::Random { seed } => self.save_random_backbone(*seed, &beside)?,
+            Origin::File { .. } => self.copy_backbone(&beside)?,
+            Origin::Hub { .. } => {}
         }
+        self.save(path, Stored::Adapter, |entry| !matches!(entry.role, Role::Frozen(_)))
     }
 
     /// Writes every weight, under timm's names for the backbone and the crate's own for the rest.
@@ -450,6 +435,20 @@ impl TADFormer {
         };
         let tensors = entries.into_iter().map(|entry| (entry.name.clone(), entry.tensor().clone())).collect();
         write_tensors(path, tensors, Some((ModelFile::KEY, json(&metadata))))
+    }
+
+    /// The backbone once more from where it was read: a model holds what it trained of it in its later values alone.
+    fn copy_backbone(&self, to: &Path) -> Result<()> {
+        let Some(report) = self.load_report() else {
+            return Err(Error::file(to, "the backbone was read from no file", "write a full export instead"));
+        };
+        let file = BackboneFile::open(&report.path)?;
+        if file.digest()? != self.base().digest {
+            let problem = format!("its backbone is not the one that training started from, {}", self.base());
+            let cure = "give that one as `OpenOptions::backbone` (`--backbone`) when the model is opened, or write a full export";
+            return Err(Error::file(&report.path, problem, cure));
+        }
+        file.save(to, Naming::Own).map(drop)
     }
 
     /// The seed gives the values that the backbone had before anything of it was trained.

@@ -1,7 +1,7 @@
 //! A model started from a pretrained Swin, its sizes read off what lies beside the weights.
 
 #[cfg(feature = "hub")]
-use super::base::WEIGHTS;
+use super::origin::WEIGHTS;
 use super::source::Source;
 use super::{TADFormer, TADFormerBuilder};
 use crate::Result;
@@ -9,7 +9,7 @@ use crate::swin::SwinConfig;
 use std::path::Path;
 
 /// The sizes that a Swin is published with.
-const CONFIG: &str = "config.json";
+pub(super) const CONFIG: &str = "config.json";
 
 impl TADFormer {
     /// Starts a model on a pretrained Swin, its sizes included: a folder, a file, or a model of the Hugging Face hub by its id.

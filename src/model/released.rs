@@ -1,5 +1,6 @@
 //! Checkpoints of the released TADFormer code, and of MTLoRA, from which it came, as models of this crate.
 
+use super::file::weights_of;
 use super::recipe::Recipe;
 use super::released_sizes::{self as sizes, Order};
 use super::{LoadReport, OpenOptions, TADFormer, TADFormerBuilder, TADFormerConfig, Tuning};
@@ -102,8 +103,8 @@ impl ReleasedFile {
         }
         let model = match &options.backbone {
             None => builder.build_on(self.checkpoint.clone())?,
-            Some(path) => {
-                let model = builder.pretrained(path).build()?;
+            Some(source) => {
+                let model = builder.pretrained(weights_of(source, options)?).build()?;
                 self.refuse_other_backbone(&model)?;
                 model
             }

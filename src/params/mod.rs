@@ -7,7 +7,6 @@ mod initial;
 mod ledger;
 mod nearest;
 mod pickle;
-mod pickle_json;
 mod pth;
 mod source;
 mod table;

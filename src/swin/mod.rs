@@ -17,6 +17,7 @@ pub use backbone::{Swin, SwinFeatures};
 pub use block::{BlockConfig, BlockParts, PromptUpdate, SwinBlock, Tokens};
 pub use config::{BlockLowRank, SwinConfig};
 pub use config_json::MOST_CONFIG_BYTES;
+pub(crate) use config_json::Published;
 pub use merging::{PatchMerging, Projection, StageMap};
 pub use patch_embed::PatchEmbed;
 pub use presets::Preset;

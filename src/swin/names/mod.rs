@@ -5,6 +5,7 @@
 //! | transformers (hub files, and transformers 5's own names) | apart | `encoder.layers.I.downsample` | `classifier` |
 //! | timm | together | `layers.I+1.downsample` | `head.fc` |
 //! | original, and timm before 0.9 | together | `layers.I.downsample` | `head` |
+//! | torchvision | together | `features.2I+2` | `head` |
 //! | released TADFormer and MTLoRA | together, linears under `.linear` | `backbone.layers.I.downsample` | none |
 //!
 //! The names may stand under any prefix: `module.`, `model.`, `backbone.`, `swin.`, `encoder.`.
@@ -12,6 +13,7 @@
 mod recognise;
 mod released;
 mod timm;
+mod torchvision;
 mod transformers;
 mod write;
 
@@ -25,6 +27,7 @@ use std::collections::BTreeMap;
 
 /// Whose names a checkpoint uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Family {
     /// Hugging Face transformers.
     Transformers,
@@ -34,6 +37,8 @@ pub enum Family {
     Original,
     /// The released TADFormer's and MTLoRA's.
     Released,
+    /// torchvision's, one list of features.
+    Torchvision,
 }
 
 /// Recognises the family from the names alone, and gives the checkpoint under timm's names with the names left out: derived
@@ -120,6 +125,7 @@ fn place(found: &Found, name: &str) -> Place {
         Family::Released => released::place(&found.root, name),
         Family::Timm => inside.map_or(Place::Nowhere, |name| Place::As(name.to_owned())),
         Family::Original => inside.map_or(Place::Nowhere, |name| Place::As(timm::of_original(name))),
+        Family::Torchvision => inside.map_or(Place::Nowhere, torchvision::place),
     }
 }
 
@@ -212,6 +218,8 @@ mod tests {
             "encoder.layers.0.blocks.0.attention.self.logit_scale",
             "module.layers.0.blocks.0.attn.cpb_mlp.0.weight",
             "swinv2.encoder.layers.0.blocks.0.attention.self.continuous_position_bias_mlp.0.weight",
+            "features.1.0.attn.logit_scale",
+            "module.features.3.1.attn.cpb_mlp.0.weight",
         ] {
             let message = refuse(&[name]);
             assert!(["SwinV2", "cosines", name].iter().all(|word| message.contains(word)), "{message}");

@@ -14,8 +14,9 @@ pub(super) struct Found {
 }
 
 /// A tensor that every Swin of a library has once.
-const FIRST: [(&str, Library); 4] = [
+const FIRST: [(&str, Library); 5] = [
     ("encoder.layers.0.blocks.0.layernorm_before.weight", Library::Transformers),
+    ("features.1.0.attn.qkv.weight", Library::Torchvision),
     ("layers.0.blocks.0.attn.qkv.weight", Library::Others),
     ("layers.0.blocks.0.attn.qkv.linear.weight", Library::Others),
     ("layers.0.blocks.0.attn.qkv.q.linear.weight", Library::Others),
@@ -24,6 +25,7 @@ const FIRST: [(&str, Library); 4] = [
 #[derive(Clone, Copy)]
 enum Library {
     Transformers,
+    Torchvision,
     Others,
 }
 
@@ -37,7 +39,11 @@ pub(super) fn recognise(checkpoint: &Checkpoint, names: &[String]) -> Result<Fou
     let Some((root, library)) = found.next() else {
         let some: Vec<&str> = names.iter().take(3).map(String::as_str).collect();
         let problem = format!("no Swin: it holds {} tensors such as {}", names.len(), some.join(", "));
-        return Err(Error::file(checkpoint.path(), problem, "give a Swin of transformers, timm or the original code"));
+        return Err(Error::file(
+            checkpoint.path(),
+            problem,
+            "give a Swin of transformers, timm, torchvision or the original code",
+        ));
     };
     if let Some((other, _)) = found.next() {
         let problem = format!("several Swins, one under `{root}` and one under `{other}`");
@@ -51,6 +57,7 @@ pub(super) fn recognise(checkpoint: &Checkpoint, names: &[String]) -> Result<Fou
     }
     let family = match library {
         Library::Transformers => Family::Transformers,
+        Library::Torchvision => Family::Torchvision,
         Library::Others if is_released(root, names) => Family::Released,
         Library::Others if inside.iter().any(|name| name.starts_with("layers.0.downsample.")) => Family::Original,
         Library::Others => Family::Timm,
@@ -67,9 +74,8 @@ fn first_tensor(name: &str) -> Option<(&str, Library)> {
 fn refuse_v2(checkpoint: &Checkpoint, names: &[String]) -> Result<()> {
     let of_v2 = ["logit_scale", "cpb_mlp", "continuous_position_bias_mlp"];
     // Networks that compare pictures with texts have a `logit_scale` as well, outside their blocks.
-    let is_v2 = |name: &str| {
-        name.split_once(".blocks.").is_some_and(|(_, rest)| rest.split('.').any(|part| of_v2.contains(&part)))
-    };
+    let in_block = |name: &'_ str| name.contains(".blocks.") || name.contains("features.") && name.contains(".attn.");
+    let is_v2 = |name: &str| in_block(name) && name.split('.').any(|part| of_v2.contains(&part));
     match names.iter().find(|name| is_v2(name)) {
         None => Ok(()),
         Some(name) => {

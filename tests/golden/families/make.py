@@ -4,6 +4,8 @@
     python3 make.py current             # transformers 5.23, timm 1.0.31
     python3 -m pip install timm==0.6.13
     python3 make.py old                 # timm before it moved merging; needs what the first run wrote
+    python3 -m pip install torchvision
+    python3 make.py torchvision         # torchvision 0.29; needs what the first run wrote
 
 Each file holds the same backbone; norm and classifier are in those whose architecture has them.
 """
@@ -68,6 +70,34 @@ def old() -> None:
     torch.save(net.state_dict(), "timm_0.6.pth")
 
 
+def torchvision() -> None:
+    from torchvision.models.swin_transformer import SwinTransformer
+
+    sizes = {name: [size, size] if name in ("patch_size", "window_size") else size for name, size in SIZES.items()}
+    net = SwinTransformer(num_classes=CLASSES, **sizes).eval()
+    state = timm_names(load_file("SwinForImageClassification/model.safetensors"), 1)
+    missing, unexpected = net.load_state_dict({torchvision_name(name): value for name, value in state.items()}, strict=False)
+    assert not unexpected and all("index" in name for name in missing), (missing, unexpected)
+    torch.save(net.state_dict(), "torchvision.pth")
+    # Sides that patches divide, as torchvision wants them, and that windows do not.
+    image = torch.randn(2, 3, 36, 44, generator=torch.Generator().manual_seed(4))
+    with torch.no_grad():
+        first = net.features[:2](image)
+        second = net.features[2:](first)
+    save_file(contiguous({"image": image, "stage0": first, "stage1": second}), "torchvision_features.safetensors")
+
+
+def torchvision_name(name: str) -> str:
+    """timm's name as torchvision's."""
+    for ours, theirs in (("patch_embed.proj", "features.0.0"), ("patch_embed.norm", "features.0.2"), ("head.fc", "head"),
+                         ("mlp.fc1", "mlp.0"), ("mlp.fc2", "mlp.3")):
+        name = name.replace(ours, theirs)
+    if name.startswith("layers."):
+        _, stage, kind, rest = name.split(".", 3)
+        name = f"features.{2 * int(stage) + (kind == 'blocks')}.{rest}"
+    return name
+
+
 def timm_names(state: dict, merging: int) -> dict:
     """Hub names to timm's; stage I's merging lies at stage I + `merging`."""
     out = {}
@@ -92,4 +122,4 @@ def timm_names(state: dict, merging: int) -> dict:
 
 
 if __name__ == "__main__":
-    {"current": current, "old": old}[sys.argv[1]]()
+    {"current": current, "old": old, "torchvision": torchvision}[sys.argv[1]]()

@@ -1,8 +1,13 @@
-//! The sizes of a Swin, read off the `config.json` beside its weights: transformers' or timm's.
+//! The sizes of a Swin in the `config.json` beside its weights: transformers' or timm's.
 
+mod write;
+
+use super::names::Naming;
 use super::{Preset, SwinConfig};
 use crate::{Error, Result};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
@@ -22,7 +27,26 @@ impl SwinConfig {
     /// # Errors
     /// Another architecture, SwinV2 among them, which is named; a file that cannot be read, is no JSON or larger than any such file.
     pub fn of_config(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
+        Published::read(path.as_ref()).map(|(_, published)| published.config)
+    }
+}
+
+/// What a `config.json` says of a network.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Published {
+    pub(crate) config: SwinConfig,
+    /// Of its classifier.
+    pub(crate) classes: Option<usize>,
+    /// Whether queries, keys and values have biases.
+    pub(crate) qkv_bias: bool,
+}
+
+impl Published {
+    /// As [`SwinConfig::of_config`], with the library whose words they are.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn read(path: &Path) -> Result<(Naming, Self)> {
         let text = read(path)?;
         let damaged = |e| Error::file(path, format!("no configuration of a Swin: {e}"), "take another copy");
         let names: Names = serde_json::from_slice(&text).map_err(damaged)?;
@@ -31,21 +55,21 @@ impl SwinConfig {
             architecture: architecture.chars().filter(|c| !c.is_control()).take(100).collect(),
             reason,
         };
-        let config = if let Some(architecture) = &names.architecture {
+        let (library, published) = if let Some(architecture) = &names.architecture {
             let preset = timm_preset(architecture).map_err(|reason| refuse(architecture, reason))?;
             let config: Timm = serde_json::from_slice(&text).map_err(damaged)?;
-            config.sizes(preset).map_err(|reason| refuse(architecture, reason))?
+            (Naming::Timm, config.published(preset).map_err(|reason| refuse(architecture, reason))?)
         } else if let Some(model_type) = &names.model_type {
             let architecture = names.architectures.iter().flatten().next().unwrap_or(model_type);
             check_type(model_type, architecture).map_err(|reason| refuse(architecture, reason))?;
             let config: Transformers = serde_json::from_slice(&text).map_err(damaged)?;
-            config.sizes().map_err(|reason| refuse(architecture, reason))?
+            (Naming::Transformers, config.published().map_err(|reason| refuse(architecture, reason))?)
         } else {
             let cure = "give the folder of a Swin of transformers or timm, or the checkpoint's file alone";
             return Err(Error::file(path, "it names no architecture", cure));
         };
-        config.check()?;
-        Ok(config)
+        published.config.check()?;
+        Ok((library, published))
     }
 }
 
@@ -112,9 +136,20 @@ struct Transformers {
     layer_norm_eps: Option<f64>,
     hidden_act: Option<String>,
     use_absolute_embeddings: Option<bool>,
+    qkv_bias: Option<bool>,
+    num_labels: Option<usize>,
+    /// A name for each class.
+    id2label: Option<BTreeMap<String, IgnoredAny>>,
 }
 
 impl Transformers {
+    fn published(self) -> std::result::Result<Published, Reason> {
+        let named = self.id2label.as_ref().map(BTreeMap::len);
+        // Of a configuration that says nothing, the library makes two.
+        let (classes, qkv_bias) = (self.num_labels.or(named).unwrap_or(2), self.qkv_bias.unwrap_or(true));
+        Ok(Published { config: self.sizes()?, classes: Some(classes), qkv_bias })
+    }
+
     fn sizes(self) -> std::result::Result<SwinConfig, Reason> {
         self.check()?;
         let mut config = SwinConfig { image_size: 224, drop_path: 0.1, ..SwinConfig::tiny() };
@@ -157,6 +192,7 @@ fn check_type(model_type: &str, architecture: &str) -> std::result::Result<(), R
 /// Of a configuration of timm: what differs from the architecture that it names.
 #[derive(Deserialize)]
 struct Timm {
+    num_classes: Option<usize>,
     #[serde(default)]
     model_args: TimmArgs,
     #[serde(default)]
@@ -175,6 +211,7 @@ struct TimmArgs {
     drop_path_rate: Option<f64>,
     in_chans: Option<usize>,
     ape: Option<bool>,
+    qkv_bias: Option<bool>,
 }
 
 #[derive(Default, Deserialize)]
@@ -184,6 +221,12 @@ struct TimmPretrained {
 }
 
 impl Timm {
+    fn published(self, preset: SwinConfig) -> std::result::Result<Published, Reason> {
+        let classes = Some(self.num_classes.unwrap_or(1000)).filter(|classes| *classes > 0);
+        let qkv_bias = self.model_args.qkv_bias.unwrap_or(true);
+        Ok(Published { config: self.sizes(preset)?, classes, qkv_bias })
+    }
+
     fn sizes(self, mut config: SwinConfig) -> std::result::Result<SwinConfig, Reason> {
         let args = self.model_args;
         if args.ape == Some(true) || args.in_chans.is_some_and(|channels| channels != 3) {

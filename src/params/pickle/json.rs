@@ -1,6 +1,6 @@
 //! A pickled configuration as JSON: dictionaries, lists, texts and numbers.
 
-use super::pickle::{Id, Pickle, Value};
+use super::{Id, Pickle, Value};
 use serde_json::{Map, Value as Json};
 
 /// More values than any configuration has: one that many share is counted, and copied, for each.
@@ -11,7 +11,7 @@ const MOST_DEPTH: usize = 32;
 const MOST_TEXT: usize = 1024;
 
 /// The value as JSON; what JSON has no place for is null. `None` where it is larger than any configuration.
-pub(super) fn json(pickle: &Pickle, id: Id) -> Option<Json> {
+pub(in crate::params) fn json(pickle: &Pickle, id: Id) -> Option<Json> {
     copy(pickle, id, &mut { MOST_VALUES }, MOST_DEPTH)
 }
 

@@ -1,16 +1,15 @@
 //! Files of `torch.save`: a zip of one pickle and the tensors' storages.
 
-use super::checkpoint::{append_f32, elements};
-use super::pickle::{Id, Pickle, Value};
-use super::pickle_json::json;
+mod archive;
+mod tensor;
+mod values;
+
+use super::pickle::{Pickle, json};
 use crate::{Error, Result};
-use candle_core::{DType, Device, Tensor};
-use crc32fast::Hasher;
+use archive::Archive;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use zip::{CompressionMethod, ZipArchive};
+pub(super) use tensor::StoredTensor;
 
 /// The tensors of a `.pth`, found but not yet read.
 #[derive(Debug)]
@@ -19,37 +18,6 @@ pub(super) struct PthFile {
     tensors: BTreeMap<String, StoredTensor>,
     config: Option<serde_json::Value>,
 }
-
-/// A tensor in a file: a view of a storage, checked to lie within it.
-#[derive(Clone, Debug)]
-pub(super) struct StoredTensor {
-    pub(super) dtype: DType,
-    pub(super) shape: Vec<usize>,
-    strides: Vec<usize>,
-    /// The first value's place in the file.
-    start: u64,
-    /// Values from the first to the last, both counted.
-    span: usize,
-    /// Of the storage, where the tensor is all of it and the file carries one.
-    checksum: Option<u32>,
-}
-
-/// A storage's place and length in the file.
-#[derive(Clone, Copy)]
-struct Storage {
-    start: u64,
-    bytes: u64,
-    checksum: Option<u32>,
-}
-
-/// Longer than any weight's name: many entries may share one long text, and sorting them would compare all of it.
-const MAX_NAME: usize = 1024;
-
-/// More sides than any weight has: many tensors may share one long tuple, and each would copy it.
-const MAX_SIDES: usize = 8;
-
-/// Bytes that are read at once: they stay in the cache.
-const PIECE: usize = 1 << 16;
 
 const CURE: &str = "take another copy, or save it again with a current PyTorch";
 
@@ -60,37 +28,22 @@ impl PthFile {
     /// A file that is no zip of `torch.save`, is damaged, compressed or of a big-endian machine; a tensor beyond its storage.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let bad = |problem: String| Error::file(path, problem, CURE);
-        let file = File::open(path).map_err(Error::io(path, "read"))?;
-        let length = file.metadata().map_err(Error::io(path, "read"))?.len();
-        let mut zip = ZipArchive::new(file).map_err(|e| bad(format!("damaged zip: {e}")))?;
-        let pickle_name =
-            zip.file_names().flatten().find(|name| name.ends_with("data.pkl")).map(|name| name.into_owned());
-        let pickle_name = pickle_name.ok_or_else(|| bad("a zip without data.pkl".into()))?;
-        let prefix = pickle_name.trim_end_matches("data.pkl").to_owned();
-        if let Some(order) = zip.index_for_name(&format!("{prefix}byteorder")) {
-            let order = read_entry(&mut zip, order, 16).map_err(bad)?;
-            if order != b"little" {
-                let order = String::from_utf8_lossy(&order).into_owned();
-                return Err(bad(format!("values in `{order}` byte order, expected `little`")));
-            }
+        let mut archive = Archive::open(path).map_err(Error::io(path, "read"))?.map_err(bad)?;
+        let order = archive.entry("byteorder", 16).map_err(bad)?;
+        if let Some(order) = order.filter(|order| order != b"little") {
+            let order = String::from_utf8_lossy(&order).into_owned();
+            return Err(bad(format!("values in `{order}` byte order, expected `little`")));
         }
-        let pickle = zip.index_for_name(&pickle_name).ok_or_else(|| bad("a zip without data.pkl".into()))?;
-        let pickle = read_entry(&mut zip, pickle, Pickle::MAX_BYTES).map_err(bad)?;
+        let pickle = archive.entry(archive::PICKLE, Pickle::MAX_BYTES).map_err(bad)?;
+        let pickle = pickle.ok_or_else(|| bad("a zip without data.pkl".into()))?;
         let pickle = Pickle::read(&pickle).map_err(bad)?;
-        let storages = storages(&mut zip, &format!("{prefix}data/"), length).map_err(bad)?;
-        let mut tensors = BTreeMap::new();
-        for (name, value) in state_dict(&pickle) {
-            if let Some(tensor) =
-                stored_tensor(&pickle, value, &storages).map_err(|e| bad(format!("tensor `{name:.80}`: {e}")))?
-            {
-                tensors.insert(name.to_owned(), tensor);
-            }
-        }
+        let storages = archive.storages().map_err(bad)?;
+        let tensors = tensor::stored(&pickle, &storages).map_err(bad)?;
         if tensors.is_empty() {
             let problem = "no tensors under `model`, `state_dict` or `module`, nor at the top";
             return Err(Error::file(path, problem, "save the model's state_dict() rather than the model itself"));
         }
-        let config = named(&pickle, pickle.root()).get("config").and_then(|id| json(&pickle, *id));
+        let config = tensor::named(&pickle, pickle.root()).get("config").and_then(|id| json(&pickle, *id));
         Ok(Self { path: path.to_owned(), tensors, config })
     }
 
@@ -102,241 +55,16 @@ impl PthFile {
     pub(super) fn tensors(&self) -> &BTreeMap<String, StoredTensor> {
         &self.tensors
     }
-
-    /// Reads one tensor, in row-major order whatever its strides.
-    ///
-    /// # Errors
-    /// A file that can no longer be read; a storage of another checksum than the zip's. One of which the tensor is a part is not
-    /// checked: many could be parts of one.
-    pub(super) fn load(&self, tensor: &StoredTensor) -> Result<Tensor> {
-        let width = tensor.dtype.size_in_bytes();
-        let plain = tensor.dtype == DType::F32 && tensor.is_row_major();
-        let (mut values, mut bytes) = (Vec::new(), Vec::new());
-        if plain {
-            values.reserve_exact(tensor.span);
-            self.read(tensor, width, |chunk| append_f32(&mut values, chunk))?;
-            return Ok(Tensor::from_vec(values, tensor.shape.as_slice(), &Device::Cpu)?);
-        }
-        bytes.reserve_exact(tensor.span * width);
-        self.read(tensor, width, |chunk| bytes.extend_from_slice(chunk))?;
-        if !tensor.is_row_major() {
-            bytes = gather(&bytes, tensor, width);
-        }
-        Ok(Tensor::from_raw_buffer(&bytes, tensor.dtype, &tensor.shape, &Device::Cpu)?)
-    }
-
-    /// Hands a tensor's bytes on in pieces, and checks them.
-    fn read(&self, tensor: &StoredTensor, width: usize, mut take: impl FnMut(&[u8])) -> Result<()> {
-        let (mut rest, mut buffer, mut hash) = (tensor.span * width, Vec::new(), Hasher::new());
-        buffer.resize(rest.min(PIECE), 0);
-        let mut file = File::open(&self.path).map_err(Error::io(&self.path, "read"))?;
-        file.seek(SeekFrom::Start(tensor.start)).map_err(Error::io(&self.path, "read"))?;
-        while rest > 0 {
-            let piece = &mut buffer[..rest.min(PIECE)];
-            file.read_exact(piece).map_err(Error::io(&self.path, "read"))?;
-            if tensor.checksum.is_some() {
-                hash.update(piece);
-            }
-            take(piece);
-            rest -= piece.len();
-        }
-        let sum = hash.finalize();
-        match tensor.checksum.filter(|checksum| *checksum != sum) {
-            Some(_) => Err(Error::file(&self.path, "a storage is damaged: another checksum than the zip's", CURE)),
-            None => Ok(()),
-        }
-    }
-}
-
-impl StoredTensor {
-    fn is_row_major(&self) -> bool {
-        let mut expected = 1;
-        self.shape.iter().zip(&self.strides).rev().all(|(dim, stride)| {
-            let fits = *dim == 1 || *stride == expected;
-            expected *= dim;
-            fits
-        })
-    }
-}
-
-fn gather(bytes: &[u8], tensor: &StoredTensor, width: usize) -> Vec<u8> {
-    let count = tensor.shape.iter().product::<usize>();
-    let mut out = Vec::with_capacity(count * width);
-    for i in 0..count {
-        let (mut rest, mut at) = (i, 0);
-        for (dim, stride) in tensor.shape.iter().zip(&tensor.strides).rev() {
-            at += rest % dim * stride;
-            rest /= dim;
-        }
-        out.extend_from_slice(&bytes[at * width..(at + 1) * width]);
-    }
-    out
-}
-
-/// An entry as it stands in the file, its checksum checked.
-fn read_entry(zip: &mut ZipArchive<File>, index: usize, most: u64) -> std::result::Result<Vec<u8>, String> {
-    let entry = zip.by_index_raw(index).map_err(|e| e.to_string())?;
-    let name = entry.name().map_err(|e| e.to_string())?.into_owned();
-    if entry.compression() != CompressionMethod::Stored {
-        return Err(format!("{name:.80} is compressed, which torch.save does not write"));
-    }
-    if entry.size() > most {
-        return Err(format!("{name:.80} of {} bytes, expected at most {most}", entry.size()));
-    }
-    let (checksum, size) = (checksum(entry.crc32()), entry.size());
-    let mut bytes = Vec::new();
-    entry.take(size).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
-    match checksum.filter(|checksum| crc32fast::hash(&bytes) != *checksum) {
-        Some(_) => Err(format!("{name:.80} is damaged: another checksum than the zip's")),
-        None => Ok(bytes),
-    }
-}
-
-/// A zip's checksum of an entry; PyTorch writes 0 where it was told to compute none, and then nothing can be checked.
-fn checksum(crc: u32) -> Option<u32> {
-    Some(crc).filter(|crc| *crc != 0)
-}
-
-/// Every storage by its key, checked to lie within the file.
-fn storages(
-    zip: &mut ZipArchive<File>,
-    prefix: &str,
-    length: u64,
-) -> std::result::Result<BTreeMap<String, Storage>, String> {
-    let mut storages = BTreeMap::new();
-    for i in 0..zip.len() {
-        let entry = zip.by_index_raw(i).map_err(|e| e.to_string())?;
-        let name = entry.name().map_err(|e| e.to_string())?.into_owned();
-        let Some(key) = name.strip_prefix(prefix) else { continue };
-        if entry.compression() != CompressionMethod::Stored || entry.size() != entry.compressed_size() {
-            return Err(format!("storage {key} is compressed, which torch.save does not write"));
-        }
-        let start = entry.data_start().ok_or_else(|| format!("storage {key} has no place in the file"))?;
-        storages.insert(key.to_owned(), Storage { start, bytes: entry.size(), checksum: checksum(entry.crc32()) });
-    }
-    let beyond = storages.iter().find(|(_, s)| s.start.checked_add(s.bytes).is_none_or(|end| end > length));
-    match beyond {
-        Some((key, _)) => Err(format!("storage {key} reaches beyond the end of the file")),
-        None => Ok(storages),
-    }
-}
-
-/// The dictionary that holds the weights; names are borrowed, since one long text may stand for many of them.
-fn state_dict(pickle: &Pickle) -> BTreeMap<&str, Id> {
-    let top = named(pickle, pickle.root());
-    let holds_calls = |dict: &BTreeMap<&str, Id>| dict.values().any(|id| matches!(pickle.get(*id), Value::Call { .. }));
-    let nested = ["model", "state_dict", "module"].iter().find_map(|key| {
-        let inner = named(pickle, *top.get(key)?);
-        holds_calls(&inner).then_some(inner)
-    });
-    nested.unwrap_or(top)
-}
-
-/// The entries of a dictionary whose keys are names; of two with one key, the later.
-fn named(pickle: &Pickle, id: Id) -> BTreeMap<&str, Id> {
-    let Value::Dict(pairs) = pickle.get(id) else { return BTreeMap::new() };
-    let named = |(key, value): &(Id, Id)| match pickle.get(*key) {
-        Value::Text(name) if name.len() <= MAX_NAME => Some((&**name, *value)),
-        _ => None,
-    };
-    pairs.iter().filter_map(named).collect()
-}
-
-/// The tensor that a value would have become; `None` for what is no tensor or has a type without floats or bytes.
-fn stored_tensor(
-    pickle: &Pickle,
-    value: Id,
-    storages: &BTreeMap<String, Storage>,
-) -> std::result::Result<Option<StoredTensor>, String> {
-    // A parameter wraps a tensor, once.
-    let data = match torch_call(pickle, value) {
-        Some(("_rebuild_parameter", [data, ..])) => *data,
-        _ => value,
-    };
-    match torch_call(pickle, data) {
-        Some(("_rebuild_tensor_v2", [storage, offset, shape, strides, ..])) => {
-            let Some((key, dtype)) = storage_of(pickle, *storage) else { return Ok(None) };
-            let storage = storages.get(key).ok_or_else(|| format!("storage {key:.80} is not in the file"))?;
-            let offset = size(pickle, *offset).ok_or("an offset that is no size")?;
-            let sizes = |id: Id| -> Option<Vec<usize>> {
-                let Value::Tuple(items) = pickle.get(id) else { return None };
-                if items.len() > MAX_SIDES {
-                    return None;
-                }
-                items.iter().map(|id| size(pickle, *id)).collect()
-            };
-            let shape = sizes(*shape).ok_or("a shape that is no tuple of up to 8 sizes")?;
-            let strides =
-                sizes(*strides).filter(|s| s.len() == shape.len()).ok_or("strides that do not fit its shape")?;
-            view(*storage, dtype, offset, shape, strides).map(Some)
-        }
-        _ => Ok(None),
-    }
-}
-
-/// The function of `torch._utils` that a value would have come from, and its arguments.
-fn torch_call(pickle: &Pickle, value: Id) -> Option<(&str, &[Id])> {
-    let Value::Call { callable, args } = pickle.get(value) else { return None };
-    match (pickle.get(*callable), pickle.get(*args)) {
-        (Value::Global(module, name), Value::Tuple(args)) if **module == *"torch._utils" => Some((name, args)),
-        _ => None,
-    }
-}
-
-/// A view that has been checked to lie within its storage.
-fn view(
-    storage: Storage,
-    dtype: DType,
-    offset: usize,
-    shape: Vec<usize>,
-    strides: Vec<usize>,
-) -> std::result::Result<StoredTensor, String> {
-    let width = dtype.size_in_bytes() as u64;
-    let held = storage.bytes / width;
-    let count = elements(&shape).ok_or("a shape that overflows")?;
-    let last = shape
-        .iter()
-        .zip(&strides)
-        .try_fold(0usize, |last, (dim, stride)| last.checked_add(dim.saturating_sub(1).checked_mul(*stride)?));
-    let span = if count == 0 { 0 } else { last.and_then(|last| last.checked_add(1)).ok_or("strides that overflow")? };
-    let fits = offset.checked_add(span).is_some_and(|end| end as u64 <= held) && count as u64 <= held;
-    if !fits {
-        return Err(format!("shape {shape:?} at {offset} needs more than the {held} values of its storage"));
-    }
-    let start = storage.start + offset as u64 * width;
-    let whole = span as u64 * width == storage.bytes;
-    Ok(StoredTensor { dtype, shape, strides, start, span, checksum: storage.checksum.filter(|_| whole) })
-}
-
-/// The key and type of a `('storage', class, key, place, length)` reference.
-fn storage_of(pickle: &Pickle, id: Id) -> Option<(&str, DType)> {
-    let Value::Persistent(id) = pickle.get(id) else { return None };
-    let Value::Tuple(items) = pickle.get(*id) else { return None };
-    let [_, class, key, ..] = items.as_slice() else { return None };
-    let (Value::Global(_, class), Value::Text(key)) = (pickle.get(*class), pickle.get(*key)) else { return None };
-    let dtype = match &**class {
-        "FloatStorage" => DType::F32,
-        "DoubleStorage" => DType::F64,
-        "HalfStorage" => DType::F16,
-        "BFloat16Storage" => DType::BF16,
-        "LongStorage" => DType::I64,
-        "IntStorage" => DType::I32,
-        "ShortStorage" => DType::I16,
-        "ByteStorage" | "BoolStorage" => DType::U8,
-        _ => return None,
-    };
-    Some((key, dtype))
-}
-
-fn size(pickle: &Pickle, id: Id) -> Option<usize> {
-    if let Value::Int(value) = pickle.get(id) { usize::try_from(*value).ok() } else { None }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use candle_core::DType;
     use proptest::prelude::*;
+    use std::fs::File;
     use std::io::Write;
+    use zip::CompressionMethod;
     use zip::write::{SimpleFileOptions, ZipWriter};
 
     /// A `.pth` of the given entries.
@@ -463,7 +191,7 @@ mod tests {
             std::fs::write(&path, bytes).unwrap();
         };
         // One bit of a value, and one of the pickle: "cpu" becomes "bpu", which nothing reads.
-        for (needle, words) in [(floats(&[7.5]), "a storage is damaged"), (b"cpu".to_vec(), "a/data.pkl is damaged")] {
+        for (needle, words) in [(floats(&[7.5]), "storage 0 is damaged"), (b"cpu".to_vec(), "a/data.pkl is damaged")] {
             damage(&needle);
             let message = load().unwrap_err().to_string();
             assert!(message.contains(words) && message.contains("checksum"), "{message}");
@@ -472,6 +200,80 @@ mod tests {
         damage(&floats(&[7.5]));
         with_field(&path, "a/data/0", [14, 16], &[0; 4]);
         assert!(load().is_ok());
+    }
+
+    /// `{'w0': tensor, ...}`: views of one storage, each of so many values from the one before on.
+    fn parts(count: usize, values: usize) -> Vec<u8> {
+        let part = |i: usize| {
+            let tensor = String::from_utf8(pickle((i * values) as i64, &format!("I{values}\n"), "I1\n")).unwrap();
+            tensor.trim_start_matches("(S'w'\n").trim_end_matches("d.").to_owned()
+        };
+        let entries: String = (0..count).map(|i| format!("S'w{i}'\n{}", part(i))).collect();
+        format!("({entries}d.").into_bytes()
+    }
+
+    #[test]
+    fn damage_anywhere_in_a_shared_storage_is_found_by_each_of_its_parts() {
+        let values: Vec<f32> = (0..40_000).map(|i| i as f32).collect();
+        let path =
+            archive(&[("a/data.pkl", &parts(2, 100)), ("a/data/0", &floats(&values))], CompressionMethod::Stored);
+        let load = |name: &str| PthFile::open(&path).and_then(|file| file.load(&file.tensors()[name]));
+        assert_eq!(load("w1").unwrap().to_vec1::<f32>().unwrap(), values[100..200]);
+        let whole = std::fs::read(&path).unwrap();
+        // In the first part, in the second, and where no tensor lies.
+        for value in [50.0f32, 150.0, 39_999.0] {
+            let mut bytes = whole.clone();
+            let needle = floats(&[value, value + 1.0]);
+            let needle = if value == 39_999.0 { &needle[..4] } else { &needle[..] };
+            let at = bytes.windows(needle.len()).rposition(|window| window == needle).unwrap();
+            bytes[at] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+            let file = PthFile::open(&path).unwrap();
+            for _ in 0..2 {
+                for name in ["w0", "w1"] {
+                    let message = file.load(&file.tensors()[name]).unwrap_err().to_string();
+                    assert!(message.contains("storage 0 is damaged") && message.contains("checksum"), "{message}");
+                }
+            }
+        }
+        // Without a checksum nothing is compared.
+        with_field(&path, "a/data/0", [14, 16], &[0; 4]);
+        assert!(load("w0").is_ok());
+    }
+
+    #[test]
+    fn a_storage_shared_by_many_is_checked_once() {
+        let started = std::time::Instant::now();
+        let count = 5_000;
+        let path =
+            archive(&[("a/data.pkl", &parts(count, 1)), ("a/data/0", &vec![0; 32 << 20])], CompressionMethod::Stored);
+        let file = PthFile::open(&path).unwrap();
+        assert_eq!(file.tensors().len(), count);
+        // 160 GB if it were read for each of them.
+        file.tensors().values().for_each(|tensor| drop(file.load(tensor).unwrap()));
+        assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn storages_that_lie_over_each_other_are_refused() {
+        let path = archive(
+            &[("a/data.pkl", &parts(1, 1)), ("a/data/0", &[0; 64]), ("a/data/1", &[0; 64])],
+            CompressionMethod::Stored,
+        );
+        let mut bytes = std::fs::read(&path).unwrap();
+        let central = |bytes: &[u8], name: &str| {
+            let named =
+                |at: &usize| bytes[*at..].starts_with(b"PK\x01\x02") && bytes[at + 46..].starts_with(name.as_bytes());
+            (0..bytes.len() - 50).find(named).unwrap()
+        };
+        let (first, second) = (central(&bytes, "a/data/0"), central(&bytes, "a/data/1"));
+        // The second's local header becomes the first's.
+        let place: [u8; 4] = bytes[first + 42..first + 46].try_into().unwrap();
+        bytes[second + 42..second + 46].copy_from_slice(&place);
+        std::fs::write(&path, bytes).unwrap();
+        let message = PthFile::open(&path).unwrap_err().to_string();
+        assert!(message.contains("over each other"), "{message}");
     }
 
     #[test]
