@@ -27,8 +27,8 @@ pub fn rows(constant: &Evaluation, before: &Evaluation, after: &Evaluation) -> V
     let value = |evaluation: &Evaluation, task: &str| evaluation.get(task).and_then(|scores| scores.primary.value);
     let row = |(task, scores): (&tadformer::Task, &tadformer::metrics::Scores)| Row {
         task: task.name().to_owned(),
-        constant: value(constant, &task.name()),
-        before: value(before, &task.name()),
+        constant: value(constant, task.name()),
+        before: value(before, task.name()),
         after: scores.primary.clone(),
     };
     after.iter().map(row).collect()
