@@ -18,8 +18,9 @@ use candle_core::{Device, Tensor};
 /// let mut constant = ConstantPrediction::new(&"depth=1".parse()?);
 /// constant.observe(&Tensor::new(&[[[[1f32, 2., 255.]]]], &Device::Cpu)?)?;
 /// assert_eq!(constant.outputs()?[0].flatten_all()?.to_vec1::<f32>()?, [1.5]);
-/// let scores = constant.scores([&Tensor::new(&[[[[1f32, 2.]]]], &Device::Cpu)?])?;
-/// assert_eq!(scores.primary.value, Some(0.5));
+/// let mut meter = constant.meter()?;
+/// meter.update(&Tensor::new(&[[[[1f32, 2.]]]], &Device::Cpu)?)?;
+/// assert_eq!(meter.scores().primary.value, Some(0.5));
 /// # Ok::<(), tadformer::Error>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -28,6 +29,35 @@ pub struct ConstantPrediction {
     /// For classes the count of each, for other kinds the sum of each channel.
     sums: Vec<f64>,
     pixels: f64,
+}
+
+/// What a [`ConstantPrediction`] scores, batch by batch; for saliency the better of its two.
+#[derive(Debug)]
+pub struct ConstantMeter {
+    meters: Vec<(Tensor, Meter)>,
+    none: Meter,
+}
+
+impl ConstantMeter {
+    /// Adds labels `[B, c, H, W]`.
+    ///
+    /// # Errors
+    /// A label of another shape; a value that the task's labels cannot have.
+    pub fn update(&mut self, label: &Tensor) -> Result<()> {
+        let (b, _, h, w) = label.dims4()?;
+        self.meters.iter_mut().try_for_each(|(outputs, meter)| {
+            let n = outputs.dim(1)?;
+            meter.update(&outputs.broadcast_as((b, n, h, w))?, label)
+        })
+    }
+
+    /// The figures over all labels so far.
+    pub fn scores(&self) -> Scores {
+        let better = |a: &Scores, b: &Scores| a.primary.value.partial_cmp(&b.primary.value);
+        let scores = self.meters.iter().map(|(_, meter)| meter.scores());
+        let best = scores.max_by(|a, b| better(a, b).unwrap_or(std::cmp::Ordering::Equal));
+        best.unwrap_or_else(|| self.none.scores())
+    }
 }
 
 impl ConstantPrediction {
@@ -56,23 +86,13 @@ impl ConstantPrediction {
         Ok(())
     }
 
-    /// The scores of the constant prediction on labels; for saliency, of the better of its two.
+    /// Measures on labels what has been learnt.
     ///
     /// # Errors
-    /// A label of another shape; a value that the task's labels cannot have.
-    pub fn scores<'a>(&self, labels: impl IntoIterator<Item = &'a Tensor>) -> Result<Scores> {
-        let mut meters: Vec<(Tensor, Meter)> =
-            self.outputs()?.into_iter().map(|outputs| (outputs, Meter::new(&self.task))).collect();
-        for label in labels {
-            let (b, _, h, w) = label.dims4()?;
-            for (outputs, meter) in &mut meters {
-                meter.update(&outputs.broadcast_as((b, self.task.outputs, h, w))?, label)?;
-            }
-        }
-        let better = |a: &Scores, b: &Scores| a.primary.value.partial_cmp(&b.primary.value);
-        let scores = meters.into_iter().map(|(_, meter)| meter.scores());
-        let best = scores.max_by(|a, b| better(a, b).unwrap_or(std::cmp::Ordering::Equal));
-        Ok(best.unwrap_or_else(|| Meter::new(&self.task).scores()))
+    /// Memory that candle cannot have.
+    pub fn meter(&self) -> Result<ConstantMeter> {
+        let meters = self.outputs()?.into_iter().map(|outputs| (outputs, Meter::new(&self.task))).collect();
+        Ok(ConstantMeter { meters, none: Meter::new(&self.task) })
     }
 
     /// What to output everywhere, each `[1, n, 1, 1]` before softmax or sigmoid, on the CPU: one tensor, for saliency two (none

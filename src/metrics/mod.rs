@@ -9,7 +9,7 @@ mod normals;
 mod saliency;
 mod segmentation;
 
-pub use constant::ConstantPrediction;
+pub use constant::{ConstantMeter, ConstantPrediction};
 pub use delta::{NYUD_SINGLE_TASK, PASCAL_SINGLE_TASK, delta_m};
 
 use crate::sample::IGNORE;

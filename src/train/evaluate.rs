@@ -1,7 +1,7 @@
 //! A model's metrics on a set of batches.
 
 use crate::layers::Mode;
-use crate::metrics::{ConstantPrediction, Meter, Scores};
+use crate::metrics::{ConstantMeter, ConstantPrediction, Meter, Scores};
 use crate::model::TADFormer;
 use crate::ops;
 use crate::{Batch, Error, Result, Task, TaskSet};
@@ -65,13 +65,15 @@ pub fn evaluate_constant(
             constant.observe(label(&batch.labels, task)?)?;
         }
     }
-    let batches = batches.into_iter().collect::<Result<Vec<_>>>()?;
-    let score = |(task, constant): (Task, ConstantPrediction)| {
-        let labels = batches.iter().map(|batch| label(&batch.labels, &task)).collect::<Result<Vec<_>>>()?;
-        let scores = constant.scores(labels)?;
-        Ok((task, scores))
-    };
-    Ok(Evaluation { scores: constants.into_iter().map(score).collect::<Result<_>>()? })
+    let meter = |(task, constant): (Task, ConstantPrediction)| Ok((task, constant.meter()?));
+    let mut meters: Vec<(Task, ConstantMeter)> = constants.into_iter().map(meter).collect::<Result<_>>()?;
+    for batch in batches {
+        let batch = batch?;
+        for (task, meter) in &mut meters {
+            meter.update(label(&batch.labels, task)?)?;
+        }
+    }
+    Ok(Evaluation { scores: meters.into_iter().map(|(task, meter)| (task, meter.scores())).collect() })
 }
 
 /// A task's label in a batch.

@@ -1,19 +1,20 @@
 //! The first half of a block: norm, window attention with prompts, projection, residual.
 #![allow(unsafe_code)] // blocks of windows write their own parts of the outputs
 
-use super::blocks::Blocks;
-use super::cpu::{Fresh, Parts, Real, Values, by_float, is_fused, values};
-use super::layer_norm::{Norm, NormKernel, NormSums};
-use super::low_rank::{Dropout, LowRankMap, MapKernel, MapSums, UseOfW, path_backward, resize, zeroed};
-use super::product::Into;
+mod backward;
+mod kernel;
+
+use super::cpu::{Fresh, Parts, Real, by_float, is_fused, values};
+use super::layer_norm::Norm;
+use super::low_rank::{LowRankMap, resize};
 use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
 use super::shapes::Shapes;
 use super::trace::Pass;
 use super::window::WindowGrid;
-use super::window_kernel::{Scratch, WindowKernel};
 use super::{simd, window_attention};
+use backward::{Incoming, Sums};
 use candle_core::{Result, Tensor};
-use std::ops::Range;
+use kernel::{Buffers, Sizes};
 
 /// `y = x + k proj(attention(norm(x)))`, and what the prompts attended to.
 ///
@@ -139,39 +140,6 @@ impl AttentionHalf {
         let p = self.prompts.as_ref().map_or(Ok(0), |prompts| prompts.dim(1))?;
         Ok(p + self.grid.window() * self.grid.window())
     }
-
-    fn kernel<T: Real>(&self, pass: Pass) -> Result<Kernel<'_, T>> {
-        let (images, tokens, c) = self.patches.dims3()?;
-        let length = self.length()?;
-        let rows = images * self.grid.windows() * length;
-        let norm = self.norm.kernel()?;
-        let prompts = self.prompts.as_ref().map(values::<T>).transpose()?;
-        let mut normed_prompts = vec![T::zero(); prompts.as_ref().map_or(0, |prompts| prompts.len())];
-        if let Some(prompts) = &prompts {
-            norm.forward(prompts, &mut normed_prompts);
-        }
-        let use_of_w = if self.parts == WithParts::Yes { UseOfW::Alone } else { UseOfW::WithPath };
-        Ok(Kernel {
-            patches: values(&self.patches)?,
-            normed_prompts,
-            qkv: self.qkv.kernel(rows, UseOfW::WithPath, pass)?,
-            proj: self.proj.kernel(rows, use_of_w, pass)?,
-            attention: WindowKernel::new(&self.bias, self.mask.as_ref(), length, c)?,
-            places: self.grid.places(),
-            keep: self.keep.as_ref().map(|keep| keep.iter().map(|k| T::of(*k)).collect()),
-            dropouts: [self.qkv.dropout(), self.proj.dropout()],
-            blocks: Blocks::of(images * self.grid.windows(), length),
-            sizes: Sizes {
-                images,
-                tokens,
-                c,
-                length,
-                n: self.grid.window() * self.grid.window(),
-                windows: self.grid.windows(),
-            },
-            norm,
-        })
-    }
 }
 
 /// `[B, P, C]` to `[B*nW, P, C]`.
@@ -192,98 +160,10 @@ fn run<T: Real>(half: AttentionHalf, checkpoint: Checkpoint) -> Result<Vec<Tenso
     segment::run::<T, _>(half, checkpoint)
 }
 
-/// The half as slices.
-struct Kernel<'a, T: Real> {
-    patches: Values<'a, T>,
-    normed_prompts: Vec<T>,
-    norm: NormKernel<'a, T>,
-    qkv: MapKernel<'a, T>,
-    proj: MapKernel<'a, T>,
-    attention: WindowKernel<'a, T>,
-    places: Vec<Option<u32>>,
-    keep: Option<Vec<T>>,
-    dropouts: [Option<Dropout>; 2],
-    blocks: Blocks,
-    sizes: Sizes,
-}
-
-#[derive(Clone, Copy)]
-struct Sizes {
-    images: usize,
-    tokens: usize,
-    c: usize,
-    length: usize,
-    n: usize,
-    windows: usize,
-}
-
-impl Sizes {
-    fn prompts(&self) -> usize {
-        self.length - self.n
-    }
-
-    fn rows(&self) -> usize {
-        self.images * self.windows * self.length
-    }
-}
-
 /// What backward needs beside the inputs: queries, keys and values, and what attention made of them.
 pub(super) struct Saved<T> {
     qkv: Vec<T>,
     attended: Vec<T>,
-}
-
-/// What a thread reuses from block to block.
-#[derive(Default)]
-struct Buffers<T> {
-    windows: Vec<T>,
-    dropped: Vec<T>,
-    qkv: Vec<T>,
-    attended: Vec<T>,
-    projected: Vec<T>,
-    u: Vec<T>,
-    window: Scratch<T>,
-}
-
-impl<T: Real> Kernel<'_, T> {
-    /// Where patch `i` of window `w` (over all images) stands among the tokens of all images; `None` in the padding.
-    fn place(&self, w: usize, i: usize) -> Option<usize> {
-        let Sizes { n, windows, tokens, .. } = self.sizes;
-        self.places[w % windows * n + i].map(|place| w / windows * tokens + place as usize)
-    }
-
-    fn keep(&self, image: usize) -> T {
-        self.keep.as_ref().map_or(T::one(), |keep| keep[image])
-    }
-
-    /// The normed rows of a block's windows: prompts, then patches; 0 in the padding.
-    fn gather(&self, block: Range<usize>, rows: &mut Vec<T>) {
-        let Sizes { c, length, windows, .. } = self.sizes;
-        let p = self.sizes.prompts();
-        resize(rows, block.len() * length * c);
-        for (w, rows) in block.zip(rows.chunks_exact_mut(length * c)) {
-            let (prompts, patches) = rows.split_at_mut(p * c);
-            prompts.copy_from_slice(&self.normed_prompts[w / windows * p * c..][..p * c]);
-            for (i, row) in patches.chunks_exact_mut(c).enumerate() {
-                match self.place(w, i) {
-                    Some(place) => self.norm.forward(&self.patches[place * c..][..c], row),
-                    None => row.fill(T::zero()),
-                }
-            }
-        }
-    }
-
-    /// What the low-rank path of linear `which` reads of these rows of a block.
-    fn dropped<'b>(&self, which: usize, first: usize, x: &'b [T], buffer: &'b mut Vec<T>) -> &'b [T] {
-        match self.dropouts[which] {
-            None => x,
-            Some(dropout) => {
-                resize(buffer, x.len());
-                dropout.apply(x, first, buffer);
-                buffer
-            }
-        }
-    }
 }
 
 impl<T: Real> Segment<T> for AttentionHalf {
@@ -430,200 +310,6 @@ impl<T: Real> Segment<T> for AttentionHalf {
     }
 }
 
-/// The outputs' gradients as slices; empty where nothing reads an output.
-struct Incoming<'a, T: Real> {
-    y: Option<Values<'a, T>>,
-    prompts: Option<Values<'a, T>>,
-    attended: Option<Values<'a, T>>,
-    projected: Option<Values<'a, T>>,
-    scores: Option<Values<'a, T>>,
-}
-
-impl<'a, T: Real> Incoming<'a, T> {
-    fn new(half: &AttentionHalf, outputs: &'a [Option<Tensor>]) -> Result<Self> {
-        let mut outputs = outputs.iter();
-        let mut next = |on: bool| -> Result<Option<Values<'a, T>>> {
-            match if on { outputs.next() } else { None } {
-                Some(Some(gradient)) => values(gradient).map(Some),
-                _ => Ok(None),
-            }
-        };
-        let (has_prompts, parts) = (half.prompts.is_some(), half.parts == WithParts::Yes);
-        Ok(Self {
-            y: next(true)?,
-            prompts: next(has_prompts)?,
-            attended: next(parts)?,
-            projected: next(parts)?,
-            scores: next(parts && has_prompts)?,
-        })
-    }
-}
-
-/// Sums of gradients over blocks, and what a thread reuses from block to block.
-struct Sums<T> {
-    qkv: MapSums<T>,
-    proj: MapSums<T>,
-    norm: NormSums<T>,
-    bias: Vec<T>,
-    /// Of the normed prompts, `[B, P, C]`.
-    prompts: Vec<T>,
-    buffers: Buffers<T>,
-    dout: Vec<T>,
-    dattended: Vec<T>,
-    dqkv: Vec<T>,
-    drows: Vec<T>,
-}
-
-impl<T: Real> Sums<T> {
-    fn join(&mut self, other: Self) {
-        self.qkv.add(&other.qkv);
-        self.proj.add(&other.proj);
-        self.norm.add(&other.norm);
-        simd::add(&mut self.bias, &other.bias);
-        simd::add(&mut self.prompts, &other.prompts);
-    }
-}
-
-impl<T: Real> Kernel<'_, T> {
-    fn sums(&self) -> Sums<T> {
-        Sums {
-            qkv: self.qkv.sums(),
-            proj: self.proj.sums(),
-            norm: self.norm.sums(),
-            bias: vec![T::zero(); self.attention.bias_len()],
-            prompts: vec![T::zero(); self.normed_prompts.len()],
-            buffers: Buffers::default(),
-            dout: Vec::new(),
-            dattended: Vec::new(),
-            dqkv: Vec::new(),
-            drows: Vec::new(),
-        }
-    }
-
-    /// The gradients of one block of windows.
-    fn backward(
-        &self,
-        saved: &Saved<T>,
-        incoming: &Incoming<T>,
-        block: Range<usize>,
-        dx: &Parts<T>,
-        sums: &mut Sums<T>,
-    ) {
-        let Sizes { c, length, n, .. } = self.sizes;
-        let (p, heads, first) = (self.sizes.prompts(), self.attention.heads(), block.start * length);
-        let count = block.len() * length;
-        self.scatter_backward(incoming, block.clone(), &mut sums.dout);
-        let attended = &saved.attended[first * c..][..count * c];
-        self.proj_backward(attended, incoming, block.clone(), sums);
-        resize(&mut sums.dqkv, count * 3 * c);
-        for (i, w) in block.clone().enumerate() {
-            let qkv = &saved.qkv[(first + i * length) * 3 * c..][..length * 3 * c];
-            let (dout, dqkv) = (
-                &sums.dattended[i * length * c..][..length * c],
-                &mut sums.dqkv[i * length * 3 * c..][..length * 3 * c],
-            );
-            let dscores = incoming.scores.as_ref().map(|d| &d[w * heads * p * n..][..heads * p * n]);
-            self.attention.backward(qkv, w, dout, dscores, dqkv, &mut sums.bias, &mut sums.buffers.window);
-        }
-        self.gather(block.clone(), &mut sums.buffers.windows);
-        resize(&mut sums.drows, count * c);
-        let Sums { qkv, buffers, dqkv, drows, dattended, .. } = sums;
-        self.qkv.pretrained_backward(&buffers.windows, dqkv, Into::Write, drows, qkv);
-        path_backward(
-            &self.qkv,
-            self.dropouts[0],
-            first * c,
-            &buffers.windows,
-            dqkv,
-            drows,
-            qkv,
-            [&mut buffers.dropped, dattended],
-        );
-        self.gather_backward(incoming, block, dx, sums);
-    }
-
-    /// The gradients of a block's projected rows: of patches from where they went, of prompts from their mean.
-    fn scatter_backward(&self, incoming: &Incoming<T>, block: Range<usize>, dout: &mut Vec<T>) {
-        let Sizes { c, length, windows, .. } = self.sizes;
-        let p = self.sizes.prompts();
-        zeroed(dout, block.len() * length * c);
-        for (w, rows) in block.zip(dout.chunks_exact_mut(length * c)) {
-            let (prompts, patches) = rows.split_at_mut(p * c);
-            if let Some(d) = &incoming.prompts {
-                simd::add_scaled(prompts, &d[w / windows * p * c..][..p * c], T::of(1.0 / windows as f64));
-            }
-            let Some(dy) = &incoming.y else { continue };
-            let k = self.keep(w / windows);
-            for (i, row) in patches.chunks_exact_mut(c).enumerate() {
-                if let Some(place) = self.place(w, i) {
-                    simd::vectorised(|| simd::add_scaled(row, &dy[place * c..][..c], k));
-                }
-            }
-        }
-    }
-
-    /// Through the projection: `dattended` from `dout` and from the parts' gradients.
-    fn proj_backward(&self, attended: &[T], incoming: &Incoming<T>, block: Range<usize>, sums: &mut Sums<T>) {
-        let Sizes { c, length, n, .. } = self.sizes;
-        let (p, first) = (self.sizes.prompts(), block.start * length * c);
-        let Sums { proj, dout, dattended, drows, buffers, .. } = sums;
-        let into = if incoming.attended.is_some() {
-            zeroed(dattended, attended.len());
-            Into::Add
-        } else {
-            self.proj.room_for_input(self.dropouts[1], attended.len() / c, dattended)
-        };
-        // The path before the frozen product: the latter's gradient has the parts' added to it.
-        path_backward(
-            &self.proj,
-            self.dropouts[1],
-            first,
-            attended,
-            dout,
-            dattended,
-            proj,
-            [&mut buffers.dropped, drows],
-        );
-        for (i, w) in block.enumerate() {
-            let patches = (i * length + p) * c..(i + 1) * length * c;
-            if let Some(d) = &incoming.projected {
-                simd::vectorised(|| simd::add(&mut dout[patches.clone()], &d[w * n * c..][..n * c]));
-            }
-            if let Some(d) = &incoming.attended {
-                let d = &d[w * n * c..][..n * c];
-                match self.dropouts[1] {
-                    None => simd::vectorised(|| simd::add(&mut dattended[patches], d)),
-                    Some(dropout) => {
-                        resize(drows, n * c);
-                        dropout.apply(d, first + patches.start, drows);
-                        simd::vectorised(|| simd::add(&mut dattended[patches], drows));
-                    }
-                }
-            }
-        }
-        self.proj.pretrained_backward(attended, dout, into, dattended, proj);
-    }
-
-    /// Through norm and gathering: patches' gradients to their places with the residual's, prompts' to their sums.
-    fn gather_backward(&self, incoming: &Incoming<T>, block: Range<usize>, dx: &Parts<T>, sums: &mut Sums<T>) {
-        let Sizes { c, length, windows, .. } = self.sizes;
-        let p = self.sizes.prompts();
-        for (w, rows) in block.zip(sums.drows.chunks_exact(length * c)) {
-            let (prompts, patches) = rows.split_at(p * c);
-            simd::add(&mut sums.prompts[w / windows * p * c..][..p * c], prompts);
-            for (i, row) in patches.chunks_exact(c).enumerate() {
-                let Some(place) = self.place(w, i) else { continue };
-                // SAFETY: each patch stands in one window, each window in one block.
-                let dx = unsafe { dx.at(place * c, c) };
-                if let Some(dy) = &incoming.y {
-                    dx.copy_from_slice(&dy[place * c..][..c]);
-                }
-                self.norm.backward(&self.patches[place * c..][..c], row, dx, &mut sums.norm);
-            }
-        }
-    }
-}
-
 /// `[B*nW, P, C]` to `[B, P, C]`.
 fn mean_over_windows<T: Real>(seen: &[T], images: usize, windows: usize) -> Vec<T> {
     let size = seen.len() / (images * windows).max(1);
@@ -637,6 +323,7 @@ fn mean_over_windows<T: Real>(seen: &[T], images: usize, windows: usize) -> Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::Dropout;
     use crate::ops::finite_difference::{check, close, normal};
     use crate::ops::{LowRankPath, shift_mask};
     use candle_core::Device;
