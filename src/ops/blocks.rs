@@ -30,6 +30,20 @@ fn fewest() -> usize {
     FEWEST_A_THREAD * rayon::current_num_threads()
 }
 
+/// How much longer blocks of half the size take in all: weights are packed for each of them.
+const COST_OF_HALVES: f64 = 1.0 / 32.0;
+
+/// The size, at most `per` and at least half of it, with which `threads` threads end soonest: seven blocks leave one of two idle while the
+/// last is made.
+fn evened(units: usize, per: usize, threads: usize) -> usize {
+    let whole = units as f64 / threads as f64;
+    let time = |size: usize| {
+        let slowest = units.div_ceil(size).div_ceil(threads) * size;
+        slowest as f64 + whole * COST_OF_HALVES * 2.0 * (per - size) as f64 / per as f64
+    };
+    (per.div_ceil(2)..=per).rev().min_by(|a, b| time(*a).total_cmp(&time(*b))).unwrap_or(per)
+}
+
 impl Blocks {
     /// `units` units of `rows` rows each.
     pub(super) fn of(units: usize, rows: usize) -> Self {
@@ -41,14 +55,21 @@ impl Blocks {
         let all = units * rows;
         let count = |fewest| (all / LEAST_ROWS).clamp(1, fewest).max(all / most);
         let per = |fewest| units.div_ceil(count(fewest)).max(1);
-        Self { units, per_block: per(fewest()), per_sum: per(FEWEST_SUMS) }
+        Self::even(units, per(fewest()), per(FEWEST_SUMS))
     }
 
     /// `maps` maps of `len` values each: as many in a block as stay in the cache together.
     pub(super) fn of_maps(maps: usize, len: usize) -> Self {
         let most = (VALUES / len.max(1)).max(1);
         let per = |fewest| maps.div_ceil(fewest).clamp(1, most);
-        Self { units: maps, per_block: per(fewest()), per_sum: per(FEWEST_SUMS) }
+        Self::even(maps, per(fewest()), per(FEWEST_SUMS))
+    }
+
+    /// Blocks of at most these sizes that keep all threads at work to the end.
+    fn even(units: usize, per_block: usize, per_sum: usize) -> Self {
+        let (per_block, per_sum) =
+            (evened(units, per_block, rayon::current_num_threads()), evened(units, per_sum, FEWEST_SUMS));
+        Self { units, per_block, per_sum }
     }
 
     /// Calls `f` with each block's units, in parallel; `scratch` makes what a thread reuses from block to block.
@@ -109,6 +130,17 @@ impl Cut {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn blocks_share_out_evenly() {
+        assert_eq!(evened(64, 5, 2), 4); // 16 blocks, where 13 of 5 make one thread take 35 units
+        assert_eq!(evened(12544, 256, 2), 251); // 50 blocks, where 49 make one take 25
+        assert_eq!(evened(784, 196, 2), 196);
+        for (units, per, threads) in [(0, 1, 2), (1, 1, 8), (7, 3, 2), (1000, 256, 3), (100, 64, 16)] {
+            let size = evened(units, per, threads);
+            assert!(size <= per && size * 2 >= per, "{units} units by {per}: {size}");
+        }
+    }
 
     #[test]
     fn every_unit_is_in_one_block() {
