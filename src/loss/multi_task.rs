@@ -109,6 +109,9 @@ impl MultiTaskLoss {
 
 impl LossReport {
     /// Each task's loss as a number.
+    ///
+    /// # Errors
+    /// A loss that is no single number.
     pub fn values(&self) -> Result<Vec<f64>> {
         let value = |(_, loss): &(String, Tensor)| Ok(loss.to_dtype(DType::F64)?.to_scalar::<f64>()?);
         self.tasks.iter().map(value).collect()
