@@ -53,6 +53,7 @@ pub struct MultiTaskLoss {
 
 /// The losses of one batch.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct LossReport {
     /// The weighted sum, a scalar to call backward on.
     pub total: Tensor,
