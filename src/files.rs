@@ -36,6 +36,9 @@ pub fn write_tensors(path: &Path, tensors: Vec<(String, Tensor)>, metadata: Opti
 }
 
 /// Creates a folder and its parents.
+///
+/// # Errors
+/// A path that runs through a file; a folder that cannot be written to.
 pub fn create_folder(path: &Path) -> Result<()> {
     std::fs::create_dir_all(path).map_err(Error::io(path, "create the folder"))
 }

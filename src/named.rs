@@ -6,15 +6,15 @@ use crate::{Error, Result};
 ///
 /// # Errors
 /// Another name: the error lists the names there are.
-pub(crate) fn find_named<T: Copy, const N: usize>(
+pub(crate) fn find_named<T: Copy>(
     field: &str,
-    all: [T; N],
+    all: &[T],
     name_of: fn(T) -> &'static str,
     name: &str,
     cure: &str,
 ) -> Result<T> {
-    all.into_iter().find(|choice| name_of(*choice) == name).ok_or_else(|| {
-        let names = all.map(name_of).join(", ");
+    all.iter().copied().find(|choice| name_of(*choice) == name).ok_or_else(|| {
+        let names = all.iter().map(|choice| name_of(*choice)).collect::<Vec<_>>().join(", ");
         Error::config(field, format!("one of {names}"), name, cure)
     })
 }

@@ -9,6 +9,7 @@ use std::str::FromStr;
 /// What a task predicts, which settles its loss, its metric and its picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum TaskKind {
     /// A class for each pixel.
     Semseg,
@@ -26,7 +27,8 @@ pub enum TaskKind {
 
 impl TaskKind {
     /// All kinds, in the order in which tables list them.
-    pub const ALL: [Self; 6] = [Self::Semseg, Self::HumanParts, Self::Sal, Self::Normals, Self::Edge, Self::Depth];
+    pub const ALL: &'static [Self] =
+        &[Self::Semseg, Self::HumanParts, Self::Sal, Self::Normals, Self::Edge, Self::Depth];
 
     /// The name used in files and on command lines, after the literature's.
     pub fn name(self) -> &'static str {

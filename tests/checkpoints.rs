@@ -244,7 +244,7 @@ fn a_network_without_qkv_biases_is_one_with_zeros() {
         assert!(file.report().to_string().contains("3 biases of zeros"));
         assert_eq!(last(&file), want, "{name}");
         let folder = tempfile::tempdir().unwrap();
-        for naming in Naming::ALL {
+        for &naming in Naming::ALL {
             let path = folder.path().join(naming.name());
             let written = file.save(&path, naming).unwrap();
             assert!(!written.names.iter().any(|name| is_bias(name)), "{name}");

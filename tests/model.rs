@@ -322,7 +322,7 @@ fn the_whole_model_has_the_gradient_that_finite_differences_find() -> Result<()>
 
 #[test]
 fn tunings_build_and_run() -> Result<()> {
-    for tuning in Tuning::ALL {
+    for &tuning in Tuning::ALL {
         let model = builder().tuning(tuning, 2).build().unwrap();
         let outputs = model.forward(&images(1, 64, 64)?, Mode::Eval)?;
         assert_eq!(outputs.iter().count(), 6, "{}", tuning.name());

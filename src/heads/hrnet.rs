@@ -39,6 +39,9 @@ impl HrNetConfig {
 
 impl HrNetConfig {
     /// A head for stages of these `widths` and a task of `outputs` channels, from `weights` at `heads.TASK`.
+    ///
+    /// # Errors
+    /// As [`HrNetHead::new`].
     pub fn build(&self, widths: &[usize], outputs: usize, weights: &Weights) -> CandleResult<Box<dyn Head>> {
         Ok(Box::new(HrNetHead::new(self, widths, outputs, weights)?))
     }
@@ -67,6 +70,9 @@ fn conv1x1(n_in: usize, n_out: usize, weights: &Weights) -> CandleResult<Conv1x1
 
 impl HrNetHead {
     /// For stages of these `widths` and a task of `outputs` channels, from `weights` at `heads.TASK`.
+    ///
+    /// # Errors
+    /// Weights that are missing or of another shape; a name made twice.
     pub fn new(config: &HrNetConfig, widths: &[usize], outputs: usize, weights: &Weights) -> CandleResult<Self> {
         let vb = weights.adapter(Group::Projections).pp("projections");
         let project = |(i, (width, channels)): (usize, (&usize, &usize))| {

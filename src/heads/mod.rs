@@ -11,8 +11,14 @@ use candle_core::{Result, Tensor};
 /// A task's decoder: from one map a stage to the task's outputs.
 pub trait Head: Send + Sync + std::fmt::Debug {
     /// Maps of `[B, N_i, C_i]`, finest first, to `[B, n, h, w]` at some resolution; the model resizes it to the image's.
+    ///
+    /// # Errors
+    /// Maps of other channels than the head was made for; in training, a single value for each channel.
     fn forward(&self, stages: &[StageMap], mode: Mode) -> Result<Tensor>;
 
     /// Folds what is linear for inference, or restores it; `mergings` are still to come for each stage's map.
+    ///
+    /// # Errors
+    /// Mergings of other channels than the projections.
     fn merge(&mut self, how: Merge, mergings: &[Option<&PatchMerging>]) -> Result<()>;
 }

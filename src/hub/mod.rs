@@ -30,6 +30,7 @@ use std::time::Duration;
 
 /// How far the download of one file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Progress<'a> {
     /// The file's name in the model.
     pub file: &'a str,

@@ -23,6 +23,9 @@ impl BatchNorm {
     const MOMENTUM: f64 = 0.1;
 
     /// Over `channels`, from `weights` at this place.
+    ///
+    /// # Errors
+    /// Weights that are missing or of another shape; a name made twice.
     pub fn new(channels: usize, weights: &Weights) -> Result<Self> {
         let vb = weights.adapter(Group::Heads);
         Ok(Self {

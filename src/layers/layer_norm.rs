@@ -18,6 +18,9 @@ impl LayerNorm {
     }
 
     /// `[.., C]` to `[.., C]`.
+    ///
+    /// # Errors
+    /// A last dimension other than C.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.norm.forward(x)
     }

@@ -34,6 +34,9 @@ pub struct LowRankLinear {
 
 impl LowRankLinear {
     /// A linear map with a bias, from `weights` at this place; `low_rank` adds the trained path.
+    ///
+    /// # Errors
+    /// Weights that are missing or of another shape; a name made twice.
     pub fn new(n_in: usize, n_out: usize, low_rank: Option<LowRankConfig>, weights: &Weights) -> Result<Self> {
         let init = Init::Randn { mean: 0.0, stdev: (n_in as f64).powf(-0.5) };
         let weight = weights.pretrained(Pretrained::Linears, (n_out, n_in), "weight", init)?;
@@ -49,6 +52,9 @@ impl LowRankLinear {
     }
 
     /// Folds the path into W, or drops the folded weight; where somebody reads the frozen product alone, only turns W.
+    ///
+    /// # Errors
+    /// A device without room for the folded weight.
     pub fn merge(&mut self, how: Merge, parts: WithParts) -> Result<()> {
         self.merged = match (how, parts) {
             (Merge::Restore, _) => None,
@@ -71,11 +77,17 @@ impl LowRankLinear {
     }
 
     /// The pretrained part alone: `W x + b`.
+    ///
+    /// # Errors
+    /// A last dimension other than `in`.
     pub fn pretrained(&self, x: &Tensor) -> Result<Tensor> {
         self.map.pretrained(x)
     }
 
     /// `[.., in]` to `[.., out]`.
+    ///
+    /// # Errors
+    /// A last dimension other than `in`.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         self.map(mode).forward(x)
     }

@@ -25,6 +25,9 @@ pub struct Mlp {
 
 impl Mlp {
     /// From `weights` at this place.
+    ///
+    /// # Errors
+    /// Weights that are missing or of another shape; a name made twice.
     pub fn new(channels: usize, hidden: usize, low_rank: MlpLowRank, weights: &Weights) -> Result<Self> {
         let fc1 = LowRankLinear::new(channels, hidden, low_rank.fc1, &weights.pp("fc1"))?;
         let fc2 = LowRankLinear::new(hidden, channels, low_rank.fc2, &weights.pp("fc2"))?;
@@ -32,12 +35,18 @@ impl Mlp {
     }
 
     /// As [`LowRankLinear::merge`], both layers.
+    ///
+    /// # Errors
+    /// As [`LowRankLinear::merge`].
     pub fn merge(&mut self, how: Merge, parts: WithParts) -> Result<()> {
         self.fc1.merge(how, parts)?;
         self.fc2.merge(how, parts)
     }
 
     /// `[.., C]` to `[.., C]`.
+    ///
+    /// # Errors
+    /// A last dimension other than C.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         self.fc2.forward(&ops::gelu(&self.fc1.forward(x, mode)?)?, mode)
     }

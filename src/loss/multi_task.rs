@@ -53,6 +53,7 @@ pub struct MultiTaskLoss {
 
 /// The losses of one batch.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct LossReport {
     /// The weighted sum, a scalar to call backward on.
     pub total: Tensor,
@@ -109,6 +110,9 @@ impl MultiTaskLoss {
 
 impl LossReport {
     /// Each task's loss as a number.
+    ///
+    /// # Errors
+    /// A loss that is no single number.
     pub fn values(&self) -> Result<Vec<f64>> {
         let value = |(_, loss): &(String, Tensor)| Ok(loss.to_dtype(DType::F64)?.to_scalar::<f64>()?);
         self.tasks.iter().map(value).collect()

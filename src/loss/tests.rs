@@ -33,7 +33,7 @@ fn gradient(loss: &Tensor, of: &Var) -> Result<Vec<f64>> {
 
 #[test]
 fn gradients_of_every_kind() -> Result<()> {
-    for kind in TaskKind::ALL {
+    for &kind in TaskKind::ALL {
         check(&[&outputs(kind)?], |v| task_loss(kind, &v[0], &label(kind)?))?;
     }
     Ok(())
@@ -41,7 +41,7 @@ fn gradients_of_every_kind() -> Result<()> {
 
 #[test]
 fn an_ignored_pixel_counts_for_nothing() -> Result<()> {
-    for kind in TaskKind::ALL {
+    for &kind in TaskKind::ALL {
         let (outputs, label) = (outputs(kind)?, label(kind)?);
         let whole = task_loss(kind, &outputs, &label)?.to_scalar::<f64>()?;
         let without = task_loss(kind, &outputs.narrow(3, 0, 2)?, &label.narrow(3, 0, 2)?)?.to_scalar::<f64>()?;
@@ -52,7 +52,7 @@ fn an_ignored_pixel_counts_for_nothing() -> Result<()> {
 
 #[test]
 fn a_batch_without_a_valid_pixel_costs_nothing_and_moves_nothing() -> Result<()> {
-    for kind in TaskKind::ALL {
+    for &kind in TaskKind::ALL {
         let (outputs, ignored) = (Var::from_tensor(&outputs(kind)?)?, (label(kind)?.ones_like()? * 255.0)?);
         let loss = task_loss(kind, &outputs, &ignored)?;
         assert_eq!(loss.to_scalar::<f64>()?, 0.0, "{kind:?}");
@@ -63,7 +63,7 @@ fn a_batch_without_a_valid_pixel_costs_nothing_and_moves_nothing() -> Result<()>
 
 #[test]
 fn half_precision_is_computed_in_f32() -> Result<()> {
-    for (kind, dtype) in TaskKind::ALL.into_iter().flat_map(|kind| [(kind, DType::F16), (kind, DType::BF16)]) {
+    for (kind, dtype) in TaskKind::ALL.iter().flat_map(|&kind| [(kind, DType::F16), (kind, DType::BF16)]) {
         let (half, label) = (Var::from_tensor(&outputs(kind)?.to_dtype(dtype)?)?, label(kind)?);
         let loss = task_loss(kind, &half, &label)?;
         let want = task_loss(kind, &half.to_dtype(DType::F64)?, &label)?.to_scalar::<f64>()?;

@@ -97,6 +97,9 @@ impl ConstantPrediction {
 
     /// What to output everywhere, each `[1, n, 1, 1]` before softmax or sigmoid, on the CPU: one tensor, for saliency two (none
     /// and all), of which the better counts.
+    ///
+    /// # Errors
+    /// A task whose outputs are not those of its kind.
     pub fn outputs(&self) -> Result<Vec<Tensor>> {
         let shape = (1, self.task.outputs, 1, 1);
         let tensor = |values: Vec<f32>| Ok(Tensor::from_vec(values, shape, &Device::Cpu)?);

@@ -25,6 +25,7 @@ use segmentation::SegmentationMeter;
 
 /// One figure.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Score {
     /// Its name, such as `miou`.
     pub name: String,
@@ -36,6 +37,7 @@ pub struct Score {
 
 /// A task's figures.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Scores {
     /// The one that papers report.
     pub primary: Score,

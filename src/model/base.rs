@@ -44,6 +44,7 @@ impl fmt::Display for BaseModel {
 
 /// What loading a backbone found: every tensor that was asked for, and every one in the file.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct LoadReport {
     /// The checkpoint.
     pub path: PathBuf,

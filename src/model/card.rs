@@ -120,7 +120,8 @@ impl ModelCard {
             writeln!(f, "base_model: {}\nbase_model_relation: adapter", quoted(&id))?;
         }
         writeln!(f, "pipeline_tag: {}\ntags:", pipeline(&self.config))?;
-        let kinds = TaskKind::ALL.into_iter().filter(|kind| self.config.tasks.iter().any(|task| task.kind == *kind));
+        let kinds =
+            TaskKind::ALL.iter().copied().filter(|kind| self.config.tasks.iter().any(|task| task.kind == *kind));
         let tags = ["tadformer", "swin", "multi-task", "dense-prediction"].into_iter().chain(kinds.map(TaskKind::name));
         tags.into_iter().try_for_each(|tag| writeln!(f, "- {tag}"))?;
         writeln!(f, "---")

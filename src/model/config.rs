@@ -40,6 +40,7 @@ impl TADFormerConfig {
 
 /// The usual answers to "what trains": each sets what is added and what is released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Tuning {
     /// The decoders alone, on plain Swin's features.
     DecodersOnly,
@@ -53,7 +54,7 @@ pub enum Tuning {
 
 impl Tuning {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::DecodersOnly, Self::LowRankOnly, Self::TADFormer, Self::Everything];
+    pub const ALL: &'static [Self] = &[Self::DecodersOnly, Self::LowRankOnly, Self::TADFormer, Self::Everything];
 
     /// As written on a command line.
     pub fn name(self) -> &'static str {

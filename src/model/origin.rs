@@ -11,6 +11,7 @@ const MOST_NAME: usize = 255;
 /// Where a backbone's weights came from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", from = "Recorded")]
+#[non_exhaustive]
 pub enum Origin {
     /// Drawn with a seed.
     Random {

@@ -17,6 +17,9 @@ pub struct Attention {
 ///
 /// # Shapes
 /// `qkv` `[B*nW, P+N, 3C]`; `bias` `[nH, N, N]`; `mask` `[nW, N, N]` or none; P follows from the two.
+///
+/// # Errors
+/// Tensors whose shapes do not fit.
 pub fn window_attention(qkv: &Tensor, bias: &Tensor, mask: Option<&Tensor>) -> Result<Attention> {
     let (bw, length, c3) = qkv.dims3()?;
     let (heads, n, _) = bias.dims3()?;

@@ -47,6 +47,9 @@ pub struct BatchNorm {
 
 impl BatchNorm {
     /// y, and the moments it was made with, detached.
+    ///
+    /// # Errors
+    /// Rows of another number of channels than the weight's.
     pub fn forward(&self, x: &Tensor) -> Result<(Tensor, BatchMoments)> {
         let by = match &self.moments {
             MomentsOf::Batch => BatchMoments::of(x)?,

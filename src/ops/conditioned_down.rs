@@ -18,6 +18,9 @@ use std::ops::Range;
 ///
 /// # Shapes
 /// `a` `[r, C]`; result `[T*B*nW, N, r]`, the tasks leading.
+///
+/// # Errors
+/// Tensors whose shapes do not fit.
 pub fn conditioned_down(condition: &TaskCondition, norm: &Norm, a: &Tensor) -> Result<Tensor> {
     if !is_fused(&condition.attended) {
         return composed(condition, norm, a);

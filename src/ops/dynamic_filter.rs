@@ -45,6 +45,9 @@ pub fn dynamic_filter(u: &Tensor, size: (usize, usize), weights: &FilterWeights)
 }
 
 /// Each map's own filter, `FilterNorm(W pool(u) + b)`: `u` `[b, n, r]` to `[b, k*k, r]`.
+///
+/// # Errors
+/// Tensors whose shapes do not fit.
 pub fn filter_taps(u: &Tensor, weights: &FilterWeights) -> Result<Tensor> {
     let raw = linear(&u.mean(1)?, &weights.weight, Some(&weights.bias))?;
     filter_norm(&raw, &weights.scale, &weights.shift, weights.kernel)

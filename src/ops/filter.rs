@@ -14,6 +14,9 @@ use std::mem::MaybeUninit;
 ///
 /// # Shapes
 /// `taps` `[b, r*k*k]` channel-major, `scale` and `shift` `[r*k*k]`, result `[b, k*k, r]`: one row of channels for each tap.
+///
+/// # Errors
+/// Tensors whose shapes do not fit.
 pub fn filter_norm(taps: &Tensor, scale: &Tensor, shift: &Tensor, kernel: usize) -> Result<Tensor> {
     let (b, n) = taps.dims2()?;
     let kk = kernel * kernel;
@@ -31,6 +34,9 @@ pub fn filter_norm(taps: &Tensor, scale: &Tensor, shift: &Tensor, kernel: usize)
 /// `u` `[b, h, w, r]`, `taps` `[b, k*k, r]` with k odd, result `[b, h, w, r]`.
 ///
 /// Candle's grouped convolution would run once for each of the b*r maps.
+///
+/// # Errors
+/// Taps of other maps or channels than u's; on the CPU, a k that is even.
 pub fn depthwise_filter(u: &Tensor, taps: &Tensor) -> Result<Tensor> {
     if is_fused(u) { u.contiguous()?.apply_op2(&taps.contiguous()?, Traced(Depthwise)) } else { composed(u, taps) }
 }

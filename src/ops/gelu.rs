@@ -11,6 +11,9 @@ use pulp::{Simd, WithSimd};
 /// `gelu(x) = x Φ(x) = x (1 + erf(x / √2)) / 2`, for each value.
 ///
 /// Candle's own `gelu_erf` has a backward whose constant is rounded to six digits; this one's is exact.
+///
+/// # Errors
+/// A device without room for the result.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
     if is_fused(x) { x.contiguous()?.apply_op1(Traced(Gelu)) } else { composed(x) }
 }

@@ -14,6 +14,9 @@ use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Result, Shape, Tensor
 /// `x` `[.., C]`, `weight` and `bias` `[C]`, result `[.., C]`.
 ///
 /// Half precision is normalised in f32. Candle's fast layer norm has no backward; this has.
+///
+/// # Errors
+/// A weight or bias that is not `[C]`.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
     if is_fused(x) {
         let (shapes, c) = (Shapes("layer-norm"), x.dim(D::Minus1)?);
@@ -177,6 +180,9 @@ pub struct Norm {
 
 impl Norm {
     /// [`layer_norm`] with these weights.
+    ///
+    /// # Errors
+    /// As [`layer_norm`].
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         layer_norm(x, &self.weight, &self.bias, self.eps)
     }

@@ -12,6 +12,9 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, WithDTyp
 ///
 /// Where neither weight nor bias leads to a variable, the step is one op, on the CPU in f32 or f64, whose backward is
 /// `dx = dy W` alone: candle's own product would make `dW` too and keep it.
+///
+/// # Errors
+/// A weight that is no matrix; a last dimension of x other than `in`; a bias of another length.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let (out, n_in) = weight.dims2()?;
     let weight = &weight.to_dtype(x.dtype())?; // no copy unless a frozen one is stored in another type

@@ -76,16 +76,25 @@ impl Dropout {
 
 impl LowRankPath {
     /// Rank r.
+    ///
+    /// # Errors
+    /// An A without dimensions.
     pub fn rank(&self) -> Result<usize> {
         self.a.dim(0)
     }
 
     /// `A x`: `[.., in]` to `[.., r]`.
+    ///
+    /// # Errors
+    /// A last dimension other than `in`.
     pub fn down(&self, x: &Tensor) -> Result<Tensor> {
         linear(x, &self.a, None)
     }
 
     /// `s B u`: `[.., r]` to `[.., out]`.
+    ///
+    /// # Errors
+    /// A last dimension other than `r`.
     pub fn up(&self, u: &Tensor) -> Result<Tensor> {
         linear(&(u * self.scale)?, &self.b, None)
     }
@@ -93,11 +102,17 @@ impl LowRankPath {
 
 impl LowRankMap {
     /// `W x + b`.
+    ///
+    /// # Errors
+    /// A last dimension other than `in`.
     pub fn pretrained(&self, x: &Tensor) -> Result<Tensor> {
         linear(x, &self.weight, self.bias.as_ref())
     }
 
     /// What the path reads: `dropout(x)`.
+    ///
+    /// # Errors
+    /// A device without room for the factors.
     pub fn dropped(&self, x: &Tensor) -> Result<Tensor> {
         match self.dropout() {
             Some(dropout) => x * dropout.of(x)?,
@@ -106,6 +121,9 @@ impl LowRankMap {
     }
 
     /// Adds the path's `s B A x` to `y`; x as [`LowRankMap::dropped`] gives it.
+    ///
+    /// # Errors
+    /// Tensors whose shapes do not fit.
     pub fn add_path(&self, y: &Tensor, x: &Tensor) -> Result<Tensor> {
         match &self.path {
             Some(path) => y + path.up(&path.down(x)?)?,
@@ -114,6 +132,9 @@ impl LowRankMap {
     }
 
     /// The same map as one frozen matrix, `W + s B A` in W's float type, made in f32 where that is a half.
+    ///
+    /// # Errors
+    /// W, A and B whose shapes do not fit.
     pub fn folded(&self) -> Result<Self> {
         let Some(path) = &self.path else { return Ok(self.clone()) };
         let dtype = self.weight.dtype();
@@ -124,6 +145,9 @@ impl LowRankMap {
     }
 
     /// `[.., in]` to `[.., out]`.
+    ///
+    /// # Errors
+    /// A last dimension other than `in`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.add_path(&self.pretrained(x)?, &self.dropped(x)?)
     }
@@ -139,6 +163,9 @@ impl LowRankMap {
     }
 
     /// The same map with W stored the way round that forward products read it, [in, out]: worth its while where it serves often.
+    ///
+    /// # Errors
+    /// A W that is no matrix.
     pub fn turned(&self) -> Result<Self> {
         Ok(Self { weight: self.weight.t()?.contiguous()?.t()?, ..self.clone() })
     }

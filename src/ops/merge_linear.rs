@@ -17,6 +17,9 @@ use std::ops::Range;
 ///
 /// # Shapes
 /// `x` `[B, H*W, C]` of maps of `size`, the norm's weights `[4C]`, `weight` `[out, 4C]`, result `[B, ceil(H/2)*ceil(W/2), out]`.
+///
+/// # Errors
+/// Tensors whose shapes do not fit.
 pub fn merge_linear(x: &Tensor, size: (usize, usize), norm: &Norm, weight: &Tensor) -> Result<Tensor> {
     if !is_fused(x) {
         return composed(x, size, norm, weight);

@@ -53,6 +53,9 @@ pub struct MlpParts {
 
 impl MlpHalf {
     /// On the CPU in f32 or f64 one segment of the graph, elsewhere candle's primitives.
+    ///
+    /// # Errors
+    /// Tensors whose shapes do not fit; factors of drop-path for another number of images.
     pub fn forward(self, checkpoint: Checkpoint) -> Result<MlpOutput> {
         if is_fused(&self.x) { self.fused(checkpoint) } else { self.composed() }
     }

@@ -14,6 +14,9 @@ use super::simd;
 use candle_core::{Result, Tensor};
 
 /// `u = A norm(x)`: `[b, N, C]` to `[b, N, r]`; the normed tokens are not kept.
+///
+/// # Errors
+/// Tensors whose shapes do not fit.
 pub fn norm_down(x: &Tensor, norm: &Norm, a: &Tensor) -> Result<Tensor> {
     if !is_fused(x) {
         return linear(&norm.forward(x)?, a, None);

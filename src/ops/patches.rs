@@ -9,6 +9,9 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 ///
 /// # Shapes
 /// `[B, 3, H, W]` to `[B, h*w, 3*p*p]` and the map's size (h, w); a patch's values are in a convolution weight's order.
+///
+/// # Errors
+/// Images of other than four dimensions.
 pub fn split_patches(images: &Tensor, p: usize) -> Result<(Tensor, (usize, usize))> {
     let (b, _, height, width) = images.dims4()?;
     let size = (height.div_ceil(p), width.div_ceil(p));
@@ -77,6 +80,9 @@ impl CustomOp1 for SplitPatches {
 ///
 /// # Shapes
 /// `[B, H*W, C]` to `[B, ceil(H/2)*ceil(W/2), 4C]` and the new size.
+///
+/// # Errors
+/// Tokens of another number than `size` says.
 pub fn merge_patches(x: &Tensor, size: (usize, usize)) -> Result<(Tensor, (usize, usize))> {
     let (b, _, c) = x.dims3()?;
     let (h, w) = (size.0.div_ceil(2), size.1.div_ceil(2));

@@ -14,6 +14,9 @@ use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, T
 ///
 /// A product with a constant matrix along each axis, so that its gradient is the transposed product. The matrices are bands;
 /// the fused kernel looks at nothing outside them.
+///
+/// # Errors
+/// An x of other than four dimensions.
 pub fn bilinear(x: &Tensor, size: (usize, usize)) -> Result<Tensor> {
     let (_, _, h, w) = x.dims4()?;
     if (h, w) == size {
@@ -72,6 +75,9 @@ pub(super) fn transposed(from: usize, to: usize) -> Vec<Vec<(usize, f64)>> {
 }
 
 /// Bicubic resizing (a = -0.75, `align_corners` false, no antialias) of square tables: `[heads, m, m]` to `[heads, n, n]`.
+///
+/// # Errors
+/// Tables of fewer than three dimensions.
 pub fn bicubic_square(tables: &Tensor, n: usize) -> Result<Tensor> {
     let wide = along_last(tables, n, cubic_taps)?;
     along_last(&wide.transpose(1, 2)?, n, cubic_taps)?.transpose(1, 2)?.contiguous()

@@ -17,6 +17,9 @@ use std::ops::Range;
 /// # Shapes
 /// `pre` `[B, N, hidden]`, the frozen product that tasks share; `filtered` f `[T*B, N, r1]`, the tasks leading; result
 /// `[T*B, N, r2]`.
+///
+/// # Errors
+/// Tensors whose shapes do not fit.
 pub fn task_hidden(pre: &Tensor, filtered: &Tensor, fc1: &LowRankPath, fc2: &LowRankPath) -> Result<Tensor> {
     if !is_fused(pre) {
         return fc2.down(&super::gelu(&add_to_shared(pre, &fc1.up(filtered)?)?)?);

@@ -28,6 +28,9 @@ pub enum TpcReading {
 /// `x` `[T*B, H*W, C]`, the tasks leading; `condition` in windows of `grid`; `share` g `[1]`; each task's result `[B, H*W, C]`.
 ///
 /// The gradient of g is one sum over all values, most of which cancel: the fused step takes it in f64.
+///
+/// # Errors
+/// Tensors whose shapes do not fit.
 pub fn task_mix(
     x: &Tensor,
     condition: &TaskCondition,

@@ -19,6 +19,9 @@ use std::ops::Range;
 /// # Shapes
 /// `x` `[B, H*W, C]`; `shared` `[B*nW, N, C]` and `filtered` f `[T*B*nW, N, r]` in windows of `grid`; `keep` k one factor for
 /// each of T*B or `None` for 1; result `[T*B, H*W, C]`.
+///
+/// # Errors
+/// Tensors whose shapes do not fit; another number of factors than T*B.
 pub fn task_projection(
     x: &Tensor,
     shared: &Tensor,

@@ -18,6 +18,9 @@ use std::ops::Range;
 ///
 /// # Shapes
 /// `x` `[T*B, N, C]`, `shared` `[B, N, C]`, `filtered` f `[T*B, N, r]`, `keep` k one factor for each of T*B or `None` for 1.
+///
+/// # Errors
+/// Tensors whose shapes do not fit; another number of factors than T*B.
 pub fn task_update(
     x: &Tensor,
     shared: &Tensor,

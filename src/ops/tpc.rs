@@ -25,6 +25,9 @@ pub struct TaskCondition {
 
 impl TaskCondition {
     /// `tpc`, `[T, B*nW, N, C]`; the steps that read it on the CPU make it window by window instead.
+    ///
+    /// # Errors
+    /// Scores of other windows or patches than the attended ones; prompts that T, or channels that nH does not divide.
     pub fn feature(&self) -> Result<Tensor> {
         self.check(Shapes("tpc"))?;
         let ((bw, n, c), (_, heads, p, _)) = (self.attended.dims3()?, self.scores.dims4()?);

@@ -51,6 +51,9 @@ impl WindowGrid {
     }
 
     /// Tokens to windows: `[B, H*W, C]` to `[B*nW, M*M, C]`.
+    ///
+    /// # Errors
+    /// Tokens of another number than the map's.
     pub fn partition(&self, x: &Tensor) -> Result<Tensor> {
         let (b, _, c) = x.dims3()?;
         let ((h, w), (hp, wp), m) = (self.size, self.padded(), self.window);
@@ -61,6 +64,9 @@ impl WindowGrid {
     }
 
     /// Windows to tokens: `[B*nW, M*M, C]` to `[B, H*W, C]`, the padding cropped.
+    ///
+    /// # Errors
+    /// Windows of another size or number than the map's.
     pub fn reverse(&self, windows: &Tensor) -> Result<Tensor> {
         let (bw, _, c) = windows.dims3()?;
         let ((h, w), (hp, wp), m) = (self.size, self.padded(), self.window);
@@ -96,6 +102,9 @@ pub fn relative_position_index(m: usize) -> Vec<u32> {
 
 /// What keeps tokens apart that only the roll has brought together: `[nW, M*M, M*M]`, 0 within a region of the map and
 /// -100 across; `None` where the grid is not shifted.
+///
+/// # Errors
+/// A device without room for the mask.
 pub fn shift_mask(grid: &WindowGrid, device: &Device) -> Result<Option<Tensor>> {
     let (m, shift, (hp, wp)) = (grid.window(), grid.shift(), grid.padded());
     if shift == 0 {

@@ -9,6 +9,7 @@ use std::str::FromStr;
 /// A kind of weight that a pretrained Swin brings along.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Pretrained {
     /// Every LayerNorm's scale and shift, patch merging's and the patch embedding's too.
     Norms,
@@ -25,6 +26,7 @@ pub enum Pretrained {
 /// The group a weight belongs to, given where the weight is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Group {
     /// A and B of the low-rank linears.
     LowRank,
@@ -66,7 +68,8 @@ impl Group {
 
 impl Pretrained {
     /// All of them, in the order of tables.
-    pub const ALL: [Self; 5] = [Self::Norms, Self::PositionBias, Self::PatchEmbedding, Self::Reductions, Self::Linears];
+    pub const ALL: &'static [Self] =
+        &[Self::Norms, Self::PositionBias, Self::PatchEmbedding, Self::Reductions, Self::Linears];
 
     /// The name in tables and files.
     pub fn name(self) -> &'static str {
@@ -112,7 +115,7 @@ impl Release {
 
     /// The whole backbone, as in full fine-tuning.
     pub fn everything() -> Self {
-        Self(Pretrained::ALL.into_iter().collect())
+        Self(Pretrained::ALL.iter().copied().collect())
     }
 
     /// Releases one more group.

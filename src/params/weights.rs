@@ -35,12 +35,18 @@ impl Weights {
     }
 
     /// A weight of the pretrained backbone: frozen, or trained from its pretrained value where its group is released.
+    ///
+    /// # Errors
+    /// A weight that is missing or of another shape; a name made twice.
     pub fn pretrained(&self, group: Pretrained, shape: impl Into<Shape>, name: &str, init: Init) -> Result<Tensor> {
         let value = self.source.get_with_hints(shape, name, init)?;
         self.settle(group, name, value)
     }
 
     /// A relative position bias table `[(2M-1)², nH]`, resized (bicubic) where the source holds that of another window.
+    ///
+    /// # Errors
+    /// As [`Weights::pretrained`]; a table of another window is no error.
     pub fn position_bias(&self, window: usize, heads: usize) -> Result<Tensor> {
         const NAME: &str = "relative_position_bias_table";
         let (group, side) = (Pretrained::PositionBias, 2 * window - 1);
@@ -62,6 +68,9 @@ impl Weights {
     }
 
     /// Running statistics that start at `value` everywhere.
+    ///
+    /// # Errors
+    /// A name made twice.
     pub fn statistics(&self, shape: impl Into<Shape>, name: &str, value: f64) -> Result<Var> {
         self.ledger.statistics(self.full_name(name), shape.into(), value)
     }

@@ -18,6 +18,9 @@ pub struct DepthRange {
 
 impl DepthRange {
     /// The range of a map, ignored pixels left out.
+    ///
+    /// # Errors
+    /// A map that cannot be copied from its device.
     pub fn of(map: &Tensor) -> Result<Self> {
         let values = map.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
         let valid = values.into_iter().filter(|v| *v != IGNORE && v.is_finite());
@@ -31,6 +34,9 @@ impl DepthRange {
 ///
 /// # Shapes
 /// `map` `[c, H, W]` with c = 3 for normals and 1 otherwise.
+///
+/// # Errors
+/// A map of another shape.
 pub fn picture(kind: TaskKind, map: &Tensor, depths: Option<DepthRange>) -> Result<RgbImage> {
     let (c, h, w) = map.dims3()?;
     if c != kind.label_channels() {
@@ -58,6 +64,9 @@ pub fn picture(kind: TaskKind, map: &Tensor, depths: Option<DepthRange>) -> Resu
 }
 
 /// An image `[3, H, W]` from 0 to 1 as a picture.
+///
+/// # Errors
+/// An image of other than three dimensions.
 pub fn photo_picture(image: &Tensor) -> Result<RgbImage> {
     let (_, h, w) = image.dims3()?;
     let values = image.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;

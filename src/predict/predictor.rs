@@ -68,6 +68,9 @@ impl Predictor {
     }
 
     /// Every task's map of a photo, in the tasks' order.
+    ///
+    /// # Errors
+    /// A photo for which the model's device has no room.
     pub fn predict(&self, photo: &DynamicImage) -> Result<Vec<Prediction>> {
         let (width, height) = (photo.width(), photo.height());
         let swin = &self.model.config().swin;
@@ -103,12 +106,18 @@ impl Prediction {
     }
 
     /// The map as an array of its natural type: `[H, W]` u8 for classes, `[3, H, W]` f32 for normals, `[H, W]` f32 otherwise.
+    ///
+    /// # Errors
+    /// None on a map that a predictor made; it passes candle's on.
     pub fn array(&self) -> Result<Tensor> {
         let array = if self.map.dim(0)? == 1 { self.map.squeeze(0)? } else { self.map.clone() };
         Ok(if self.task.kind.is_classes() { array.to_dtype(DType::U8)? } else { array })
     }
 
     /// The map as a picture.
+    ///
+    /// # Errors
+    /// As [`picture`]: none on a map that a predictor made.
     pub fn picture(&self) -> Result<RgbImage> {
         picture(self.task.kind, &self.map, None)
     }

@@ -97,6 +97,9 @@ impl Batch {
 }
 
 /// Subtracts ImageNet's mean and divides by its standard deviation: `[B, 3, H, W]` from 0 to 1 to what Swin expects.
+///
+/// # Errors
+/// Images that are not `[B, 3, H, W]`, or not of floats.
 pub fn normalise(images: &Tensor) -> candle_core::Result<Tensor> {
     let constant =
         |values: &[f32; 3]| Tensor::new(values, images.device())?.reshape((1, 3, 1, 1))?.to_dtype(images.dtype());

@@ -25,6 +25,9 @@ pub struct WindowAttention {
 
 impl WindowAttention {
     /// From `weights` at `attn`.
+    ///
+    /// # Errors
+    /// Weights that are missing or of another shape; a name made twice.
     pub fn new(config: &BlockConfig, weights: &Weights) -> Result<Self> {
         let (c, m) = (config.channels, config.window);
         Ok(Self {
@@ -39,6 +42,9 @@ impl WindowAttention {
     }
 
     /// `x + k proj(attention(norm(x)))` for a block's tokens, with what [`AttentionHalf`] gives besides.
+    ///
+    /// # Errors
+    /// Tokens of another number than the size beside them says.
     pub fn half(
         &self,
         x: &Tokens,
@@ -64,6 +70,9 @@ impl WindowAttention {
     }
 
     /// As [`LowRankLinear::merge`]; of qkv nobody reads the frozen product alone.
+    ///
+    /// # Errors
+    /// As [`LowRankLinear::merge`].
     pub fn merge(&mut self, how: Merge, parts: WithParts) -> Result<()> {
         self.qkv.merge(how, WithParts::No)?;
         self.proj.merge(how, parts)

@@ -51,6 +51,9 @@ impl Swin {
     }
 
     /// Features of every stage for images `[B, 3, H, W]` of any size.
+    ///
+    /// # Errors
+    /// Images that are not `[B, 3, H, W]`.
     pub fn forward(&self, images: &Tensor) -> Result<Vec<SwinFeatures>> {
         let FeatureMap { tokens, size } = self.patch_embed.forward(images)?;
         let mut x = Tokens { patches: tokens, prompts: None, size };

@@ -74,6 +74,9 @@ pub struct BlockParts {
 
 impl SwinBlock {
     /// From `weights` at `layers.I.blocks.J`.
+    ///
+    /// # Errors
+    /// Weights that are missing or of another shape; a name made twice.
     pub fn new(config: BlockConfig, weights: &Weights) -> Result<Self> {
         let BlockLowRank { fc1, fc2, .. } = config.low_rank;
         Ok(Self {
@@ -91,17 +94,26 @@ impl SwinBlock {
     }
 
     /// Folds its linears' paths, or restores them; a block whose parts somebody reads keeps those apart.
+    ///
+    /// # Errors
+    /// As [`LowRankLinear::merge`](crate::layers::LowRankLinear::merge).
     pub fn merge(&mut self, how: Merge, parts: WithParts) -> Result<()> {
         self.attention.merge(how, parts)?;
         self.mlp.merge(how, parts)
     }
 
     /// Tokens to tokens.
+    ///
+    /// # Errors
+    /// Tokens of another number than the size beside them says.
     pub fn forward(&self, x: &Tokens, mode: Mode) -> Result<Tokens> {
         Ok(self.halves(x, WithParts::No, mode)?.0)
     }
 
     /// [`SwinBlock::forward`] with the values that task-adapting parts build on.
+    ///
+    /// # Errors
+    /// Tokens of another number than the size beside them says.
     pub fn forward_parts(&self, x: &Tokens, mode: Mode) -> Result<BlockParts> {
         let (tokens, attended, mlp) = self.halves(x, WithParts::Yes, mode)?;
         let (Some(attended), Some(mlp)) = (attended, mlp) else { candle_core::bail!("a block without its parts") };
@@ -133,6 +145,9 @@ impl SwinBlock {
     }
 
     /// `x + drop_path(y)`.
+    ///
+    /// # Errors
+    /// An x and a y of different shapes.
     pub fn residual(&self, x: &Tensor, y: &Tensor, mode: Mode) -> Result<Tensor> {
         x + ops::scale_images(y, self.drop_path(x.dim(0)?, mode).as_deref())?
     }

@@ -45,7 +45,7 @@ impl FromStr for SwinConfig {
     fn from_str(text: &str) -> Result<Self> {
         let (name, window) = text.split_once("-window").map_or((text, None), |(name, window)| (name, Some(window)));
         let unknown = || {
-            let names = Preset::ALL.map(Preset::name).join(", ");
+            let names = Preset::ALL.iter().map(|preset| preset.name()).collect::<Vec<_>>().join(", ");
             Error::config("backbone", format!("one of {names}"), text, "append -window12 for windows of 12")
         };
         let mut config = Preset::named(name).ok_or_else(unknown)?.config();

@@ -15,6 +15,9 @@ pub struct PatchMerging {
 
 impl PatchMerging {
     /// For maps of `channels`, from `weights` at `layers.I.downsample`.
+    ///
+    /// # Errors
+    /// Weights that are missing or of another shape; a name made twice.
     pub fn new(channels: usize, weights: &Weights) -> Result<Self> {
         let (from, to) = (4 * channels, 2 * channels);
         let init = Init::Randn { mean: 0.0, stdev: (from as f64).powf(-0.5) };
@@ -23,6 +26,9 @@ impl PatchMerging {
     }
 
     /// The merged map.
+    ///
+    /// # Errors
+    /// A map of other channels; tokens of another number than its size says.
     pub fn forward(&self, map: &FeatureMap) -> Result<FeatureMap> {
         self.forward_with(map, &self.reduction)
     }
@@ -66,6 +72,9 @@ impl StageMap {
     }
 
     /// Images.
+    ///
+    /// # Errors
+    /// Tokens without dimensions.
     pub fn batch(&self) -> Result<usize> {
         self.map.tokens.dim(0)
     }
@@ -76,6 +85,9 @@ impl StageMap {
     }
 
     /// The features.
+    ///
+    /// # Errors
+    /// Tokens of another number than their size says.
     pub fn features(&self) -> Result<FeatureMap> {
         match &self.merging {
             Some(merging) => merging.forward(&self.map),
@@ -84,6 +96,9 @@ impl StageMap {
     }
 
     /// The projected features.
+    ///
+    /// # Errors
+    /// A projection for other channels; tokens of another number than their size says.
     pub fn project(&self, projection: &Projection) -> Result<FeatureMap> {
         let weight = &projection.weight;
         let (out, size) = (weight.dim(0)?, self.size());
@@ -116,6 +131,9 @@ impl Projection {
     }
 
     /// Folds the reduction of the merging before it in, where there is one, or restores it.
+    ///
+    /// # Errors
+    /// A merging whose channels are not the projection's.
     pub fn merge(&mut self, how: Merge, merging: Option<&PatchMerging>) -> Result<()> {
         self.folded = match (how, merging) {
             (Merge::Fold, Some(merging)) => Some(merging.fold(&self.weight.detach())?.detach()),

@@ -18,6 +18,9 @@ pub struct PatchEmbed {
 
 impl PatchEmbed {
     /// From `weights` at `patch_embed`.
+    ///
+    /// # Errors
+    /// Weights that are missing or of another shape; a name made twice.
     pub fn new(config: &SwinConfig, weights: &Weights) -> Result<Self> {
         let (c, p) = (config.embed_dim, config.patch_size);
         let (proj, group) = (weights.pp("proj"), Pretrained::PatchEmbedding);
@@ -31,6 +34,9 @@ impl PatchEmbed {
     }
 
     /// Pads the image with zeros on the right and bottom to whole patches.
+    ///
+    /// # Errors
+    /// Images that are not `[B, 3, H, W]`.
     pub fn forward(&self, images: &Tensor) -> Result<FeatureMap> {
         let (patches, size) = ops::split_patches(images, self.patch)?;
         let tokens = ops::linear(&patches, &self.weight.flatten_from(1)?, Some(&self.bias))?;

@@ -14,6 +14,7 @@ use super::SwinConfig;
 /// Patches are of 4 pixels and an MLP is four times as wide as its input in all of them. What they were pretrained on, ImageNet-1k
 /// or 22k, changes the classifier alone, which no dense task uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Preset {
     /// 28 million parameters.
     Tiny,
@@ -44,7 +45,7 @@ const TABLE: [Row; 4] = [
 
 impl Preset {
     /// All of them.
-    pub const ALL: [Self; 4] = [TABLE[0].preset, TABLE[1].preset, TABLE[2].preset, TABLE[3].preset];
+    pub const ALL: &'static [Self] = &[TABLE[0].preset, TABLE[1].preset, TABLE[2].preset, TABLE[3].preset];
 
     fn row(self) -> &'static Row {
         &TABLE[self as usize]

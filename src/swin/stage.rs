@@ -53,6 +53,9 @@ impl SwinStage {
     /// The plan's first `blocks` blocks, from the model's `weights`; the last stage merges nothing.
     ///
     /// Names are timm's: merging stands at the start of the next stage, `layers.I+1.downsample`.
+    ///
+    /// # Errors
+    /// Weights that are missing or of another shape; a name made twice.
     pub fn new(plan: &StagePlan, blocks: usize, weights: &Weights) -> Result<Self> {
         let (config, i) = (plan.config, plan.index);
         let places = weights.pp("layers").pp(i).pp("blocks");
@@ -67,11 +70,17 @@ impl SwinStage {
     }
 
     /// Folds its blocks' paths, or restores them.
+    ///
+    /// # Errors
+    /// As [`SwinBlock::merge`].
     pub fn merge(&mut self, how: Merge) -> Result<()> {
         self.blocks.iter_mut().try_for_each(|block| block.merge(how, WithParts::No))
     }
 
     /// Runs the blocks.
+    ///
+    /// # Errors
+    /// Tokens of another number than the size beside them says.
     pub fn forward(&self, x: Tokens, mode: Mode) -> Result<Tokens> {
         self.blocks.iter().try_fold(x, |x, block| block.forward(&x, mode))
     }

@@ -45,6 +45,9 @@ pub struct TaskTokens {
 
 impl TADBlock {
     /// From `weights` at `layers.I.blocks.J`. `prompt_norm` follows the TPC operator; a block without prompts has none.
+    ///
+    /// # Errors
+    /// Weights that are missing or of another shape; a name made twice; a kernel that no filter can have.
     pub fn new(
         block: BlockConfig,
         config: &TadConfig,
@@ -67,11 +70,17 @@ impl TADBlock {
     }
 
     /// Folds the paths of which no task needs the frozen product alone, or restores them.
+    ///
+    /// # Errors
+    /// As [`SwinBlock::merge`].
     pub fn merge(&mut self, how: Merge) -> Result<()> {
         self.block.merge(how, WithParts::Yes)
     }
 
     /// Shared tokens on, and each task's tokens.
+    ///
+    /// # Errors
+    /// Tokens of another number than the size beside them says; prompts that the tasks do not divide.
     pub fn forward(&self, x: &Tokens, mode: Mode) -> Result<(Tokens, TaskTokens)> {
         let parts = self.block.forward_parts(x, mode)?;
         let condition = parts.attended.prompt_scores.as_ref().map(|scores| TaskCondition {

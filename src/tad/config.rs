@@ -52,6 +52,7 @@ pub enum TaskPaths {
 /// How a stage mixes a task's TPC feature with its tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Gate {
     /// `g tpc + (1 - g) x`, g the sigmoid of one learned scalar a stage that starts at 0.
     Learned,

@@ -54,6 +54,9 @@ impl Encoder {
     }
 
     /// Folds its blocks' paths, or restores them.
+    ///
+    /// # Errors
+    /// As [`TADStage::merge`].
     pub fn merge(&mut self, how: Merge) -> Result<()> {
         self.stages.iter_mut().try_for_each(|stage| stage.merge(how))
     }
@@ -64,6 +67,9 @@ impl Encoder {
     }
 
     /// Images `[B, 3, H, W]` of any size to one [`StageOutput`] a stage.
+    ///
+    /// # Errors
+    /// Images that are not `[B, 3, H, W]`.
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Vec<StageOutput>> {
         let embedding = trace_span!(target: "tadformer::model", "patch-embedding");
         let FeatureMap { tokens, size } = embedding.in_scope(|| self.patch_embed.forward(images))?;

@@ -60,17 +60,26 @@ impl DynamicTaskFilter {
     }
 
     /// `[b, r, h, w]` to `[b, r, h, w]`.
+    ///
+    /// # Errors
+    /// A map of other than four dimensions, or of another rank.
     pub fn forward(&self, map: &Tensor) -> Result<Tensor> {
         let FeatureMap { tokens, size } = FeatureMap::from_nchw(map)?;
         FeatureMap { tokens: self.forward_tokens(&tokens, size)?, size }.to_nchw()
     }
 
     /// Tokens `[b, h*w, r]` of maps of `size` (h, w) to the same.
+    ///
+    /// # Errors
+    /// Tokens of another number than `size` says, or of another rank.
     pub fn forward_tokens(&self, tokens: &Tensor, size: (usize, usize)) -> Result<Tensor> {
         ops::dynamic_filter(tokens, size, &self.weights)
     }
 
     /// Each map's own filter: tokens `[b, h*w, r]` to `[b, k*k, r]`.
+    ///
+    /// # Errors
+    /// Tokens of another rank.
     pub fn taps(&self, tokens: &Tensor) -> Result<Tensor> {
         ops::filter_taps(tokens, &self.weights)
     }
@@ -87,6 +96,9 @@ pub struct StaticTaskFilter {
 
 impl StaticTaskFilter {
     /// One filter for each task, named after it.
+    ///
+    /// # Errors
+    /// Weights that are missing or of another shape; a name made twice.
     pub fn new(tasks: &TaskSet, rank: usize, kernel: usize, vb: VarBuilder) -> Result<Self> {
         let init = uniform_by_fan_in(kernel * kernel);
         let one = |name: &str| -> Result<(Tensor, Tensor)> {
@@ -98,6 +110,9 @@ impl StaticTaskFilter {
     }
 
     /// Tokens `[T*b, h*w, r]` of maps of `size` (h, w) to the same.
+    ///
+    /// # Errors
+    /// Tokens of another number than `size` says; maps that the tasks do not divide.
     pub fn forward_tokens(&self, tokens: &Tensor, size: (usize, usize)) -> Result<Tensor> {
         let (tb, _, r) = tokens.dims3()?;
         let tasks = self.filters.len();
@@ -124,6 +139,9 @@ pub enum TaskFilter {
 
 impl TaskFilter {
     /// The configured kind, from `weights` at the linear's place.
+    ///
+    /// # Errors
+    /// Weights that are missing or of another shape; a name made twice; for the dynamic filter, an even kernel or one below 3.
     pub fn new(kind: TaskFilterKind, tasks: &TaskSet, rank: usize, weights: &Weights) -> Result<Self> {
         let vb = weights.adapter(Group::Filters).pp("filter");
         Ok(match kind {
@@ -134,6 +152,9 @@ impl TaskFilter {
     }
 
     /// Tokens `[T*b, h*w, r]` of maps of `size`, the tasks leading, to the same.
+    ///
+    /// # Errors
+    /// Tokens of another number than `size` says, where there is a filter.
     pub fn forward_tokens(&self, tokens: &Tensor, size: (usize, usize)) -> Result<Tensor> {
         match self {
             Self::Dynamic(filter) => filter.forward_tokens(tokens, size),

@@ -34,6 +34,9 @@ pub struct TaskPrompt {
 
 impl TaskPrompt {
     /// `prompts` rows of `channels` for an encoder of `stages` stages.
+    ///
+    /// # Errors
+    /// Weights that are missing or of another shape; a name made twice.
     pub fn new(prompts: usize, channels: usize, stages: usize, vb: VarBuilder) -> Result<Self> {
         let table = vb.get_with_hints((prompts, channels), "table", Init::Randn { mean: 1.0, stdev: 1.0 })?;
         let init = Init::Randn { mean: 0.0, stdev: 0.02 };
@@ -42,12 +45,18 @@ impl TaskPrompt {
     }
 
     /// The prompts that enter the first stage: `[B, P, C]`, the same for every image.
+    ///
+    /// # Errors
+    /// A device without room for the batch.
     pub fn first(&self, batch: usize) -> Result<Tensor> {
         let (p, c) = self.table.dims2()?;
         self.table.unsqueeze(0)?.broadcast_as((batch, p, c))?.contiguous()
     }
 
     /// The prompts that leave stage `i`, `[B, P, C]`, with the channels of the next: `[B, P, 2C]`; unchanged after the last.
+    ///
+    /// # Errors
+    /// Prompts of other channels than stage i's.
     pub fn next(&self, i: usize, prompts: &Tensor) -> Result<Tensor> {
         match self.up.get(i) {
             Some(up) => ops::linear(prompts, up, None),

@@ -18,6 +18,9 @@ pub struct TADStage {
 
 impl TADStage {
     /// Stage `i`, from the model's `weights`.
+    ///
+    /// # Errors
+    /// Weights that are missing or of another shape; a name made twice; a kernel that no filter can have.
     pub fn new(i: usize, swin: &SwinConfig, tad: &TadConfig, tasks: &TaskSet, weights: &Weights) -> Result<Self> {
         let plan = StagePlan::new(swin, i, tad.block_low_rank(i));
         let here = weights.pp("layers").pp(i);
@@ -36,6 +39,9 @@ impl TADStage {
     }
 
     /// Folds its blocks' paths, or restores them.
+    ///
+    /// # Errors
+    /// As [`SwinStage::merge`].
     pub fn merge(&mut self, how: Merge) -> Result<()> {
         self.body.merge(how)?;
         self.end.as_mut().map_or(Ok(()), |end| end.merge(how))
@@ -47,6 +53,9 @@ impl TADStage {
     }
 
     /// Shared tokens on to the next stage, and each task's map; `None` where tasks share them.
+    ///
+    /// # Errors
+    /// Tokens of another number than the size beside them says; prompts that the tasks do not divide.
     pub fn forward(&self, x: Tokens, mode: Mode) -> Result<(Tokens, Option<Vec<StageMap>>)> {
         let x = self.body.forward(x, mode)?;
         let (x, tasks) = match &self.end {

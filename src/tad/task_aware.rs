@@ -20,6 +20,9 @@ pub struct TaskAwareLinear {
 
 impl TaskAwareLinear {
     /// Adds a filter to a block's linear, from `weights` at that linear's place; a linear without a low-rank path needs none.
+    ///
+    /// # Errors
+    /// Weights that are missing or of another shape; a name made twice; a kernel that no filter can have.
     pub fn new(linear: &LowRankLinear, kind: TaskFilterKind, tasks: &TaskSet, weights: &Weights) -> Result<Self> {
         let filter = match linear.low_rank() {
             Some(path) => TaskFilter::new(kind, tasks, path.rank()?, weights)?,
@@ -34,6 +37,9 @@ impl TaskAwareLinear {
     }
 
     /// The task filter: `A z` `[T*b, N, r]` of maps of `size` to the same.
+    ///
+    /// # Errors
+    /// Tokens of another number than `size` says, where there is a filter.
     pub fn filter(&self, u: &Tensor, size: (usize, usize)) -> Result<Tensor> {
         self.filter.forward_tokens(u, size)
     }
@@ -42,6 +48,9 @@ impl TaskAwareLinear {
     ///
     /// # Shapes
     /// `frozen` `[b, N, out]`; `tasks` z `[T*b, N, in]`, the tasks leading, maps of `size`; result `[T*b, N, out]`.
+    ///
+    /// # Errors
+    /// Tensors whose shapes do not fit; maps of z that b does not divide.
     pub fn forward(&self, frozen: &Tensor, tasks: &Tensor, size: (usize, usize)) -> Result<Tensor> {
         let (tb, n, _) = tasks.dims3()?;
         let (b, _, out) = frozen.dims3()?;

@@ -81,6 +81,9 @@ impl AdamW {
     }
 
     /// Moves every weight that has a gradient, at this learning rate.
+    ///
+    /// # Errors
+    /// A gradient of another shape or float type than its weight.
     pub fn step(&mut self, grads: &Gradients, rate: f64) -> Result<()> {
         self.steps += 1;
         let AdamWConfig { beta1, beta2, eps, weight_decay } = self.config;

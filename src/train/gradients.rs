@@ -21,6 +21,9 @@ impl Gradients {
     }
 
     /// Adds another batch's, for a step over several; both of the same ledger.
+    ///
+    /// # Errors
+    /// A gradient of another shape: the batches are not of one ledger.
     pub fn add(&mut self, other: Self) -> Result<()> {
         for (sum, grad) in self.grads.iter_mut().zip(other.grads) {
             *sum = match (sum.take(), grad) {
@@ -32,6 +35,9 @@ impl Gradients {
     }
 
     /// Multiplies all of them.
+    ///
+    /// # Errors
+    /// A device without room for the result.
     pub fn scale(&mut self, factor: f64) -> Result<()> {
         for grad in self.grads.iter_mut().flatten() {
             *grad = (&*grad * factor)?;

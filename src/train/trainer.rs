@@ -74,6 +74,7 @@ impl TrainConfig {
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Ending {
     /// All steps were made.
     Completed,
@@ -86,6 +87,7 @@ pub enum Ending {
 
 /// What a run gives; the model holds the best weights then, and so does the adapter file.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct TrainReport {
     /// Every step's figures.
     pub history: History,

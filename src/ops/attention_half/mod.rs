@@ -77,6 +77,9 @@ pub struct AttendedParts {
 
 impl AttentionHalf {
     /// On the CPU in f32 or f64 one segment of the graph, elsewhere candle's primitives.
+    ///
+    /// # Errors
+    /// Tensors whose shapes do not fit; factors of drop-path for another number of images.
     pub fn forward(self, checkpoint: Checkpoint) -> Result<Attended> {
         if is_fused(&self.patches) { self.fused(checkpoint) } else { self.composed() }
     }
@@ -149,6 +152,9 @@ fn in_every_window(prompts: &Tensor, windows: usize) -> Result<Tensor> {
 }
 
 /// `x` `[b, ..]` times one factor an image; `None` for 1.
+///
+/// # Errors
+/// Factors and images that do not broadcast.
 pub fn scale_images(x: &Tensor, keep: Option<&[f64]>) -> Result<Tensor> {
     let Some(keep) = keep else { return Ok(x.clone()) };
     let mut dims = vec![1; x.rank()];

@@ -104,7 +104,7 @@ mod tests {
 
     fn published() -> Vec<Published> {
         let mut all = Vec::new();
-        for preset in Preset::ALL {
+        for &preset in Preset::ALL {
             for (window, image_size) in [(7, 224), (12, 384), (8, 512)] {
                 let config = SwinConfig { window, image_size, drop_path: 0.25, ..preset.config() };
                 all.push(Published { config: config.clone(), classes: Some(1000), qkv_bias: true });

@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 /// Whose names a backbone is written under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Naming {
     /// The crate's: timm's, of what the crate uses alone.
     Own,
@@ -20,7 +21,7 @@ pub enum Naming {
 
 impl Naming {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Own, Self::Timm, Self::Transformers];
+    pub const ALL: &'static [Self] = &[Self::Own, Self::Timm, Self::Transformers];
 
     /// As written on a command line.
     pub fn name(self) -> &'static str {
