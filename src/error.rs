@@ -100,6 +100,14 @@ pub enum Error {
         /// What to do about it.
         cure: String,
     },
+    /// A sample of a data set could not be had.
+    #[error("sample {index}: {source}")]
+    Dataset {
+        /// The sample's index in the data set.
+        index: usize,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A background thread could not start, or what it ran panicked.
     #[error("background work failed: {0}")]
     Worker(String),
@@ -211,9 +219,34 @@ impl Error {
         Self::File { path: path.to_owned(), problem: problem.to_string(), cure: cure.into() }
     }
 
+    /// A sample of a data set of one's own that could not be had: its index, and an error of any type, or a sentence.
+    ///
+    /// ```
+    /// let missing = std::io::Error::other("the archive ends here");
+    /// assert_eq!(tadformer::Error::dataset(7, missing).to_string(), "sample 7: the archive ends here");
+    /// ```
+    pub fn dataset(index: usize, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Dataset { index, source: source.into() }
+    }
+
     /// Turns an I/O error into one that names the file and what was being done.
     pub fn io(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { path, action, source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error as _;
+
+    #[test]
+    fn a_sample_that_cannot_be_had_keeps_its_cause() {
+        let own: std::num::ParseIntError = "x".parse::<u8>().unwrap_err();
+        let error = Error::dataset(3, own.clone());
+        assert_eq!(error.to_string(), format!("sample 3: {own}"));
+        assert!(error.source().is_some_and(|source| source.is::<std::num::ParseIntError>()));
+        assert_eq!(Error::dataset(4, "no such row").to_string(), "sample 4: no such row");
     }
 }

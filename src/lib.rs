@@ -31,6 +31,9 @@
 //! # fn main() {}
 //! ```
 //!
+//! Data of one's own implement [`data::Dataset`]: photos by [`data::read_photo`] and [`data::image_tensor`], labels by
+//! [`data::read_label`], which tells how each kind is stored; the example `dataset` trains on a folder.
+//!
 //! # Predict
 //! ```no_run
 //! # #[cfg(feature = "data")]
@@ -57,8 +60,8 @@
 //!
 //! # Take one module
 //! ```
-//! use candle_core::{DType, Device, Tensor};
-//! use candle_nn::{VarBuilder, VarMap};
+//! use tadformer::candle_core::{DType, Device, Tensor};
+//! use tadformer::candle_nn::{VarBuilder, VarMap};
 //! let variables = VarMap::new();
 //! let vb = VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu);
 //! let filter = tadformer::DynamicTaskFilter::new(16, 3, vb)?;
@@ -95,6 +98,9 @@
 //! | `cuda`, `cudnn`, `metal`, `accelerate`, `mkl` | candle's backends | no |
 
 pub use candle_core;
+pub use candle_nn;
+#[cfg(feature = "data")]
+pub use image;
 
 #[cfg(feature = "data")]
 pub mod data;

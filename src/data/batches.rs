@@ -1,7 +1,7 @@
 //! Batches read ahead by background threads, in an order that the seed alone settles.
 
 use super::Dataset;
-use crate::{Batch, Error, Result};
+use crate::{Batch, Error, Result, Sample};
 use candle_core::{DType, Device};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -45,8 +45,8 @@ impl BatchOptions {
 
 /// An iterator over batches, which background threads make ahead of time.
 ///
-/// Seed, data set and batch size settle which samples come in which batch, whatever the number of workers. An error, or
-/// a panic of the data set, takes the place of its batch, and the iteration goes on after it. Dropping the iterator
+/// Seed, data set and batch size settle which samples come in which batch, whatever the number of workers. An error, which names
+/// the sample ([`Error::Dataset`]), or a panic of the data set takes the place of its batch, and the iteration goes on after it. Dropping the iterator
 /// ends the threads: it waits for the one sample that each may be reading.
 ///
 /// The threads are the iterator's own, not rayon's: candle computes on rayon's, and reading there would make its
@@ -237,9 +237,10 @@ impl Job {
             if self.stop.load(Ordering::Relaxed) {
                 return None;
             }
-            match self.dataset.get(*index) {
+            match self.dataset.get(*index).and_then(Sample::checked) {
                 Ok(sample) => samples.push(sample),
-                Err(error) => return Some(Err(error)),
+                Err(error @ Error::Dataset { .. }) => return Some(Err(error)),
+                Err(error) => return Some(Err(Error::dataset(*index, error))),
             }
         }
         Some(Batch::stack(&samples, self.dtype, &Device::Cpu))
@@ -255,12 +256,12 @@ fn told(panic: &(dyn Any + Send)) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Sample, TaskSet};
+    use crate::TaskSet;
     use candle_core::Tensor;
     use std::sync::atomic::AtomicUsize;
     use std::time::{Duration, Instant};
 
-    /// Samples whose depth is their index; 13 fails and 17 panics.
+    /// Samples whose depth is their index; 13 fails, 14 is of u8, and 17 panics.
     struct Numbers {
         count: usize,
         tasks: TaskSet,
@@ -286,7 +287,8 @@ mod tests {
             if index == 13 {
                 return Err(Error::config("index", "luck", index, "skip it"));
             }
-            let image = Tensor::zeros((3, 2, 2), DType::F32, &Device::Cpu)?;
+            let dtype = if index == 14 { DType::U8 } else { DType::F32 };
+            let image = Tensor::zeros((3, 2, 2), dtype, &Device::Cpu)?;
             let depth = Tensor::full(index as f32, (1, 2, 2), &Device::Cpu)?;
             Ok(Sample { image, labels: [("depth".to_owned(), depth)].into() })
         }
@@ -347,10 +349,19 @@ mod tests {
         let batches = Batches::once(numbers(20), &options(4, 2)).unwrap();
         let drawn: Vec<Result<Batch>> = batches.collect();
         assert_eq!(drawn.len(), 5);
-        assert!(drawn[3].as_ref().unwrap_err().to_string().contains("luck"));
+        let error = drawn[3].as_ref().unwrap_err().to_string();
+        assert!(error.starts_with("sample 13: ") && error.contains("luck"), "{error}");
         let panic = drawn[4].as_ref().unwrap_err().to_string();
         assert!(panic.contains("[16, 17, 18, 19]") && panic.contains("seventeen is no number"), "{panic}");
         assert!(drawn[..3].iter().all(Result::is_ok));
+    }
+
+    #[test]
+    fn a_sample_of_another_type_is_named() {
+        let drawn: Vec<Result<Batch>> = Batches::once(numbers(16), &options(1, 1)).unwrap().collect();
+        let error = drawn[14].as_ref().unwrap_err().to_string();
+        assert!(error.starts_with("sample 14: `image`: expected f32") && error.contains("got u8"), "{error}");
+        assert!(drawn[12].is_ok() && drawn[15].is_ok());
     }
 
     #[test]

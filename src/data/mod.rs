@@ -1,6 +1,7 @@
 //! Data: samples by index, and batches of them read ahead of the training.
 //!
 //! [`Scenes`] renders its samples and so needs no download; whatever else implements [`Dataset`] can be trained on alike.
+//! [`read_photo`], [`image_tensor`] and [`read_label`] are what one over files is made of: the example `dataset` is one.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -13,11 +14,13 @@
 //! ```
 
 mod batches;
+mod labels;
 mod photos;
 pub mod scenes;
 
 pub use batches::{BatchOptions, Batches};
-pub use photos::{photos, read_photo};
+pub use labels::read_label;
+pub use photos::{image_tensor, photos, read_photo};
 pub use scenes::Scenes;
 
 use crate::{Result, Sample, TaskSet};
@@ -26,6 +29,28 @@ use crate::{Result, Sample, TaskSet};
 ///
 /// Every sample has a label of every task, `[c, H, W]` as [`Sample`] says, filled with
 /// [`IGNORE`](crate::sample::IGNORE) where nothing is known; samples that are to share a batch have one size.
+///
+/// ```
+/// use tadformer::candle_core::{Device, Tensor};
+/// use tadformer::data::{BatchOptions, Batches, Dataset, image_tensor};
+/// use tadformer::{Result, Sample, TaskSet, image::DynamicImage};
+/// struct Dark(TaskSet);
+/// impl Dataset for Dark {
+///     fn len(&self) -> usize {
+///         10
+///     }
+///     fn tasks(&self) -> &TaskSet {
+///         &self.0
+///     }
+///     fn get(&self, index: usize) -> Result<Sample> {
+///         let photo = DynamicImage::new_rgb8(48, 32); // from a file: data::read_photo, and data::read_label for its label
+///         Sample::new(image_tensor(&photo)?, [("depth", Tensor::full(index as f32, (1, 32, 48), &Device::Cpu)?)])
+///     }
+/// }
+/// let mut batches = Batches::once(std::sync::Arc::new(Dark("depth=1".parse()?)), &BatchOptions::new(4))?;
+/// assert_eq!(batches.next().transpose()?.map(|batch| batch.images.dims().to_vec()), Some(vec![4, 3, 32, 48]));
+/// # Ok::<(), tadformer::Error>(())
+/// ```
 pub trait Dataset: Send + Sync {
     /// How many samples there are.
     fn len(&self) -> usize;

@@ -1,6 +1,7 @@
 //! Finding and reading photos.
 
 use crate::{Error, Result};
+use candle_core::{DType, Device, Tensor};
 use image::{DynamicImage, ImageDecoder};
 use std::path::{Path, PathBuf};
 
@@ -26,7 +27,8 @@ pub fn photos(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
 ///
 /// # Errors
 /// A file that cannot be read or is no image.
-pub fn read_photo(path: &Path) -> Result<DynamicImage> {
+pub fn read_photo(path: impl AsRef<Path>) -> Result<DynamicImage> {
+    let path = path.as_ref();
     let reader = image::ImageReader::open(path).map_err(Error::io(path, "read"))?;
     let reader = reader.with_guessed_format().map_err(Error::io(path, "read"))?;
     let decoded = reader.into_decoder().and_then(|mut decoder| {
@@ -36,6 +38,32 @@ pub fn read_photo(path: &Path) -> Result<DynamicImage> {
         Ok(photo)
     });
     decoded.map_err(|e| Error::file(path, format!("no image: {e}"), "give a PNG or JPEG file"))
+}
+
+/// A photo as [`Sample::image`](crate::Sample::image) holds it.
+///
+/// # Shapes
+/// `[3, H, W]` f32 on the CPU: red, green, blue from 0 to 1. Alpha is dropped, greys become three equal channels.
+///
+/// # Errors
+/// An image without a pixel.
+///
+/// ```
+/// use tadformer::image::{DynamicImage, Rgb, RgbImage};
+/// let photo: DynamicImage = RgbImage::from_pixel(6, 4, Rgb([255, 0, 51])).into();
+/// let image = tadformer::data::image_tensor(&photo)?;
+/// assert_eq!(image.dims(), [3, 4, 6]);
+/// assert!((image.to_vec3::<f32>()?[2][0][0] - 0.2).abs() < 1e-6);
+/// # Ok::<(), tadformer::Error>(())
+/// ```
+pub fn image_tensor(photo: &DynamicImage) -> Result<Tensor> {
+    let (w, h) = (photo.width() as usize, photo.height() as usize);
+    if w == 0 || h == 0 {
+        let expected = "[3, H, W], H and W at least 1".into();
+        return Err(Error::Shape { what: "photo".into(), expected, got: vec![3, h, w] });
+    }
+    let pixels = Tensor::from_vec(photo.to_rgb8().into_raw(), (h, w, 3), &Device::Cpu)?;
+    Ok((pixels.permute((2, 0, 1))?.to_dtype(DType::F32)? * (1.0 / 255.0))?)
 }
 
 fn in_folder(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -90,6 +118,24 @@ mod tests {
         let photo = read_photo(&path)?.to_rgb8();
         assert_eq!(photo.dimensions(), (8, 16));
         assert!(photo.get_pixel(4, 2)[0] < 30 && photo.get_pixel(4, 13)[0] > 225, "what was left is on top");
+        Ok(())
+    }
+
+    #[test]
+    fn photos_become_channels_of_0_to_1_whatever_they_were() -> Result<()> {
+        let rgb = image::RgbImage::from_fn(3, 2, |x, y| image::Rgb([x as u8 * 100, y as u8 * 255, 51]));
+        let of_rgb = image_tensor(&rgb.clone().into())?;
+        assert_eq!((of_rgb.dims(), of_rgb.dtype()), (&[3, 2, 3][..], DType::F32));
+        let want = [0., 100., 200., 0., 100., 200., 0., 0., 0., 255., 255., 255., 51., 51., 51., 51., 51., 51.];
+        let close = |got: &Tensor, want: &[f32]| -> Result<bool> {
+            let got = got.flatten_all()?.to_vec1::<f32>()?;
+            Ok(got.len() == want.len() && got.iter().zip(want).all(|(a, b)| (a - b / 255.0).abs() < 1e-6))
+        };
+        assert!(close(&of_rgb, &want)?);
+        assert!(close(&image_tensor(&DynamicImage::from(rgb).to_rgba8().into())?, &want)?, "alpha is dropped");
+        assert!(close(&image_tensor(&image::GrayImage::from_raw(1, 1, vec![7]).unwrap().into())?, &[7.; 3])?);
+        let message = image_tensor(&DynamicImage::new_rgb8(0, 4)).unwrap_err().to_string();
+        assert!(message.contains("at least 1") && message.contains("[3, 4, 0]"), "{message}");
         Ok(())
     }
 

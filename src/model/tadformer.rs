@@ -148,6 +148,8 @@ impl TADFormer {
 
     /// Folds what is linear, for inference alone: less work, the same outputs to rounding.
     ///
+    /// What comes back predicts and is not saved: save the adapter of this model, which [`InferenceModel::unmerge`] gives back.
+    ///
     /// # Errors
     /// Devices that run out of memory: the folded weights stand beside the kept ones.
     pub fn merge(mut self) -> Result<InferenceModel> {

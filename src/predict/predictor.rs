@@ -1,7 +1,7 @@
 //! Photos in, maps out.
 
 use super::decode;
-use crate::data::read_photo;
+use crate::data::{image_tensor, read_photo};
 use crate::files::write_atomically;
 use crate::model::{InferenceModel, OpenOptions, TADFormer};
 use crate::picture::{picture, save_png};
@@ -75,8 +75,8 @@ impl Predictor {
         let (width, height) = (photo.width(), photo.height());
         let swin = &self.model.config().swin;
         let (w, h) = working_size((width, height), swin.image_size as u32, swin.patch_size as u32);
-        let small = photo.resize_exact(w, h, FilterType::CatmullRom).to_rgb8();
-        let outputs = self.model.forward(&self.input(small)?)?;
+        let small = photo.resize_exact(w, h, FilterType::CatmullRom);
+        let outputs = self.model.forward(&self.input(&small)?)?;
         let size = (height as usize, width as usize);
         let read = |(task, map): (&Task, &Tensor)| {
             Ok(Prediction { task: task.clone(), map: decode(task, &map.squeeze(0)?, size)? })
@@ -85,12 +85,9 @@ impl Predictor {
     }
 
     /// `[1, 3, h, w]`, normalised, in the model's float type and place.
-    fn input(&self, image: RgbImage) -> Result<Tensor> {
-        let (w, h) = image.dimensions();
-        let (device, dtype) = (self.model.device(), self.model.dtype());
-        let pixels = Tensor::from_vec(image.into_raw(), (h as usize, w as usize, 3), device)?;
-        let scaled = (pixels.permute((2, 0, 1))?.unsqueeze(0)?.to_dtype(DType::F32)? * (1.0 / 255.0))?;
-        Ok(normalise(&scaled.to_dtype(dtype)?)?)
+    fn input(&self, photo: &DynamicImage) -> Result<Tensor> {
+        let image = image_tensor(photo)?.unsqueeze(0)?.to_device(self.model.device())?;
+        Ok(normalise(&image.to_dtype(self.model.dtype())?)?)
     }
 }
 

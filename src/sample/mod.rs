@@ -30,10 +30,61 @@ pub struct Sample {
 }
 
 impl Sample {
+    /// An image and its labels by task name, checked.
+    ///
+    /// ```
+    /// use tadformer::candle_core::{DType, Device, Tensor};
+    /// let map = |c| Tensor::zeros((c, 4, 6), DType::F32, &Device::Cpu);
+    /// let sample = tadformer::Sample::new(map(3)?, [("semseg", map(1)?), ("normals", map(3)?)])?;
+    /// assert_eq!(sample.labels.len(), 2);
+    /// # Ok::<(), tadformer::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// An image that is not `[3, H, W]`, a label that is not `[c, H, W]` of the image's height and width, either of another type
+    /// than f32.
+    pub fn new(image: Tensor, labels: impl IntoIterator<Item = (impl Into<String>, Tensor)>) -> Result<Self> {
+        let labels = labels.into_iter().map(|(name, label)| (name.into(), label)).collect();
+        Self { image, labels }.checked()
+    }
+
+    /// The sample, if it is what its fields say.
+    pub(crate) fn checked(self) -> Result<Self> {
+        self.size()?;
+        let cure = "an image is f32 from 0 to 1, as data::image_tensor makes it";
+        check_f32("image", &self.image, cure)?;
+        for (name, label) in &self.labels {
+            check_f32(&format!("label `{name}`"), label, "turn it with to_dtype(DType::F32)")?;
+        }
+        Ok(self)
+    }
+
+    /// The image's height and width, which its labels share.
+    fn size(&self) -> Result<(usize, usize)> {
+        let &[3, h, w] = self.image.dims() else {
+            let got = self.image.dims().to_vec();
+            return Err(Error::Shape { what: "image".into(), expected: "[3, H, W]".into(), got });
+        };
+        match self.labels.iter().find(|(_, label)| !matches!(label.dims(), [_, y, x] if (*y, *x) == (h, w))) {
+            None => Ok((h, w)),
+            Some((name, label)) => {
+                let (what, expected) = (format!("label `{name}`"), format!("[c, {h}, {w}], as its image"));
+                Err(Error::Shape { what, expected, got: label.dims().into() })
+            }
+        }
+    }
+
     /// An image without labels, to predict.
     pub fn of_image(image: Tensor) -> Self {
         Self { image, labels: BTreeMap::new() }
     }
+}
+
+fn check_f32(what: &str, tensor: &Tensor, cure: &str) -> Result<()> {
+    if tensor.dtype() == DType::F32 {
+        return Ok(());
+    }
+    Err(Error::config(what, "f32", tensor.dtype().as_str(), cure))
 }
 
 /// Several samples of one size, ready for a model; [`PaddedBatch`] makes one of several sizes.
@@ -49,12 +100,17 @@ impl Batch {
     /// Stacks samples, normalises the images to `dtype` and moves all to `device`; labels stay f32.
     ///
     /// # Errors
-    /// No sample at all, samples of different sizes, a label that one sample has and another lacks.
+    /// No sample at all, samples of different sizes, images that are no floats, a label that one sample has and another lacks.
     pub fn stack(samples: &[Sample], dtype: DType, device: &Device) -> Result<Self> {
         let first = samples
             .first()
             .ok_or_else(|| Error::config("batch", "at least one sample", "none", "use a batch size of 1 or more"))?;
         for sample in samples {
+            if !sample.image.dtype().is_float() {
+                let cure = "divide bytes by 255, as data::image_tensor does";
+                let got = sample.image.dtype().as_str();
+                return Err(Error::config("image of a batch", "floats from 0 to 1", got, cure));
+            }
             if sample.image.dims() != first.image.dims() {
                 let expected =
                     format!("{:?}, the first sample's (resize them, or pad them: PaddedBatch)", first.image.dims());
@@ -104,4 +160,39 @@ pub fn normalise(images: &Tensor) -> candle_core::Result<Tensor> {
     let constant =
         |values: &[f32; 3]| Tensor::new(values, images.device())?.reshape((1, 3, 1, 1))?.to_dtype(images.dtype());
     images.broadcast_sub(&constant(&IMAGENET_MEAN)?)?.broadcast_div(&constant(&IMAGENET_STD)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(c: usize, h: usize, dtype: DType) -> Tensor {
+        Tensor::zeros((c, h, 6), dtype, &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn a_sample_is_checked_and_the_label_named() {
+        let f32 = DType::F32;
+        let new = |image, label| Sample::new(image, [("rooms".to_owned(), label)]).map(drop);
+        assert!(new(map(3, 4, f32), map(1, 4, f32)).is_ok());
+        for (image, label, words) in [
+            (map(3, 4, DType::U8), map(1, 4, f32), ["`image`: expected f32, got u8", "image_tensor"]),
+            (map(1, 4, f32), map(1, 4, f32), ["image: expected shape [3, H, W]", "[1, 4, 6]"]),
+            (map(3, 4, f32).unsqueeze(0).unwrap(), map(1, 4, f32), ["[3, H, W]", "[1, 3, 4, 6]"]),
+            (map(3, 4, f32), map(1, 5, f32), ["label `rooms`: expected shape [c, 4, 6]", "[1, 5, 6]"]),
+            (map(3, 4, f32), map(1, 4, f32).squeeze(0).unwrap(), ["label `rooms`", "got [4, 6]"]),
+            (map(3, 4, f32), map(1, 4, DType::I64), ["label `rooms`", "got i64"]),
+        ] {
+            let message = new(image, label).unwrap_err().to_string();
+            assert!(words.iter().all(|word| message.contains(word)), "{message}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_not_taken_for_an_image_of_0_to_1() {
+        let stack = |dtype| Batch::stack(&[Sample::of_image(map(3, 4, dtype))], DType::F32, &Device::Cpu);
+        let message = stack(DType::U8).unwrap_err().to_string();
+        assert!(message.contains("floats from 0 to 1, got u8") && message.contains("divide bytes by 255"), "{message}");
+        assert!(stack(DType::F64).is_ok());
+    }
 }

@@ -35,7 +35,7 @@ impl PaddedBatch {
     /// # Errors
     /// As there, but for the sizes; an image that is not `[3, H, W]`, or a label of another size than its image.
     pub fn stack(samples: &[Sample], dtype: DType, device: &Device) -> Result<Self> {
-        let sizes = samples.iter().map(size).collect::<Result<Vec<_>>>()?;
+        let sizes = samples.iter().map(Sample::size).collect::<Result<Vec<_>>>()?;
         let most = |side: fn(&(usize, usize)) -> usize| sizes.iter().map(side).max().unwrap_or_default();
         let largest = (most(|size| size.0), most(|size| size.1));
         let padded = samples.iter().map(|sample| pad(sample, largest)).collect::<Result<Vec<_>>>()?;
@@ -54,21 +54,6 @@ impl PaddedBatch {
         }
         let own = |(i, (h, w)): (usize, &(usize, usize))| maps.get(i)?.narrow(1, 0, *h)?.narrow(2, 0, *w);
         Ok(self.sizes.iter().enumerate().map(own).collect::<candle_core::Result<_>>()?)
-    }
-}
-
-/// An image's height and width, which its labels share.
-fn size(sample: &Sample) -> Result<(usize, usize)> {
-    let &[3, h, w] = sample.image.dims() else {
-        let got = sample.image.dims().to_vec();
-        return Err(Error::Shape { what: "image of a batch".into(), expected: "[3, H, W]".into(), got });
-    };
-    match sample.labels.iter().find(|(_, label)| !matches!(label.dims(), [_, y, x] if (*y, *x) == (h, w))) {
-        None => Ok((h, w)),
-        Some((name, label)) => {
-            let (what, expected) = (format!("label `{name}`"), format!("[c, {h}, {w}], as its image"));
-            Err(Error::Shape { what, expected, got: label.dims().into() })
-        }
     }
 }
 
