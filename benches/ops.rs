@@ -8,8 +8,8 @@ use std::hint::black_box;
 use tadformer::TaskKind;
 use tadformer::loss::task_loss;
 use tadformer::ops::{
-    self, AttentionHalf, BatchNorm, Checkpoint, Conv1x1, Definition, LowRankMap, LowRankPath, MlpHalf, MomentsOf,
-    MultiScaleHead, Norm, SizedMap, TaskCondition, TpcReading, WindowGrid, WithParts,
+    self, AttentionHalf, BatchNorm, Conv1x1, Definition, GradientCheckpointing, LowRankMap, LowRankPath, MlpHalf,
+    MomentsOf, MultiScaleHead, Norm, SizedMap, TaskCondition, TpcReading, WindowGrid, WithParts,
 };
 use tadformer::params::{Group, Ledger};
 use tadformer::train::{AdamW, AdamWConfig, Gradients};
@@ -120,13 +120,13 @@ fn shared(s: Stage) -> Vec<Case> {
                     keep: None,
                     parts: WithParts::No,
                 };
-                Ok(half.forward(Checkpoint::Off)?.patches)
+                Ok(half.forward(GradientCheckpointing::Off)?.patches)
             },
         ),
         case("mlp-half", &[&[1, n, c], &[r, c], &[hidden, r], &[r, hidden], &[c, r]], move |v| {
             let (fc1, fc2) = (map(&up, &v[1], &v[2]), map(&down, &v[3], &v[4]));
             let half = MlpHalf { x: v[0].clone(), norm: mlp_norm.clone(), fc1, fc2, keep: None, parts: WithParts::No };
-            Ok(half.forward(Checkpoint::Off)?.y)
+            Ok(half.forward(GradientCheckpointing::Off)?.y)
         }),
     ]
 }

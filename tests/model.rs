@@ -6,7 +6,7 @@ mod common;
 use candle_core::{DType, Device, Result, Tensor};
 use common::{builder, distance, images, randomise_b, swin};
 use tadformer::layers::{Mode, TrainingPass};
-use tadformer::ops::Checkpoint;
+use tadformer::ops::GradientCheckpointing;
 use tadformer::params::{Group, Ledger, Pretrained, Release, Role, Weights, random_source};
 use tadformer::swin::{Swin, SwinConfig};
 use tadformer::tad::{AdaptedLinear, Gate, TadConfig, TaskFilterKind, TaskPaths};
@@ -107,14 +107,14 @@ fn checkpointing_changes_no_gradient() -> Result<()> {
     randomise_b(&model)?;
     let images = images(2, 40, 64)?;
     let gradients = |checkpoint| -> Result<Vec<Vec<f32>>> {
-        let pass = TrainingPass::seeded(5).with_checkpoint(checkpoint);
+        let pass = TrainingPass::seeded(5).with_gradient_checkpointing(checkpoint);
         let outputs = model.forward(&images, Mode::Train(&pass))?;
         let losses = outputs.iter().map(|(_, output)| output.sqr()?.mean_all()).collect::<Result<Vec<_>>>()?;
         let store = Tensor::stack(&losses, 0)?.sum_all()?.backward()?;
         let trained = model.ledger().trained();
         trained.iter().filter_map(|entry| store.get(entry.tensor())).map(|grad| grad.flatten_all()?.to_vec1()).collect()
     };
-    assert_eq!(gradients(Checkpoint::Off)?, gradients(Checkpoint::On)?);
+    assert_eq!(gradients(GradientCheckpointing::Off)?, gradients(GradientCheckpointing::On)?);
     Ok(())
 }
 

@@ -20,7 +20,7 @@ use tadformer::files::create_folder;
 use tadformer::heads::HrNetConfig;
 use tadformer::hub::Hub;
 use tadformer::model::{CardFile, ModelCard};
-use tadformer::ops::Checkpoint;
+use tadformer::ops::GradientCheckpointing;
 use tadformer::swin::SwinConfig;
 use tadformer::train::{Ending, ProgressBar, TrainConfig, Trainer, evaluate, evaluate_constant};
 use tadformer::{TADFormer, TaskSet, Tuning};
@@ -105,7 +105,7 @@ fn main() -> anyhow::Result<()> {
     let config = TrainConfig {
         seed: options.seed,
         accumulate: options.accumulate,
-        checkpoint: if options.checkpoint { Checkpoint::On } else { Checkpoint::Off },
+        gradient_checkpointing: if options.checkpoint { GradientCheckpointing::On } else { GradientCheckpointing::Off },
         validate_every: (options.steps / 5).max(1),
         ..TrainConfig::new(options.rate, options.steps, options.out.join("adapter.safetensors"))
     };

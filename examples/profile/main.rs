@@ -16,7 +16,7 @@ use serde::Serialize;
 use std::time::{Duration, Instant};
 use tadformer::candle_core::{DType, Device, Tensor};
 use tadformer::layers::{Mode, TrainingPass};
-use tadformer::ops::Checkpoint;
+use tadformer::ops::GradientCheckpointing;
 use tadformer::tad::TadConfig;
 use tadformer::train::{AdamW, AdamWConfig, Gradients};
 use tadformer::{InferenceModel, SwinConfig, TADFormer, Task, TaskKind, TaskSet};
@@ -144,8 +144,9 @@ impl Run {
             Work::Encode => Self::Encode(Box::new(model)),
             Work::Train => {
                 let optimizer = AdamW::new(model.ledger(), AdamWConfig::default())?;
-                let checkpoint = if options.checkpoint { Checkpoint::On } else { Checkpoint::Off };
-                let pass = TrainingPass::seeded(0).with_checkpoint(checkpoint);
+                let checkpoint =
+                    if options.checkpoint { GradientCheckpointing::On } else { GradientCheckpointing::Off };
+                let pass = TrainingPass::seeded(0).with_gradient_checkpointing(checkpoint);
                 Self::Train(Box::new(Training { model, optimizer, pass }))
             }
         })

@@ -1,6 +1,6 @@
 //! Whether a forward pass trains, and what one that does needs to know.
 
-use crate::ops::Checkpoint;
+use crate::ops::GradientCheckpointing;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -15,9 +15,9 @@ pub enum Mode<'a> {
 
 impl Mode<'_> {
     /// Whether blocks keep what backward needs or make it again.
-    pub fn checkpoint(self) -> Checkpoint {
+    pub fn gradient_checkpointing(self) -> GradientCheckpointing {
         match self {
-            Self::Eval => Checkpoint::Off,
+            Self::Eval => GradientCheckpointing::Off,
             Self::Train(pass) => pass.checkpoint,
         }
     }
@@ -28,24 +28,24 @@ impl Mode<'_> {
 ///
 /// ```
 /// use tadformer::layers::{Mode, TrainingPass};
-/// use tadformer::ops::Checkpoint;
-/// let pass = TrainingPass::seeded(7).with_checkpoint(Checkpoint::On);
-/// assert_eq!(Mode::Train(&pass).checkpoint(), Checkpoint::On);
+/// use tadformer::ops::GradientCheckpointing;
+/// let pass = TrainingPass::seeded(7).with_gradient_checkpointing(GradientCheckpointing::On);
+/// assert_eq!(Mode::Train(&pass).gradient_checkpointing(), GradientCheckpointing::On);
 /// ```
 #[derive(Debug)]
 pub struct TrainingPass {
     rng: Mutex<StdRng>,
-    checkpoint: Checkpoint,
+    checkpoint: GradientCheckpointing,
 }
 
 impl TrainingPass {
     /// A pass that draws the same for the same seed and keeps what backward needs.
     pub fn seeded(seed: u64) -> Self {
-        Self { rng: Mutex::new(StdRng::seed_from_u64(seed)), checkpoint: Checkpoint::Off }
+        Self { rng: Mutex::new(StdRng::seed_from_u64(seed)), checkpoint: GradientCheckpointing::Off }
     }
 
     /// The same pass with another answer to what blocks keep. It changes no gradient, only memory and time, and on the CPU alone.
-    pub fn with_checkpoint(self, checkpoint: Checkpoint) -> Self {
+    pub fn with_gradient_checkpointing(self, checkpoint: GradientCheckpointing) -> Self {
         Self { checkpoint, ..self }
     }
 
@@ -56,7 +56,7 @@ impl TrainingPass {
     }
 
     /// Whether blocks keep what backward needs or make it again.
-    pub fn checkpoint(&self) -> Checkpoint {
+    pub fn gradient_checkpointing(&self) -> GradientCheckpointing {
         self.checkpoint
     }
 

@@ -7,7 +7,7 @@ use super::layer_norm::{Norm, NormKernel};
 use super::linear;
 use super::low_rank::{resize, zeroed};
 use super::product::{Into, Matrix, product};
-use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
+use super::segment::{self, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
 use super::shapes::Shapes;
 use super::simd;
 use super::tpc::{ConditionKernel, TaskCondition};
@@ -35,7 +35,7 @@ fn composed(condition: &TaskCondition, norm: &Norm, a: &Tensor) -> Result<Tensor
 }
 
 fn run<T: Real>(step: ConditionedDown) -> Result<Vec<Tensor>> {
-    segment::run::<T, _>(step, Checkpoint::Off)
+    segment::run::<T, _>(step, GradientCheckpointing::Off)
 }
 
 struct ConditionedDown {

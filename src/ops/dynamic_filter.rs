@@ -8,7 +8,7 @@ use super::filter_map::MapSize;
 use super::filter_taps::{FilterKernel, FilterSums, FilterWeights, Normed};
 use super::linear;
 use super::low_rank::resize;
-use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
+use super::segment::{self, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
 use super::shapes::Shapes;
 use candle_core::{Result, Tensor};
 use std::mem::MaybeUninit;
@@ -59,7 +59,7 @@ fn composed(u: &Tensor, (h, w): (usize, usize), weights: &FilterWeights) -> Resu
 }
 
 fn run<T: Real>(step: DynamicFilter) -> Result<Vec<Tensor>> {
-    segment::run::<T, _>(step, Checkpoint::Off)
+    segment::run::<T, _>(step, GradientCheckpointing::Off)
 }
 
 struct DynamicFilter {

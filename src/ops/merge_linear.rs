@@ -6,14 +6,15 @@ use super::both_ways::BothWays;
 use super::cpu::{Fresh, Real, Values, by_float, is_fused, values};
 use super::layer_norm::{Norm, NormKernel};
 use super::low_rank::{resize, zeroed};
+use super::patches::merge_patches;
 use super::product::{Into, Matrix, product};
-use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
+use super::segment::{self, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
 use super::shapes::Shapes;
-use super::{linear, merge_patches, simd};
+use super::{linear, simd};
 use candle_core::{Result, Tensor};
 use std::ops::Range;
 
-/// `y = W norm(2 x 2 neighbours)`, the neighbours as [`merge_patches`] gathers them; neither they nor the normed ones are kept.
+/// `y = W norm(2 x 2 neighbours)`, the neighbours in the order (0,0), (1,0), (0,1), (1,1) of (row, column) and 0 beyond odd maps; neither they nor the normed ones are kept.
 ///
 /// # Shapes
 /// `x` `[B, H*W, C]` of maps of `size`, the norm's weights `[4C]`, `weight` `[out, 4C]`, result `[B, ceil(H/2)*ceil(W/2), out]`.
@@ -33,7 +34,7 @@ fn composed(x: &Tensor, size: (usize, usize), norm: &Norm, weight: &Tensor) -> R
 }
 
 fn run<T: Real>(step: MergeLinear) -> Result<Vec<Tensor>> {
-    segment::run::<T, _>(step, Checkpoint::Off)
+    segment::run::<T, _>(step, GradientCheckpointing::Off)
 }
 
 struct MergeLinear {

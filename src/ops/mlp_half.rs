@@ -6,7 +6,7 @@ use super::blocks::Blocks;
 use super::cpu::{Fresh, Parts, Real, Values, by_float, is_fused, values};
 use super::layer_norm::{Norm, NormKernel, NormSums};
 use super::low_rank::{Dropout, LowRankMap, MapKernel, MapSums, UseOfW, path_backward, resize, zeroed};
-use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
+use super::segment::{self, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
 use super::shapes::Shapes;
 use super::trace::Pass;
 use super::{gelu, simd};
@@ -56,7 +56,7 @@ impl MlpHalf {
     ///
     /// # Errors
     /// Tensors whose shapes do not fit; factors of drop-path for another number of images.
-    pub fn forward(self, checkpoint: Checkpoint) -> Result<MlpOutput> {
+    pub fn forward(self, checkpoint: GradientCheckpointing) -> Result<MlpOutput> {
         if is_fused(&self.x) { self.fused(checkpoint) } else { self.composed() }
     }
 
@@ -70,7 +70,7 @@ impl MlpHalf {
         Ok(MlpOutput { y, parts: (self.parts == WithParts::Yes).then_some(MlpParts { pre, post }) })
     }
 
-    fn fused(mut self, checkpoint: Checkpoint) -> Result<MlpOutput> {
+    fn fused(mut self, checkpoint: GradientCheckpointing) -> Result<MlpOutput> {
         self.x = self.x.contiguous()?;
         let mut outputs = by_float!(self.x.dtype(), run(self, checkpoint))?.into_iter();
         let (y, pre, post) = (outputs.next(), outputs.next(), outputs.next());
@@ -98,7 +98,7 @@ impl MlpHalf {
     }
 }
 
-fn run<T: Real>(half: MlpHalf, checkpoint: Checkpoint) -> Result<Vec<Tensor>> {
+fn run<T: Real>(half: MlpHalf, checkpoint: GradientCheckpointing) -> Result<Vec<Tensor>> {
     segment::run::<T, _>(half, checkpoint)
 }
 
@@ -379,7 +379,7 @@ mod tests {
     fn the_segment_equals_its_composed_definition() -> Result<()> {
         for (parts, dropout) in [(WithParts::No, None), (WithParts::Yes, Some(Dropout { rate: 0.3, seed: 7 }))] {
             let half = half(parts, dropout)?;
-            close(&together(half.clone().forward(Checkpoint::Off)?)?, &together(half.composed()?)?, 1e-12)?;
+            close(&together(half.clone().forward(GradientCheckpointing::Off)?)?, &together(half.composed()?)?, 1e-12)?;
         }
         Ok(())
     }
@@ -387,9 +387,9 @@ mod tests {
     #[test]
     fn gradients_of_all_inputs_kept_or_made_again() -> Result<()> {
         for (parts, dropout, checkpoint) in [
-            (WithParts::No, None, Checkpoint::Off),
-            (WithParts::Yes, Some(Dropout { rate: 0.3, seed: 7 }), Checkpoint::Off),
-            (WithParts::Yes, None, Checkpoint::On),
+            (WithParts::No, None, GradientCheckpointing::Off),
+            (WithParts::Yes, Some(Dropout { rate: 0.3, seed: 7 }), GradientCheckpointing::Off),
+            (WithParts::Yes, None, GradientCheckpointing::On),
         ] {
             let half = half(parts, dropout)?;
             let (one, two) = (half.fc1.path.clone().unwrap(), half.fc2.path.clone().unwrap());

@@ -55,7 +55,8 @@ mod window_kernel;
 #[cfg(feature = "train")]
 pub(crate) use adamw::{AdamWStep, Moments, adamw_step};
 pub use attention::{Attention, window_attention};
-pub use attention_half::{Attended, AttendedParts, AttentionHalf, WithParts, scale_images};
+pub(crate) use attention_half::scale_images;
+pub use attention_half::{Attended, AttendedParts, AttentionHalf, WithParts};
 pub use batch_norm::{BatchMoments, BatchNorm, MomentsOf};
 pub use conditioned_down::conditioned_down;
 pub use definition::Definition;
@@ -71,10 +72,10 @@ pub use merge_linear::merge_linear;
 pub use mlp_half::{MlpHalf, MlpOutput, MlpParts};
 pub use multi_scale_head::{Conv1x1, MultiScaleHead, SizedMap};
 pub use norm_down::norm_down;
-pub use patches::{merge_patches, split_patches};
-pub(crate) use resize::{Taps2, bilinear_taps};
-pub use resize::{bicubic_square, bilinear};
-pub use segment::Checkpoint;
+pub(crate) use patches::split_patches;
+pub use resize::bilinear;
+pub(crate) use resize::{Taps2, bicubic_square, bilinear_taps};
+pub use segment::GradientCheckpointing;
 #[cfg(feature = "train")]
 pub(crate) use square_sum::square_sum;
 pub use tape::{leaf, recomputed, recorded, without_graph};

@@ -8,7 +8,7 @@ use super::layer_norm::{Norm, NormKernel};
 use super::linear;
 use super::low_rank::resize;
 use super::product::{Into, Matrix, product};
-use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
+use super::segment::{self, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
 use super::shapes::Shapes;
 use super::simd;
 use candle_core::{Result, Tensor};
@@ -26,7 +26,7 @@ pub fn norm_down(x: &Tensor, norm: &Norm, a: &Tensor) -> Result<Tensor> {
 }
 
 fn run<T: Real>(step: NormDown) -> Result<Vec<Tensor>> {
-    segment::run::<T, _>(step, Checkpoint::Off)
+    segment::run::<T, _>(step, GradientCheckpointing::Off)
 }
 
 struct NormDown {

@@ -12,7 +12,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 ///
 /// # Errors
 /// Images of other than four dimensions.
-pub fn split_patches(images: &Tensor, p: usize) -> Result<(Tensor, (usize, usize))> {
+pub(crate) fn split_patches(images: &Tensor, p: usize) -> Result<(Tensor, (usize, usize))> {
     let (b, _, height, width) = images.dims4()?;
     let size = (height.div_ceil(p), width.div_ceil(p));
     let patches = match is_fused(images) && b > 0 {
@@ -83,7 +83,7 @@ impl CustomOp1 for SplitPatches {
 ///
 /// # Errors
 /// Tokens of another number than `size` says.
-pub fn merge_patches(x: &Tensor, size: (usize, usize)) -> Result<(Tensor, (usize, usize))> {
+pub(crate) fn merge_patches(x: &Tensor, size: (usize, usize)) -> Result<(Tensor, (usize, usize))> {
     let (b, _, c) = x.dims3()?;
     let (h, w) = (size.0.div_ceil(2), size.1.div_ceil(2));
     let x = x.reshape((b, size.0, size.1, c))?;

@@ -78,7 +78,7 @@ pub(super) fn transposed(from: usize, to: usize) -> Vec<Vec<(usize, f64)>> {
 ///
 /// # Errors
 /// Tables of fewer than three dimensions.
-pub fn bicubic_square(tables: &Tensor, n: usize) -> Result<Tensor> {
+pub(crate) fn bicubic_square(tables: &Tensor, n: usize) -> Result<Tensor> {
     let wide = along_last(tables, n, cubic_taps)?;
     along_last(&wide.transpose(1, 2)?, n, cubic_taps)?.transpose(1, 2)?.contiguous()
 }

@@ -106,12 +106,12 @@ impl Gradients {
 
 /// Runs a segment: recorded where a tape runs, as one node of the graph where none does, and plainly where no input leads to a
 /// variable.
-pub(super) fn run<T: Real, S: Segment<T>>(segment: S, checkpoint: Checkpoint) -> Result<Vec<Tensor>> {
+pub(super) fn run<T: Real, S: Segment<T>>(segment: S, checkpoint: GradientCheckpointing) -> Result<Vec<Tensor>> {
     segment.check()?;
     if !segment.inputs().iter().any(|input| input.track_op()) {
         return forward(&segment, Keep::Nothing)?.0.into_iter().map(Output::into_tensor).collect();
     }
-    let again = checkpoint == Checkpoint::On || tape::state() == State::Forgets;
+    let again = checkpoint == GradientCheckpointing::On || tape::state() == State::Forgets;
     let (outputs, saved) = forward(&segment, if again { Keep::Nothing } else { Keep::All })?;
     let ran = Box::new(Ran { segment, saved });
     match tape::state() {
@@ -137,7 +137,7 @@ pub(super) fn only(mut outputs: Vec<Tensor>) -> Result<Tensor> {
 
 /// Whether a segment's intermediate values are kept for backward or made again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Checkpoint {
+pub enum GradientCheckpointing {
     /// Kept.
     #[default]
     Off,

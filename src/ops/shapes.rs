@@ -94,13 +94,13 @@ mod tests {
             keep: Some(vec![1.0; keep]),
             parts: ops::WithParts::No,
         };
-        Ok(half.forward(ops::Checkpoint::Off)?.patches)
+        Ok(half.forward(ops::GradientCheckpointing::Off)?.patches)
     }
 
     fn perceptron(hidden: usize) -> Result<Tensor> {
         let (x, fc1, fc2) = (zeros(&[2, 6, C])?, map(8, C)?, map(C, hidden)?);
         let half = ops::MlpHalf { x, norm: norm(C)?, fc1, fc2, keep: None, parts: ops::WithParts::No };
-        Ok(half.forward(ops::Checkpoint::Off)?.y)
+        Ok(half.forward(ops::GradientCheckpointing::Off)?.y)
     }
 
     fn condition(tasks: usize) -> Result<TaskCondition> {

@@ -6,7 +6,7 @@ use super::both_ways::BothWays;
 use super::cpu::{Fresh, Parts, Real, Values, by_float, is_fused, values};
 use super::low_rank::{LowRankPath, resize};
 use super::product::{Into, Matrix, product};
-use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
+use super::segment::{self, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
 use super::shapes::Shapes;
 use super::{gelu, simd};
 use candle_core::{Result, Tensor};
@@ -36,7 +36,7 @@ pub(super) fn add_to_shared(shared: &Tensor, tasks: &Tensor) -> Result<Tensor> {
 }
 
 fn run<T: Real>(step: TaskHidden) -> Result<Vec<Tensor>> {
-    segment::run::<T, _>(step, Checkpoint::Off)
+    segment::run::<T, _>(step, GradientCheckpointing::Off)
 }
 
 struct TaskHidden {

@@ -3,7 +3,7 @@
 
 use super::cpu::{Fresh, Parts, Real, Values, by_float, is_fused, values};
 use super::low_rank::resize;
-use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
+use super::segment::{self, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
 use super::shapes::Shapes;
 use super::simd;
 use super::tpc::{ConditionKernel, TaskCondition};
@@ -49,7 +49,7 @@ pub fn task_mix(
 }
 
 fn run<T: Real>(step: TaskMix) -> Result<Vec<Tensor>> {
-    segment::run::<T, _>(step, Checkpoint::Off)
+    segment::run::<T, _>(step, GradientCheckpointing::Off)
 }
 
 struct TaskMix {

@@ -6,7 +6,7 @@ use super::both_ways::BothWays;
 use super::cpu::{Fresh, Parts, Real, Values, by_float, is_fused, values};
 use super::low_rank::{LowRankPath, zeroed};
 use super::product::{Into, Matrix, product};
-use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
+use super::segment::{self, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
 use super::shapes::Shapes;
 use super::task_hidden::add_to_shared;
 use super::window::WindowGrid;
@@ -58,7 +58,7 @@ fn composed(
 }
 
 fn run<T: Real>(step: TaskProjection) -> Result<Vec<Tensor>> {
-    segment::run::<T, _>(step, Checkpoint::Off)
+    segment::run::<T, _>(step, GradientCheckpointing::Off)
 }
 
 struct TaskProjection {

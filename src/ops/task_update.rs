@@ -7,7 +7,7 @@ use super::cpu::{Fresh, Parts, Real, Values, by_float, is_fused, values};
 use super::low_rank::{LowRankPath, resize};
 use super::product::{Into, Matrix, product};
 use super::scale_images;
-use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
+use super::segment::{self, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
 use super::shapes::Shapes;
 use super::simd;
 use super::task_hidden::add_to_shared;
@@ -44,7 +44,7 @@ pub fn task_update(
 }
 
 fn run<T: Real>(step: TaskUpdate) -> Result<Vec<Tensor>> {
-    segment::run::<T, _>(step, Checkpoint::Off)
+    segment::run::<T, _>(step, GradientCheckpointing::Off)
 }
 
 struct TaskUpdate {

@@ -66,7 +66,7 @@ impl WindowAttention {
             keep,
             parts,
         };
-        half.forward(mode.checkpoint())
+        half.forward(mode.gradient_checkpointing())
     }
 
     /// As [`LowRankLinear::merge`]; of qkv nobody reads the frozen product alone.

@@ -136,7 +136,7 @@ impl SwinBlock {
             keep: self.drop_path(images, mode),
             parts,
         };
-        let MlpOutput { y, parts: mlp } = half.forward(mode.checkpoint())?;
+        let MlpOutput { y, parts: mlp } = half.forward(mode.gradient_checkpointing())?;
         let prompts = match (&x.prompts, attended.prompts) {
             (Some(prompts), Some(attended)) => Some(self.update_prompts(prompts, attended, mode)?),
             _ => None,

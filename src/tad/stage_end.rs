@@ -2,7 +2,7 @@
 
 use super::{Gate, TADBlock, TadConfig, TaskTokens, TpcReading};
 use crate::layers::{Merge, Mode, TrainingPass};
-use crate::ops::{self, Checkpoint};
+use crate::ops::{self, GradientCheckpointing};
 use crate::params::{Group, Weights};
 use crate::swin::Tokens;
 use candle_core::{Result, Tensor};
@@ -45,9 +45,9 @@ impl StageEnd {
     pub(super) fn forward(&self, x: Tokens, mode: Mode) -> Result<(Tokens, Vec<Tensor>)> {
         let Mode::Train(pass) = mode else { return self.run(&x, mode) };
         // What is made again draws the same: from a generator of its own, which keeping or not makes no difference to.
-        let (seed, checkpoint, size) = (pass.seed(), pass.checkpoint(), x.size);
-        let pass = move || TrainingPass::seeded(seed).with_checkpoint(checkpoint);
-        if checkpoint == Checkpoint::Off {
+        let (seed, checkpoint, size) = (pass.seed(), pass.gradient_checkpointing(), x.size);
+        let pass = move || TrainingPass::seeded(seed).with_gradient_checkpointing(checkpoint);
+        if checkpoint == GradientCheckpointing::Off {
             return self.run(&x, Mode::Train(&pass()));
         }
         let end = self.clone();

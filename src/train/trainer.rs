@@ -6,7 +6,7 @@ use crate::layers::{Mode, TrainingPass};
 use crate::loss::MultiTaskLoss;
 use crate::metrics::delta_m;
 use crate::model::TADFormer;
-use crate::ops::Checkpoint;
+use crate::ops::GradientCheckpointing;
 use crate::{Batch, Error, Result};
 use candle_core::DType;
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ pub struct TrainConfig {
     /// The seed of dropout and drop-path.
     pub seed: u64,
     /// Whether blocks keep what backward needs, or make it again to save memory.
-    pub checkpoint: Checkpoint,
+    pub gradient_checkpointing: GradientCheckpointing,
     /// Where the best adapter is kept.
     pub adapter: PathBuf,
 }
@@ -46,7 +46,7 @@ impl TrainConfig {
             accumulate: 1,
             validate_every: (steps / 10).max(1),
             seed: 0,
-            checkpoint: Checkpoint::Off,
+            gradient_checkpointing: GradientCheckpointing::Off,
             adapter: adapter.into(),
         }
     }
@@ -252,7 +252,7 @@ impl<'a> Trainer<'a> {
     /// The tasks' losses of a batch, their weighted sum, and its gradients; `pass` tells one draw of dropout from another.
     fn backward(&self, batch: &Batch, step: usize, pass: usize) -> Result<(Vec<f64>, f64, Gradients)> {
         let seed = self.config.seed.wrapping_add((pass as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let rng = TrainingPass::seeded(seed).with_checkpoint(self.config.checkpoint);
+        let rng = TrainingPass::seeded(seed).with_gradient_checkpointing(self.config.gradient_checkpointing);
         let outputs = self.model.forward(&batch.images, Mode::Train(&rng))?;
         let mut labelled = Vec::new();
         for (task, output) in outputs.iter() {

@@ -7,7 +7,7 @@ mod kernel;
 use super::cpu::{Fresh, Parts, Real, by_float, is_fused, values};
 use super::layer_norm::Norm;
 use super::low_rank::{LowRankMap, resize};
-use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
+use super::segment::{self, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
 use super::shapes::Shapes;
 use super::trace::Pass;
 use super::window::WindowGrid;
@@ -80,7 +80,7 @@ impl AttentionHalf {
     ///
     /// # Errors
     /// Tensors whose shapes do not fit; factors of drop-path for another number of images.
-    pub fn forward(self, checkpoint: Checkpoint) -> Result<Attended> {
+    pub fn forward(self, checkpoint: GradientCheckpointing) -> Result<Attended> {
         if is_fused(&self.patches) { self.fused(checkpoint) } else { self.composed() }
     }
 
@@ -117,7 +117,7 @@ impl AttentionHalf {
         })
     }
 
-    fn fused(mut self, checkpoint: Checkpoint) -> Result<Attended> {
+    fn fused(mut self, checkpoint: GradientCheckpointing) -> Result<Attended> {
         self.patches = self.patches.contiguous()?;
         self.prompts = self.prompts.map(|prompts| prompts.contiguous()).transpose()?;
         self.mask = self.mask.map(|mask| mask.contiguous()).transpose()?;
@@ -155,14 +155,14 @@ fn in_every_window(prompts: &Tensor, windows: usize) -> Result<Tensor> {
 ///
 /// # Errors
 /// Factors and images that do not broadcast.
-pub fn scale_images(x: &Tensor, keep: Option<&[f64]>) -> Result<Tensor> {
+pub(crate) fn scale_images(x: &Tensor, keep: Option<&[f64]>) -> Result<Tensor> {
     let Some(keep) = keep else { return Ok(x.clone()) };
     let mut dims = vec![1; x.rank()];
     dims[0] = keep.len();
     x.broadcast_mul(&Tensor::from_slice(keep, dims, x.device())?.to_dtype(x.dtype())?)
 }
 
-fn run<T: Real>(half: AttentionHalf, checkpoint: Checkpoint) -> Result<Vec<Tensor>> {
+fn run<T: Real>(half: AttentionHalf, checkpoint: GradientCheckpointing) -> Result<Vec<Tensor>> {
     segment::run::<T, _>(half, checkpoint)
 }
 
@@ -381,7 +381,7 @@ mod tests {
             (false, WithParts::Yes, None),
         ] {
             let half = half(prompts, parts, dropout)?;
-            close(&together(half.clone().forward(Checkpoint::Off)?)?, &together(half.composed()?)?, 1e-12)?;
+            close(&together(half.clone().forward(GradientCheckpointing::Off)?)?, &together(half.composed()?)?, 1e-12)?;
         }
         Ok(())
     }
@@ -389,9 +389,9 @@ mod tests {
     #[test]
     fn gradients_of_all_inputs_kept_or_made_again() -> Result<()> {
         for (parts, dropout, checkpoint) in [
-            (WithParts::No, None, Checkpoint::Off),
-            (WithParts::Yes, Some(Dropout { rate: 0.3, seed: 7 }), Checkpoint::Off),
-            (WithParts::Yes, None, Checkpoint::On),
+            (WithParts::No, None, GradientCheckpointing::Off),
+            (WithParts::Yes, Some(Dropout { rate: 0.3, seed: 7 }), GradientCheckpointing::Off),
+            (WithParts::Yes, None, GradientCheckpointing::On),
         ] {
             let half = half(true, parts, dropout)?;
             let prompts = half.prompts.clone().unwrap();

@@ -11,7 +11,7 @@ mod resample;
 
 use super::batch_norm::{BatchMoments, BatchNorm, MomentsOf};
 use super::cpu::{Real, by_float, is_fused};
-use super::segment::{self, Checkpoint, Gradients, Keep, Output, Passed, Segment};
+use super::segment::{self, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
 use super::{bilinear, linear};
 use candle_core::{Device, Result, Tensor};
 
@@ -129,7 +129,7 @@ impl MultiScaleHead {
 }
 
 fn run<T: Real>(head: MultiScaleHead) -> Result<Vec<Tensor>> {
-    segment::run::<T, _>(head, Checkpoint::Off)
+    segment::run::<T, _>(head, GradientCheckpointing::Off)
 }
 
 /// Each hidden channel's mean and variance.
