@@ -94,6 +94,8 @@
 //! | `train` | the training loop, optimizer and progress bar | yes |
 //! | `cuda`, `cudnn`, `metal`, `accelerate`, `mkl` | candle's backends | no |
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub use candle_core;
 
 #[cfg(feature = "data")]
