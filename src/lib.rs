@@ -97,6 +97,8 @@
 //! | `train` | the training loop, optimizer and progress bar | yes |
 //! | `cuda`, `cudnn`, `metal`, `accelerate`, `mkl` | candle's backends | no |
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub use candle_core;
 pub use candle_nn;
 #[cfg(feature = "data")]

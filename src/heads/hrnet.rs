@@ -53,6 +53,20 @@ impl HrNetConfig {
 /// Maps `[B, N_i, C_i]`, finest first, to `[B, n, h, w]` of the finest; projections have no bias, the hidden layer is
 /// four times as wide as their sum.
 ///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use tadformer::heads::{Head, HrNetConfig, HrNetHead};
+/// use tadformer::layers::{FeatureMap, Mode};
+/// use tadformer::params::{Ledger, Release, Weights, random_source};
+/// let ledger = Ledger::seeded(0, DType::F32, &Device::Cpu);
+/// let weights = Weights::new(random_source(0, DType::F32, &Device::Cpu), ledger, Release::none());
+/// let head = HrNetHead::new(&HrNetConfig { channels: vec![8, 16] }, &[64, 128], 5, &weights.pp("head"))?;
+/// let fine = FeatureMap { tokens: Tensor::zeros((1, 12 * 16, 64), DType::F32, &Device::Cpu)?, size: (12, 16) };
+/// let coarse = FeatureMap { tokens: Tensor::zeros((1, 6 * 8, 128), DType::F32, &Device::Cpu)?, size: (6, 8) };
+/// assert_eq!(head.forward(&[fine.into(), coarse.into()], Mode::Eval)?.dims(), [1, 5, 12, 16]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+///
 /// Source: HRNetV2's segmentation head, as MTLoRA and TADFormer use it.
 #[derive(Debug)]
 pub struct HrNetHead {

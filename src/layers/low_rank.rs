@@ -22,6 +22,19 @@ pub struct LowRankConfig {
 /// # Shapes
 /// `x` `[.., in]`, W `[out, in]`, A `[r, in]`, B `[out, r]`, y `[.., out]`.
 ///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use tadformer::layers::{LowRankConfig, LowRankLinear, Mode};
+/// use tadformer::params::{Ledger, Release, Weights, random_source};
+/// let ledger = Ledger::seeded(0, DType::F32, &Device::Cpu);
+/// let weights = Weights::new(random_source(0, DType::F32, &Device::Cpu), ledger.clone(), Release::none());
+/// let path = LowRankConfig { rank: 4, scale: 4.0, dropout: 0.0 };
+/// let linear = LowRankLinear::new(64, 10, Some(path), &weights.pp("classifier"))?;
+/// assert_eq!(linear.forward(&Tensor::ones((2, 64), DType::F32, &Device::Cpu)?, Mode::Eval)?.dims(), [2, 10]);
+/// assert_eq!(ledger.trained().len(), 2, "A and B train, W and b do not");
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+///
 /// Source: TS-Module, section 3.1 of the paper, after MTLoRA. Without a low-rank path it is the plain pretrained linear.
 #[derive(Clone, Debug)]
 pub struct LowRankLinear {

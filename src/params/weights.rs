@@ -8,6 +8,20 @@ use candle_nn::{Init, VarBuilder};
 /// Frozen weights on one side, trained ones on the other: what a module with both is built from.
 ///
 /// A pretrained weight whose group is released is asked of the trained side, which starts it from the frozen side's value.
+///
+/// ```
+/// use candle_core::{DType, Device};
+/// use candle_nn::Init;
+/// use tadformer::params::{Group, Ledger, Pretrained, Release, Weights, random_source};
+/// let ledger = Ledger::seeded(0, DType::F32, &Device::Cpu);
+/// let weights = Weights::new(random_source(0, DType::F32, &Device::Cpu), ledger.clone(), Release::none());
+/// let here = weights.pp("classifier");
+/// let frozen = here.pretrained(Pretrained::Linears, (10, 64), "weight", Init::Const(0.5))?;
+/// let trained = here.adapter(Group::Heads).get(10, "bias")?;
+/// assert!(!frozen.is_variable() && trained.is_variable());
+/// assert_eq!(ledger.trained()[0].name, "classifier.bias");
+/// # Ok::<(), candle_core::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Weights {
     source: VarBuilder<'static>,

@@ -15,11 +15,28 @@ use candle_core::{Result, Tensor};
 /// x_t   = x + W a + b + s B F(A z_t)                proj, F inside each window
 /// h_t   = GELU(W1 n + b1 + s B1 F1(A1 norm2(x_t)))  n the shared normed tokens
 /// x_t   = x_t + W2 GELU(fc1(n)) + b2 + s B2 F2(A2 h_t)
+///
 /// ```
 /// a the attended patches. Each residual draws its own drop-path.
 ///
 /// # Shapes
 /// Shared tokens `[B, H*W, C]`; the tasks' `[T*B, H*W, C]`, the tasks leading.
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use tadformer::layers::Mode;
+/// use tadformer::params::{Ledger, Release, Weights, random_source};
+/// use tadformer::swin::{StagePlan, SwinConfig, Tokens};
+/// use tadformer::{TADBlock, tad::TadConfig};
+/// let ledger = Ledger::seeded(0, DType::F32, &Device::Cpu);
+/// let weights = Weights::new(random_source(0, DType::F32, &Device::Cpu), ledger, Release::none());
+/// let (swin, tad) = (SwinConfig::tiny(), TadConfig { prompts_per_task: 0, ..TadConfig::with_rank(8) });
+/// let plan = StagePlan::new(&swin, 0, tad.block_low_rank(0)).block(1);
+/// let block = TADBlock::new(plan, &tad, &"semseg=21,depth=1".parse()?, None, &weights.pp("block"))?;
+/// let patches = Tensor::randn(0f32, 1., (1, 7 * 10, 96), &Device::Cpu)?;
+/// let (shared, tasks) = block.forward(&Tokens { patches, prompts: None, size: (7, 10) }, Mode::Eval)?;
+/// assert_eq!((shared.patches.dims(), tasks.tokens.dims()), ([1, 70, 96].as_slice(), [2, 70, 96].as_slice()));
+/// # Ok::<(), tadformer::Error>(())
+/// ```
 ///
 /// Source: section 3 of the paper, figure 2.
 #[derive(Clone, Debug)]

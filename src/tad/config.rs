@@ -148,6 +148,14 @@ impl TadConfig {
 
     /// Checks every field once, for a backbone; nothing after it checks again.
     ///
+    /// ```
+    /// use tadformer::{SwinConfig, tad::TadConfig};
+    /// TadConfig::with_rank(16).check(&SwinConfig::tiny())?;
+    /// let none = TadConfig::with_rank(0).check(&SwinConfig::tiny());
+    /// assert!(none.unwrap_err().to_string().starts_with("`rank`"));
+    /// # Ok::<(), tadformer::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// The first field that cannot work, with the cure.
     pub fn check(&self, swin: &SwinConfig) -> Result<()> {

@@ -10,6 +10,21 @@ use candle_core::{Result, Tensor};
 use tracing::trace_span;
 
 /// Swin with prompts, low-rank paths and task-adapting blocks.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use tadformer::layers::Mode;
+/// use tadformer::params::{Ledger, Release, Weights, random_source};
+/// use tadformer::tad::{Encoder, TadConfig};
+/// let ledger = Ledger::seeded(0, DType::F32, &Device::Cpu);
+/// let weights = Weights::new(random_source(0, DType::F32, &Device::Cpu), ledger, Release::none());
+/// let swin = tadformer::SwinConfig { embed_dim: 16, depths: vec![2, 2], num_heads: vec![2, 4], ..Default::default() };
+/// let encoder = Encoder::new(&swin, &TadConfig::with_rank(4), &"semseg=21,depth=1".parse()?, &weights)?;
+/// let stages = encoder.forward(&Tensor::zeros((1, 3, 32, 48), DType::F32, &Device::Cpu)?, Mode::Eval)?;
+/// let depth = stages[0].task(1).features()?;
+/// assert_eq!((depth.tokens.dims(), depth.size), ([1, 24, 32].as_slice(), (4, 6)));
+/// # Ok::<(), tadformer::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Encoder {
     patch_embed: PatchEmbed,

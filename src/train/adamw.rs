@@ -48,6 +48,20 @@ impl Default for AdamWConfig {
 /// `m = β1 m + (1-β1) g`, `v = β2 v + (1-β2) g²`, `w = w (1 - lr λ) - lr m̂ / (sqrt(v̂) + eps)`, as PyTorch computes it.
 ///
 /// 1-D weights, biases and position bias tables do not decay. candle-nn's AdamW knows one decay for all and keeps its state to itself.
+///
+/// ```
+/// use candle_core::{DType, Device};
+/// use tadformer::params::{Group, Ledger};
+/// use tadformer::train::{AdamW, AdamWConfig, Gradients};
+/// let ledger = Ledger::seeded(0, DType::F32, &Device::Cpu);
+/// let w = ledger.builder(Group::Heads).get((2, 3), "w")?;
+/// let mut optimizer = AdamW::new(&ledger, AdamWConfig::default())?;
+/// let loss = || (&w - 1.0)?.sqr()?.sum_all();
+/// let before = loss()?.to_scalar::<f32>()?;
+/// optimizer.step(&Gradients::of(&ledger, &loss()?.backward()?), 0.01)?;
+/// assert!(loss()?.to_scalar::<f32>()? < before);
+/// # Ok::<(), tadformer::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct AdamW {
     slots: Vec<Slot>,
