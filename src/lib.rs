@@ -40,7 +40,7 @@
 //! # fn main() -> tadformer::Result<()> {
 //! let predictor = tadformer::Predictor::open("adapter.safetensors", &Default::default())?;
 //! for prediction in predictor.predict_file("photo.jpg")? {
-//!     prediction.save_picture(format!("{}.png", prediction.task().name))?;
+//!     prediction.save_picture(format!("{}.png", prediction.task().name()))?;
 //! }
 //! # Ok(()) }
 //! # #[cfg(not(feature = "data"))]

@@ -21,7 +21,7 @@ use std::path::Path;
 /// use tadformer::Predictor;
 /// let predictor = Predictor::open("runs/finetune/adapter.safetensors", &Default::default())?;
 /// for prediction in predictor.predict_file("photo.jpg")? {
-///     prediction.save_picture(format!("photo-{}.png", prediction.task().name))?;
+///     prediction.save_picture(format!("photo-{}.png", prediction.task().name()))?;
 /// }
 /// # Ok::<(), tadformer::Error>(())
 /// ```
