@@ -1,5 +1,6 @@
 //! Attention inside windows, with prompts before the tokens.
 
+use super::shapes::Shapes;
 use super::softmax::attention_softmax;
 use candle_core::{Result, Tensor};
 
@@ -23,6 +24,12 @@ pub struct Attention {
 pub fn window_attention(qkv: &Tensor, bias: &Tensor, mask: Option<&Tensor>) -> Result<Attention> {
     let (bw, length, c3) = qkv.dims3()?;
     let (heads, n, _) = bias.dims3()?;
+    let shapes = Shapes("window-attention");
+    shapes.expect("a bias", bias, &[heads, n, n])?;
+    shapes.times("channels of queries, keys and values", c3, 3 * heads)?;
+    if n > length {
+        candle_core::bail!("window-attention: expected at least {n} rows of a window, got {length}")
+    }
     let (p, head_dim) = (length - n, c3 / 3 / heads);
     let qkv = qkv.reshape((bw, length, 3, heads, head_dim))?.permute((2, 0, 3, 1, 4))?; // [3, B*nW, nH, P+N, d]
     let part = |i: usize| qkv.get(i)?.contiguous();
@@ -39,6 +46,18 @@ mod tests {
     use super::*;
     use crate::ops::finite_difference::{check, close, normal};
     use candle_core::DType;
+
+    #[test]
+    fn a_bias_larger_than_the_window_is_refused() -> Result<()> {
+        let refuse = |rows, channels, bias: &[usize]| -> Result<String> {
+            let attention = window_attention(&normal(1, &[2, rows, channels])?, &normal(2, bias)?, None);
+            Ok(attention.map(|_| ()).unwrap_err().to_string())
+        };
+        assert!(refuse(3, 12, &[2, 4, 4])?.contains("at least 4 rows"));
+        assert!(refuse(4, 12, &[2, 4, 3])?.contains("a bias [2, 4, 4]"));
+        assert!(refuse(4, 12, &[0, 4, 4])?.contains("multiple of 0"));
+        Ok(())
+    }
 
     #[test]
     fn gradients_with_and_without_prompts_and_mask() -> Result<()> {

@@ -66,9 +66,13 @@ pub fn picture(kind: TaskKind, map: &Tensor, depths: Option<DepthRange>) -> Resu
 /// An image `[3, H, W]` from 0 to 1 as a picture.
 ///
 /// # Errors
-/// An image of other than three dimensions.
+/// An image of another shape.
 pub fn photo_picture(image: &Tensor) -> Result<RgbImage> {
-    let (_, h, w) = image.dims3()?;
+    let (c, h, w) = image.dims3()?;
+    if c != 3 {
+        let got = image.dims().to_vec();
+        return Err(Error::Shape { what: "a photo".into(), expected: "[3, H, W]".into(), got });
+    }
     let values = image.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
     let pixel = |x: u32, y: u32| {
         let at = y as usize * w + x as usize;
@@ -85,6 +89,13 @@ fn unit_to_byte(v: f32) -> u8 {
 mod tests {
     use super::*;
     use candle_core::Device;
+
+    #[test]
+    fn a_photo_of_one_channel_is_refused() -> Result<()> {
+        let message = photo_picture(&Tensor::zeros((1, 2, 2), DType::F32, &Device::Cpu)?).unwrap_err().to_string();
+        assert!(message.contains("[3, H, W]"), "{message}");
+        Ok(())
+    }
 
     #[test]
     fn each_kind_has_its_colours() -> Result<()> {
