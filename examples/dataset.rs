@@ -32,11 +32,18 @@ impl Dataset for Folder {
 
     /// Samples of a batch have one size, so photos are resized, and labels as well: by the nearest pixel, as classes do not mix.
     fn get(&self, index: usize) -> Result<Sample> {
-        let photo = &self.photos[index];
-        let image = read_photo(photo)?.resize_exact(SIDE as u32, SIDE as u32, FilterType::Triangle);
-        let name = photo.file_stem().unwrap_or_default().to_string_lossy();
+        let path = &self.photos[index];
+        let photo = read_photo(path)?;
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        let image = photo.resize_exact(SIDE as u32, SIDE as u32, FilterType::Triangle);
         let label = |task: &Task| {
-            let label = read_label(self.root.join(format!("{}/{name}.png", task.name())), task)?;
+            let path = self.root.join(format!("{}/{name}.png", task.name()));
+            let label = read_label(&path, task)?;
+            let (width, height) = (photo.width() as usize, photo.height() as usize);
+            if label.dims()[1..] != [height, width] {
+                let problem = format!("a label {:?} for a photo of {width} x {height}", label.dims());
+                return Err(Error::file(&path, problem, "label the photo at its own size"));
+            }
             Ok((task.name().to_owned(), label.unsqueeze(0)?.upsample_nearest2d(SIDE, SIDE)?.squeeze(0)?))
         };
         Sample::new(image_tensor(&image)?, self.tasks.iter().map(label).collect::<Result<Vec<_>>>()?)
