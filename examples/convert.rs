@@ -11,7 +11,7 @@ use tadformer::hub::Hub;
 use tadformer::model::{BackboneFile, ConfigFile, FileKind, ModelFile, OpenOptions, ReleasedFile};
 use tadformer::params::{Checkpoint, Group};
 use tadformer::swin::names::Naming;
-use tadformer::{Error, HubProblem, SwinConfig, TADFormer, TaskSet};
+use tadformer::{Error, HubProblem, Printable, SwinConfig, TADFormer, TaskSet};
 
 #[derive(Parser)]
 #[command(
@@ -151,7 +151,7 @@ fn write_backbone(file: &BackboneFile, options: &Options) -> anyhow::Result<()> 
 /// The first few names, or all.
 fn list_unused(names: &[String], options: &Options) {
     let shown = if options.all { names.len() } else { names.len().min(8) };
-    names[..shown].iter().for_each(|name| println!("unused: {name}"));
+    names[..shown].iter().for_each(|name| println!("unused: {}", Printable(name)));
     if shown < names.len() {
         println!("unused: {} more, which --all names", names.len() - shown);
     }

@@ -133,7 +133,7 @@ mod threads;
 pub mod train;
 
 pub use device::parse_device;
-pub use error::{Error, HubProblem, Result};
+pub use error::{Error, HubProblem, Printable, Result};
 pub use memory::keep_freed_memory;
 pub use model::{InferenceModel, Outputs, TADFormer, TADFormerBuilder, TADFormerConfig, Tuning};
 #[cfg(feature = "data")]

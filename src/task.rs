@@ -131,9 +131,9 @@ impl Task {
 
     fn check(&self) -> Result<()> {
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-        if self.name.is_empty() || !self.name.chars().all(plain) {
+        if !(1..=MOST_NAME).contains(&self.name.len()) || !self.name.chars().all(plain) {
             let cure = "task names become file names";
-            return Err(Error::config("task", "a name of letters, digits, `_` and `-`", &self.name, cure));
+            return Err(Error::config("task", NAMES, &self.name, cure));
         }
         let (fits, expected) = match self.kind {
             TaskKind::Semseg | TaskKind::HumanParts => ((2..=255).contains(&self.outputs), "2 to 255 classes"),
@@ -168,6 +168,10 @@ impl FromStr for Task {
         Self::named(name, kind.parse()?, outputs)
     }
 }
+
+/// Shorter than any system's longest name of a file, an ending included.
+const MOST_NAME: usize = 100;
+const NAMES: &str = "a name of letters, digits, `_` and `-`, at most 100";
 
 /// More than anybody trains at once; a damaged file could ask for millions.
 const MOST_TASKS: usize = 256;
@@ -335,6 +339,7 @@ mod tests {
             ("semseg=1", "2 to 255"),
             ("colour=3", "semseg, human_parts"),
             ("a/b:sal=1", "letters"),
+            (&format!("{}:sal=1", "a".repeat(101)), "at most 100"),
         ] {
             let message = text.parse::<TaskSet>().unwrap_err().to_string();
             assert!(message.contains(word), "{text}: {message}");

@@ -34,8 +34,9 @@ const FLOORS: [(&str, usize); 26] = [
 ];
 
 /// What the crate's root re-exports, and from where.
-const ROOT: [(&str, &str); 14] = [
+const ROOT: [(&str, &str); 15] = [
     ("Error", "error"),
+    ("Printable", "error"),
     ("Result", "error"),
     ("Task", "task"),
     ("TaskKind", "task"),

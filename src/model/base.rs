@@ -3,7 +3,7 @@
 use super::Origin;
 use crate::params::{Checkpoint, Group, Ledger, Pretrained, nearest};
 use crate::swin::names::Family;
-use crate::{Error, Result};
+use crate::{Error, Printable, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::fmt;
@@ -33,10 +33,12 @@ impl BaseModel {
 impl fmt::Display for BaseModel {
     /// The digest's start, and where everybody can have the weights, or the name of the file that they were read from.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.short_digest())?;
+        write!(f, "{}", Printable(self.short_digest()))?;
         match (self.origin.published(), self.origin.file_name()) {
-            (Some((id, commit)), _) => write!(f, " ({id} at commit {commit})"),
-            (None, Some(name)) => write!(f, " (read from `{name}`)"),
+            (Some((id, commit)), _) => {
+                write!(f, " ({})", Printable(format_args!("{id:.200} at commit {commit:.200}")))
+            }
+            (None, Some(name)) => write!(f, " (read from `{}`)", Printable(name)),
             (None, None) => Ok(()),
         }
     }
@@ -119,7 +121,8 @@ fn is_table(group: Group, got: &[usize], want: &[usize]) -> bool {
 
 impl fmt::Display for LoadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({:?} names): {} tensors loaded", self.path.display(), self.family, self.loaded.len())?;
+        let path = Printable(self.path.display());
+        write!(f, "{path} ({:?} names): {} tensors loaded", self.family, self.loaded.len())?;
         write!(f, ", {} resized, {} unused", self.reshaped.len(), self.unused.len())?;
         if !self.zeros.is_empty() {
             write!(f, ", {} biases of zeros", self.zeros.len())?;

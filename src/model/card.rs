@@ -5,7 +5,7 @@ use super::{BaseModel, Origin, TADFormer, TADFormerConfig};
 use crate::files::write_atomically;
 use crate::params::ParameterTable;
 use crate::task::TaskKind;
-use crate::{Error, Result};
+use crate::{Error, Printable, Result};
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -225,7 +225,7 @@ fn is_as_written(file: &[u8]) -> bool {
 }
 
 fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    Printable(text.replace(char::is_whitespace, " ")).to_string()
 }
 
 /// As code in Markdown: nothing in it is markup, nor the end of a table's cell.

@@ -75,7 +75,7 @@ impl Recipe {
         let foreign = |e| (format!("its configuration is not the released code's: {e}"), "save its `model` alone");
         let recipe = Self::deserialize(config).map_err(foreign)?;
         if let Some(network) = recipe.model.r#type.as_ref().filter(|network| *network != "swin") {
-            let problem = format!("its MODEL.TYPE is `{}`", network.escape_debug());
+            let problem = format!("its MODEL.TYPE is `{network:.100}`");
             return Err((problem, "take a model of type `swin`"));
         }
         if let Some(scale) = recipe.model.swin.qk_scale {

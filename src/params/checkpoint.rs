@@ -41,7 +41,7 @@ pub(crate) struct Made {
 
 impl std::fmt::Debug for Checkpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Checkpoint({}, {} tensors)", self.path.display(), self.names.len())
+        write!(f, "Checkpoint({:?}, {} tensors)", self.path, self.names.len())
     }
 }
 

@@ -8,7 +8,7 @@ mod swin;
 mod tadformer;
 
 use crate::params::Checkpoint;
-use crate::{Error, Result};
+use crate::{Error, Printable, Result};
 use candle_core::{DType, Device, Tensor};
 use serde::de::DeserializeOwned;
 use std::collections::HashMap;
@@ -39,7 +39,8 @@ impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let torch = self.torch.map_or("-".to_owned(), |torch| format!("{torch:.1e}"));
         let verdict = if self.passes() { "ok" } else { "ABOVE" };
-        write!(f, "{:<72} {:>9.1e} {torch:>9} {:>9.1e} {verdict}", self.name, self.error, self.limit)
+        let name = Printable(&self.name).to_string();
+        write!(f, "{name:<72} {:>9.1e} {torch:>9} {:>9.1e} {verdict}", self.error, self.limit)
     }
 }
 

@@ -52,7 +52,7 @@ impl Published {
         let names: Names = serde_json::from_slice(&text).map_err(damaged)?;
         let refuse = |architecture: &str, reason: Reason| Error::NotSwin {
             path: path.to_owned(),
-            architecture: architecture.chars().filter(|c| !c.is_control()).take(100).collect(),
+            architecture: architecture.chars().take(100).collect(),
             reason,
         };
         let (library, published) = if let Some(architecture) = &names.architecture {
@@ -174,7 +174,9 @@ impl Transformers {
         match self {
             Self { num_channels: Some(n), .. } if *n != 3 => refuse("num_channels", n, "3"),
             Self { layer_norm_eps: Some(eps), .. } if *eps != 1e-5 => refuse("layer_norm_eps", eps, "1e-5"),
-            Self { hidden_act: Some(act), .. } if act != "gelu" => refuse("hidden_act", &act.escape_debug(), "gelu"),
+            Self { hidden_act: Some(act), .. } if act != "gelu" => {
+                refuse("hidden_act", &format_args!("{act:.100}"), "gelu")
+            }
             Self { use_absolute_embeddings: Some(true), .. } => refuse("use_absolute_embeddings", &true, "false"),
             _ => Ok(()),
         }

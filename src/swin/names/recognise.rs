@@ -37,7 +37,7 @@ pub(super) fn recognise(checkpoint: &Checkpoint, names: &[String]) -> Result<Fou
     refuse_v2(checkpoint, names)?;
     let mut found = names.iter().flat_map(|name| first_tensor(name)).collect::<BTreeMap<_, _>>().into_iter();
     let Some((root, library)) = found.next() else {
-        let some: Vec<&str> = names.iter().take(3).map(String::as_str).collect();
+        let some: Vec<String> = names.iter().take(3).map(|name| format!("{name:.80}")).collect();
         let problem = format!("no Swin: it holds {} tensors such as {}", names.len(), some.join(", "));
         return Err(Error::file(
             checkpoint.path(),

@@ -1,16 +1,21 @@
 //! The one error type of everything that touches configuration, files or names.
 
+mod printable;
+
+pub use printable::Printable;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// What went wrong, where, and the cure.
 ///
 /// The `forward` of a module returns [`candle_core::Result`], as everywhere in candle; what touches
 /// configuration, files or names returns this. A candle error converts into it with `?`.
-#[derive(Debug, thiserror::Error)]
+///
+/// A message is one line and [`Printable`]: what a file, a name or a server put into it moves no cursor and forges no line.
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// A configuration field holds a value that cannot work.
-    #[error("`{field}`: expected {expected}, got {got} ({cure})")]
     Config {
         /// The field, as it is written in a configuration.
         field: String,
@@ -22,7 +27,6 @@ pub enum Error {
         cure: String,
     },
     /// A file's content is not what it should be.
-    #[error("{}: {problem} ({cure})", path.display())]
     File {
         /// The file.
         path: PathBuf,
@@ -32,7 +36,6 @@ pub enum Error {
         cure: String,
     },
     /// The operating system refused to read or write.
-    #[error("{}: cannot {action}: {source}", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -42,10 +45,8 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A checkpoint lacks tensors that the model needs, or holds them in other shapes.
-    #[error("{0}")]
     Checkpoint(String),
     /// An adapter was made for another backbone, other tasks or another version.
-    #[error("{}: this adapter does not fit: {}", path.display(), differences.join("; "))]
     AdapterMismatch {
         /// The adapter file.
         path: PathBuf,
@@ -53,7 +54,6 @@ pub enum Error {
         differences: Vec<String>,
     },
     /// The backbone that an adapter was made for cannot be had.
-    #[error("{}: its backbone: {source}; it was made for {wanted}", adapter.display())]
     Backbone {
         /// The adapter file.
         adapter: PathBuf,
@@ -63,7 +63,6 @@ pub enum Error {
         source: Box<Error>,
     },
     /// A configuration beside the weights names another architecture.
-    #[error("{}: {architecture} is no Swin that this crate builds: {reason}", path.display())]
     NotSwin {
         /// The configuration file.
         path: PathBuf,
@@ -73,7 +72,6 @@ pub enum Error {
         reason: String,
     },
     /// A model could not be had from the Hugging Face hub.
-    #[error("{id}: {problem}")]
     Hub {
         /// The model, with its revision where one was asked for.
         id: String,
@@ -81,7 +79,6 @@ pub enum Error {
         problem: HubProblem,
     },
     /// A tensor handed to the crate has a shape that cannot work.
-    #[error("{what}: expected shape {expected}, got {got:?}")]
     Shape {
         /// The tensor.
         what: String,
@@ -91,7 +88,6 @@ pub enum Error {
         got: Vec<usize>,
     },
     /// A loss or gradient became infinite or no number: training stopped before it spoiled the weights.
-    #[error("{what} is not finite at step {step} ({cure})")]
     NonFinite {
         /// The loss of a task or the gradient of a parameter, by name.
         what: String,
@@ -101,7 +97,6 @@ pub enum Error {
         cure: String,
     },
     /// A sample of a data set could not be had.
-    #[error("sample {index}: {source}")]
     Dataset {
         /// The sample's index in the data set.
         index: usize,
@@ -109,11 +104,9 @@ pub enum Error {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A background thread could not start, or what it ran panicked.
-    #[error("background work failed: {0}")]
     Worker(String),
     /// Candle refused an operation.
-    #[error(transparent)]
-    Candle(#[from] candle_core::Error),
+    Candle(candle_core::Error),
 }
 
 /// Why a model could not be had from the Hugging Face hub, and the cure.
@@ -200,6 +193,65 @@ pub enum HubProblem {
     },
 }
 
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", Printable(fmt::from_fn(|f| self.words(f))))?;
+        match self {
+            // Of this program's own lines, where RUST_BACKTRACE asked for them.
+            Self::Candle(candle_core::Error::WithBacktrace { backtrace, .. }) => write!(f, "\n{backtrace}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Error {
+    /// The message, with other people's text in it as it came.
+    fn words(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config { field, expected, got, cure } => {
+                write!(f, "`{field}`: expected {expected}, got {got} ({cure})")
+            }
+            Self::File { path, problem, cure } => write!(f, "{}: {problem} ({cure})", path.display()),
+            Self::Io { path, action, source } => write!(f, "{}: cannot {action}: {source}", path.display()),
+            Self::Checkpoint(message) => write!(f, "{message}"),
+            Self::AdapterMismatch { path, differences } => {
+                write!(f, "{}: this adapter does not fit: {}", path.display(), differences.join("; "))
+            }
+            Self::Backbone { adapter, wanted, source } => {
+                write!(f, "{}: its backbone: {source}; it was made for {wanted}", adapter.display())
+            }
+            Self::NotSwin { path, architecture, reason } => {
+                write!(f, "{}: {architecture} is no Swin that this crate builds: {reason}", path.display())
+            }
+            Self::Hub { id, problem } => write!(f, "{id}: {problem}"),
+            Self::Shape { what, expected, got } => write!(f, "{what}: expected shape {expected}, got {got:?}"),
+            Self::NonFinite { what, step, cure } => write!(f, "{what} is not finite at step {step} ({cure})"),
+            Self::Dataset { index, source } => write!(f, "sample {index}: {source}"),
+            Self::Worker(message) => write!(f, "background work failed: {message}"),
+            Self::Candle(candle_core::Error::WithBacktrace { inner, .. }) => write!(f, "{inner}"),
+            Self::Candle(source) => write!(f, "{source}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            Self::Backbone { source, .. } => Some(source),
+            Self::Dataset { source, .. } => Some(&**source),
+            Self::Candle(source) => source.source(),
+            _ => None,
+        }
+    }
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(source: candle_core::Error) -> Self {
+        Self::Candle(source)
+    }
+}
+
 /// A result whose error is the crate's own.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -211,12 +263,12 @@ impl Error {
         got: impl ToString,
         cure: impl Into<String>,
     ) -> Self {
-        Self::Config { field: field.into(), expected: expected.into(), got: got.to_string(), cure: cure.into() }
+        Self::Config { field: field.into(), expected: expected.into(), got: shortened(got), cure: cure.into() }
     }
 
     /// A file whose content is not what it should be: which, what is wrong, the cure.
     pub fn file(path: &Path, problem: impl ToString, cure: impl Into<String>) -> Self {
-        Self::File { path: path.to_owned(), problem: problem.to_string(), cure: cure.into() }
+        Self::File { path: path.to_owned(), problem: shortened(problem), cure: cure.into() }
     }
 
     /// A sample of a data set of one's own that could not be had: its index, and an error of any type, or a sentence.
@@ -236,6 +288,16 @@ impl Error {
     }
 }
 
+/// A file can put a megabyte into its message; the cure comes after it and is to be seen.
+fn shortened(text: impl ToString) -> String {
+    const MOST: usize = 600;
+    let text = text.to_string();
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -248,5 +310,39 @@ mod tests {
         assert_eq!(error.to_string(), format!("sample 3: {own}"));
         assert!(error.source().is_some_and(|source| source.is::<std::num::ParseIntError>()));
         assert_eq!(Error::dataset(4, "no such row").to_string(), "sample 4: no such row");
+    }
+
+    #[test]
+    fn a_megabyte_from_a_file_does_not_hide_the_cure() {
+        let long = "é".repeat(1 << 20);
+        for error in [Error::file(Path::new("a"), &long, "cure"), Error::config("field", "less", &long, "cure")] {
+            let message = error.to_string();
+            assert!(message.len() < 1300 && message.contains("é...") && message.ends_with("(cure)"));
+        }
+    }
+
+    #[test]
+    fn no_text_of_another_reaches_a_terminal_as_it_came() {
+        let evil = || "x\u{1b}[2J\n\u{202e}y".to_owned();
+        let (path, candle) = (PathBuf::from(evil()), candle_core::Error::Msg(evil()));
+        for error in [
+            Error::config(evil(), evil(), evil(), evil()),
+            Error::file(&path, evil(), evil()),
+            Error::io(&path, "read")(std::io::Error::other(evil())),
+            Error::Checkpoint(evil()),
+            Error::AdapterMismatch { path: path.clone(), differences: vec![evil(), evil()] },
+            Error::Backbone { adapter: path.clone(), wanted: evil(), source: Box::new(Error::Checkpoint(evil())) },
+            Error::NotSwin { path, architecture: evil(), reason: evil() },
+            Error::Hub { id: evil(), problem: HubProblem::NoSuchRevision { revision: evil() } },
+            Error::Shape { what: evil(), expected: evil(), got: vec![1] },
+            Error::NonFinite { what: evil(), step: 1, cure: evil() },
+            Error::dataset(1, evil()),
+            Error::Worker(evil()),
+            Error::Candle(candle),
+        ] {
+            let message = error.to_string();
+            assert!(message.contains(r"x\u{1b}[2J\n\u{202e}y"), "{message:?}");
+            assert!(!message.contains(['\u{1b}', '\n', '\u{202e}']), "{message:?}");
+        }
     }
 }
