@@ -1,10 +1,10 @@
-//! Files that are whole or not there: written under a temporary name, synced, renamed.
+//! Files that are whole or not there: written under a temporary name, synced, renamed. What is read is a regular file and nothing else.
 
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::fs::{File, FileType, Metadata, OpenOptions};
+use std::io::{BufWriter, Read, Write};
 use std::path::Path;
 
 /// Writes `path` as a whole or not at all: an earlier file stays as it was until the new one is complete and on disk.
@@ -33,6 +33,72 @@ pub fn write_tensors(path: &Path, tensors: Vec<(String, Tensor)>, metadata: Opti
     let metadata = metadata.map(|(key, text)| HashMap::from([(key.to_owned(), text)]));
     let bytes = safetensors::serialize(tensors, metadata).map_err(|e| Error::file(path, e, "report this as a bug"))?;
     write_atomically(path, |file| file.write_all(&bytes))
+}
+
+/// Opens a regular file for reading. What is none is refused at once: a FIFO would wait for its writer, a device may never end.
+///
+/// ```
+/// let message = tadformer::files::open_regular("/".as_ref()).unwrap_err().to_string();
+/// assert!(message.contains("a folder, where a file is expected"));
+/// ```
+///
+/// # Errors
+/// A path that does not exist or may not be read; a folder, a FIFO, a socket, a device.
+pub fn open_regular(path: &Path) -> Result<File> {
+    // Before it is opened, since opening alone can set a device off; and after, since by then another may stand in its place.
+    check_regular(path, std::fs::metadata(path))?;
+    let file = without_waiting().read(true).open(path).map_err(Error::io(path, "read"))?;
+    check_regular(path, file.metadata())?;
+    Ok(file)
+}
+
+/// The start of a regular file, no more than `most` bytes of it whatever it says of its length.
+///
+/// # Errors
+/// As [`open_regular`]; a file that can no longer be read.
+pub fn read_start(path: &Path, most: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_regular(path)?.take(most).read_to_end(&mut bytes).map_err(Error::io(path, "read"))?;
+    Ok(bytes)
+}
+
+fn check_regular(path: &Path, metadata: std::io::Result<Metadata>) -> Result<()> {
+    let kind = metadata.map_err(Error::io(path, "read"))?.file_type();
+    if kind.is_file() {
+        return Ok(());
+    }
+    let cure = if kind.is_dir() { "name a file in it" } else { "write what it gives to a file, and give that" };
+    Err(Error::file(path, format!("{}, where a file is expected", name_of(kind)), cure))
+}
+
+#[cfg(unix)]
+fn name_of(kind: FileType) -> &'static str {
+    use std::os::unix::fs::FileTypeExt;
+    match () {
+        () if kind.is_dir() => "a folder",
+        () if kind.is_fifo() => "a FIFO",
+        () if kind.is_socket() => "a socket",
+        () => "a device",
+    }
+}
+
+#[cfg(not(unix))]
+fn name_of(kind: FileType) -> &'static str {
+    if kind.is_dir() { "a folder" } else { "a device" }
+}
+
+/// Even where a FIFO took a file's place, opening it comes back at once; reading a regular file is as ever.
+#[cfg(unix)]
+fn without_waiting() -> OpenOptions {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = OpenOptions::new();
+    options.custom_flags(libc::O_NONBLOCK);
+    options
+}
+
+#[cfg(not(unix))]
+fn without_waiting() -> OpenOptions {
+    OpenOptions::new()
 }
 
 /// Creates a folder and its parents.

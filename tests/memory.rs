@@ -1,66 +1,22 @@
 //! What loading costs: every frozen weight goes from its file to its place once, and a second adapter brings its own weights alone.
-#![allow(unsafe_code, clippy::unwrap_used)] // an allocator that counts is unsafe by its signature
+#![allow(clippy::unwrap_used)]
 
 mod common;
+#[path = "common/counting.rs"]
+mod counting;
 
 use candle_core::{DType, Device, Tensor};
 use common::swin;
-use std::alloc::{GlobalAlloc, Layout, System};
+use counting::Counting;
 use std::path::Path;
-use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use tadformer::TADFormer;
 use tadformer::files::write_tensors;
 use tadformer::heads::HrNetConfig;
 use tadformer::params::{Checkpoint, Ledger, Release, Role, Weights, checkpoint_source, random_source};
 use tadformer::swin::{Swin, SwinConfig, names};
 
-/// The system's allocator, counting.
-struct Counting;
-
-/// Bytes of all large pieces that were ever asked for, and bytes that are held.
-static LARGE: AtomicUsize = AtomicUsize::new(0);
-static HELD: AtomicIsize = AtomicIsize::new(0);
-/// Smaller pieces are names and lists.
-const SMALL: usize = 4096;
-
-fn count(from: usize, to: usize) {
-    HELD.fetch_add(to as isize - from as isize, Ordering::Relaxed);
-    if to > SMALL {
-        LARGE.fetch_add(to.saturating_sub(from), Ordering::Relaxed);
-    }
-}
-
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(0, layout.size());
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count(0, layout.size());
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count(layout.size(), size);
-        unsafe { System.realloc(at, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        count(layout.size(), 0);
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
 #[global_allocator]
 static COUNTING: Counting = Counting;
-
-/// One test at a time: the counters are the process's.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// A Swin of seven megabytes.
 fn medium() -> SwinConfig {
@@ -114,15 +70,13 @@ fn cost_of_loading(path: &Path) -> (usize, usize) {
     let config = SwinConfig::of_checkpoint(path).unwrap();
     let ledger = Ledger::seeded(0, DType::F32, &Device::Cpu);
     let source = checkpoint_source(checkpoint.into(), DType::F32, &Device::Cpu);
-    let before = LARGE.load(Ordering::Relaxed);
-    Swin::new(&config, &Weights::new(source, ledger.clone(), Release::none())).unwrap();
-    let asked = LARGE.load(Ordering::Relaxed) - before;
-    (ledger.entries().iter().map(|entry| 4 * entry.tensor().elem_count()).sum(), asked)
+    let weights = Weights::new(source, ledger.clone(), Release::none());
+    let (_, bytes) = counting::during(|| Swin::new(&config, &weights).unwrap());
+    (ledger.entries().iter().map(|entry| 4 * entry.tensor().elem_count()).sum(), bytes.large)
 }
 
 #[test]
 fn every_weight_is_copied_once_whatever_the_format() {
-    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let (timm, transformers) = (folder.path().join("timm.safetensors"), folder.path().join("hub.safetensors"));
     write_tensors(&timm, drawn(), None).unwrap();
@@ -137,7 +91,6 @@ fn every_weight_is_copied_once_whatever_the_format() {
 
 #[test]
 fn a_second_adapter_holds_the_bytes_of_its_own_weights_alone() {
-    let _alone = alone();
     let head = HrNetConfig { channels: vec![4, 4, 8, 8] };
     let build = |tasks: &str| {
         let builder = TADFormer::builder(medium()).tasks(tasks.parse().unwrap()).rank(4).head(head.clone());
@@ -149,9 +102,8 @@ fn a_second_adapter_holds_the_bytes_of_its_own_weights_alone() {
     let first = build("semseg=7");
     // What is made once for the whole process is not the adapter's.
     drop(first.with_adapter(&path).unwrap());
-    let before = HELD.load(Ordering::Relaxed);
-    let second = first.with_adapter(&path).unwrap();
-    let held = (HELD.load(Ordering::Relaxed) - before) as usize;
+    let (second, bytes) = counting::during(|| first.with_adapter(&path).unwrap());
+    let held = bytes.held as usize;
     let own = second.ledger().entries().into_iter().filter(|entry| !matches!(entry.role, Role::Frozen(_)));
     let own: usize = own.map(|entry| 4 * entry.tensor().elem_count()).sum();
     let names = 400_000;

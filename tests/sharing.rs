@@ -192,7 +192,7 @@ fn a_card_is_written_beside_its_adapter_and_a_changed_one_is_kept() {
     assert_eq!(std::fs::read_to_string(&path).unwrap(), own);
     std::fs::remove_file(&path).unwrap();
     std::fs::create_dir(&path).unwrap();
-    assert!(card.write_beside(&adapter).unwrap_err().to_string().contains("cannot read"));
+    assert!(card.write_beside(&adapter).unwrap_err().to_string().contains("a folder, where a file"));
 }
 
 #[test]

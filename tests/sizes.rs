@@ -32,8 +32,8 @@ fn swin(folder: &str, window: usize, image_size: usize) -> Swin {
 fn another_window_gives_the_features_that_timm_gives_with_resized_tables() {
     for folder in ["swin_w4_128", "swin_w7_224"] {
         let expected = Checkpoint::open(golden(folder).join("window.safetensors")).unwrap();
-        let said = expected.metadata().unwrap();
-        let swin = swin(folder, said["window"].parse().unwrap(), said["image_size"].parse().unwrap());
+        let said = |key: &str| expected.metadata(key).unwrap().parse().unwrap();
+        let swin = swin(folder, said("window"), said("image_size"));
         let load = |name: &str| expected.load(name, DType::F32, &Device::Cpu).unwrap();
         for (i, stage) in swin.forward(&load("input")).unwrap().iter().enumerate() {
             let want = load(&format!("stage.{i}.features"));

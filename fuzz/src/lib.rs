@@ -5,7 +5,7 @@ use tadformer::candle_core::{DType, Device};
 use tadformer::params::Checkpoint;
 use tadformer::swin::{SwinConfig, names};
 
-/// The input as a file: the crate reads files, and maps some.
+/// The input as a file: the crate reads files.
 pub fn file(ending: &str, bytes: &[u8]) -> PathBuf {
     let path = std::env::temp_dir().join(format!("tadformer-fuzz-{}.{ending}", std::process::id()));
     std::fs::write(&path, bytes).expect("the folder for temporary files is writable");
@@ -15,7 +15,7 @@ pub fn file(ending: &str, bytes: &[u8]) -> PathBuf {
 /// Opens a checkpoint, recognises its family, reads its sizes off, and reads every tensor.
 pub fn read(path: &PathBuf) {
     let Ok(checkpoint) = Checkpoint::open(path) else { return };
-    let _ = checkpoint.metadata();
+    let _ = checkpoint.metadata("tadformer");
     let _ = SwinConfig::of_checkpoint(path);
     let names: Vec<String> = checkpoint.names().map(str::to_owned).collect();
     for name in names.iter().take(50) {

@@ -1,10 +1,10 @@
 //! Label files: a PNG as a task's label.
 
+use crate::files::open_regular;
 use crate::sample::IGNORE;
 use crate::{Error, Result, Task, TaskKind};
 use candle_core::{Device, Tensor};
 use png::ColorType;
-use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
@@ -66,7 +66,7 @@ struct Stored {
 impl Stored {
     fn read(path: &Path) -> Result<Self> {
         let damaged = |e: png::DecodingError| Error::file(path, format!("no label: {e}"), "labels are PNG files");
-        let file = File::open(path).map_err(Error::io(path, "read"))?;
+        let file = open_regular(path)?;
         let mut reader = png::Decoder::new(BufReader::new(file)).read_info().map_err(damaged)?;
         let size = reader.output_buffer_size().filter(|size| *size <= MOST_BYTES);
         let too_large = || Error::file(path, "a label of over 512 MiB of pixels", "make the label smaller");
@@ -192,7 +192,7 @@ mod tests {
     fn png(size: (u32, u32), colour: ColorType, depth: BitDepth, bytes: &[u8]) -> (TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("label.png");
-        let mut encoder = png::Encoder::new(File::create(&path).unwrap(), size.0, size.1);
+        let mut encoder = png::Encoder::new(std::fs::File::create(&path).unwrap(), size.0, size.1);
         encoder.set_color(colour);
         encoder.set_depth(depth);
         if colour == ColorType::Indexed {

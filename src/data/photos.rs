@@ -1,8 +1,10 @@
 //! Finding and reading photos.
 
+use crate::files::open_regular;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use image::{DynamicImage, ImageDecoder};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 /// The photos among these paths: files as they are, and of each folder its PNG and JPEG files, by name.
@@ -29,7 +31,7 @@ pub fn photos(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
 /// A file that cannot be read or is no image.
 pub fn read_photo(path: impl AsRef<Path>) -> Result<DynamicImage> {
     let path = path.as_ref();
-    let reader = image::ImageReader::open(path).map_err(Error::io(path, "read"))?;
+    let reader = image::ImageReader::new(BufReader::new(open_regular(path)?));
     let reader = reader.with_guessed_format().map_err(Error::io(path, "read"))?;
     let decoded = reader.into_decoder().and_then(|mut decoder| {
         let orientation = decoder.orientation()?;

@@ -2,16 +2,18 @@
 
 use super::file::ADAPTER;
 use super::{BaseModel, Origin, TADFormer, TADFormerConfig};
-use crate::files::write_atomically;
+use crate::files::{read_start, write_atomically};
 use crate::params::ParameterTable;
 use crate::task::TaskKind;
-use crate::{Error, Printable, Result};
+use crate::{Printable, Result};
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// The name by which people, and the Hugging Face hub, look for a card.
 const FILE: &str = "README.md";
+/// More than any card that is written here; what is longer is somebody's own.
+const MOST_BYTES: u64 = 1 << 20;
 /// What starts the last line of a card that was written here; the digest of the text above it follows.
 const MARK: &str = "<!-- tadformer card; a card with another text than this digest's is kept: ";
 
@@ -102,10 +104,8 @@ impl ModelCard {
     /// A folder that cannot be read or written to.
     pub fn write_beside(&self, adapter: impl AsRef<Path>) -> Result<CardFile> {
         let (adapter, path) = (adapter.as_ref(), adapter.as_ref().with_file_name(FILE));
-        match std::fs::read(&path) {
-            Ok(text) if !is_as_written(&text) => return Ok(CardFile::Kept(path)),
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(&path, "read")(e)),
-            _ => {}
+        if path.exists() && !is_as_written(&read_start(&path, MOST_BYTES)?) {
+            return Ok(CardFile::Kept(path));
         }
         let name = adapter.file_name().map_or_else(|| self.adapter.clone(), |name| name.to_string_lossy().into());
         let text = Self { adapter: name, ..self.clone() }.to_string();

@@ -91,10 +91,10 @@ impl ModelFile {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let path = if path.is_dir() { path.join(ADAPTER) } else { path.to_owned() };
-        let tensors = Checkpoint::open(&path)?;
+        let tensors = Checkpoint::open_file(&path)?;
         let foreign = || Error::file(&path, "no tadformer adapter", "a backbone alone is given with `pretrained`");
-        let text = tensors.metadata()?.remove(Self::KEY).ok_or_else(foreign)?;
-        let version: Version = serde_json::from_str(&text).map_err(|_| foreign())?;
+        let text = tensors.metadata(Self::KEY).ok_or_else(foreign)?;
+        let version: Version = serde_json::from_str(text).map_err(|_| foreign())?;
         if version.format != FORMAT {
             let problem = format!("format {} of tadformer {:.40}", version.format, version.crate_version);
             return Err(Error::file(&path, problem, format!("this version reads format {FORMAT}: upgrade tadformer")));
@@ -104,7 +104,7 @@ impl ModelFile {
                 format!("take another copy, or upgrade tadformer to {:.40}, which wrote it", version.crate_version);
             Error::file(&path, format!("damaged metadata: {e}"), cure)
         };
-        let metadata: Metadata = serde_json::from_str(&text).map_err(damaged)?;
+        let metadata: Metadata = serde_json::from_str(text).map_err(damaged)?;
         if metadata.base.digest.len() != 64 || !metadata.base.digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(Error::file(&path, "damaged metadata: a digest that is none", "take another copy"));
         }
@@ -229,7 +229,7 @@ impl ModelFile {
     fn recorded_backbone(&self, options: &OpenOptions) -> Result<PathBuf> {
         let base = &self.metadata.base;
         let beside = self.path.with_file_name(base.file_name());
-        if beside.is_file() {
+        if beside.exists() {
             return Ok(beside);
         }
         if let Some((id, commit)) = base.origin.published() {
@@ -240,7 +240,7 @@ impl ModelFile {
             return home.file(&base.file_name());
         }
         let named = base.origin.file_name().map(|name| self.path.with_file_name(name));
-        if let Some(named) = named.filter(|path| path.is_file()) {
+        if let Some(named) = named.filter(|path| path.exists()) {
             return Ok(named);
         }
         let other = base.origin.file_name().map_or(String::new(), |name| format!(" or `{name}`"));

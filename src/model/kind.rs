@@ -28,7 +28,7 @@ impl FileKind {
     /// # Errors
     /// A file of another network, which is named; one that can no longer be read.
     pub fn of(checkpoint: &Checkpoint) -> Result<Self> {
-        if checkpoint.metadata()?.contains_key(ModelFile::KEY) {
+        if checkpoint.metadata(ModelFile::KEY).is_some() {
             return Ok(Self::Model);
         }
         let (family, _, _) = names::canonical(checkpoint.clone())?;

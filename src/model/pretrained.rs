@@ -33,7 +33,7 @@ impl TADFormer {
             Source::Id(id) => return by_id(id),
         };
         let config = path.join(CONFIG);
-        let swin = if config.is_file() { SwinConfig::of_config(config)? } else { SwinConfig::of_checkpoint(path)? };
+        let swin = if config.exists() { SwinConfig::of_config(config)? } else { SwinConfig::of_checkpoint(path)? };
         Ok(Self::builder(swin).pretrained(path))
     }
 

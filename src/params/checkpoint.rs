@@ -1,20 +1,23 @@
 //! A file of tensors, whatever its format, and the names it is read under.
 
+use super::format::{TensorFile, elements};
+use super::opened::Opened;
 use super::pth::PthFile;
+use super::safetensors::SafetensorsFile;
+use super::values::values;
 use crate::{Error, Result};
-use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
-use serde::Deserialize;
+use safetensors::Dtype;
 use std::collections::{BTreeMap, HashMap};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The tensors of a file, found but not yet read.
 ///
-/// Safetensors are mapped into memory; files of `torch.save` are read without executing anything.
+/// The file stays open, and a tensor is read from its place when it is loaded; files of `torch.save` are read without executing
+/// anything.
 #[derive(Clone)]
 pub struct Checkpoint {
     path: PathBuf,
@@ -25,9 +28,24 @@ pub struct Checkpoint {
 /// A clone shares the file.
 #[derive(Clone)]
 enum Tensors {
-    Safetensors(Arc<MmapedSafetensors>),
-    Pth(Arc<PthFile>),
+    File(Arc<dyn TensorFile>),
     Memory(Arc<HashMap<String, Tensor>>),
+}
+
+impl Tensors {
+    fn names(&self) -> Vec<&str> {
+        match self {
+            Self::File(file) => file.names(),
+            Self::Memory(tensors) => tensors.keys().map(String::as_str).collect(),
+        }
+    }
+
+    fn tensor(&self, name: &str) -> Option<(Dtype, &[usize])> {
+        match self {
+            Self::File(file) => file.tensor(name),
+            Self::Memory(tensors) => tensors.get(name).map(|tensor| (tensor.dtype().into(), tensor.dims())),
+        }
+    }
 }
 
 /// How a tensor is made of those in the file: one, or several one after the other, in this shape; of none, zeros.
@@ -50,19 +68,23 @@ impl Checkpoint {
     /// `.safetensors`, `.pth`, `.pt` or `.bin` in it.
     ///
     /// # Errors
-    /// A path that does not exist, a folder without a checkpoint or with several, a file that is damaged or of another format.
+    /// A path that does not exist, a folder without a checkpoint or with several, what is no regular file, a file that is damaged or of
+    /// another format.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        if path.is_dir() {
-            return Self::open(in_folder(path)?);
-        }
-        let tensors = match format(path)? {
-            Format::Zip => Tensors::Pth(Arc::new(PthFile::open(path)?)),
+        if path.is_dir() { Self::open_file(&in_folder(path)?) } else { Self::open_file(path) }
+    }
+
+    /// [`Checkpoint::open`] for a file alone.
+    pub(crate) fn open_file(path: &Path) -> Result<Self> {
+        let file = Opened::open(path)?;
+        let tensors = match format(&file)? {
+            Format::Zip => Tensors::File(Arc::new(PthFile::open(file)?)),
             Format::LegacyPickle => {
                 let cure = "load it once with PyTorch and save it again: torch.save(torch.load(PATH), PATH)";
                 return Err(Error::file(path, "a pickle from before PyTorch 1.6", cure));
             }
-            Format::Safetensors => Tensors::Safetensors(Arc::new(map(path)?)),
+            Format::Safetensors => Tensors::File(Arc::new(SafetensorsFile::open(file)?)),
         };
         let checkpoint = Self::of(path.to_owned(), tensors);
         match checkpoint.names.iter().find(|(_, made)| elements(&made.shape).is_none()) {
@@ -83,16 +105,11 @@ impl Checkpoint {
     }
 
     fn of(path: PathBuf, tensors: Tensors) -> Self {
-        let shapes: Vec<(String, Vec<usize>)> = match &tensors {
-            Tensors::Safetensors(file) => {
-                file.tensors().into_iter().map(|(name, view)| (name, view.shape().to_vec())).collect()
-            }
-            Tensors::Pth(file) => {
-                file.tensors().iter().map(|(name, tensor)| (name.clone(), tensor.shape.clone())).collect()
-            }
-            Tensors::Memory(tensors) => tensors.iter().map(|(name, t)| (name.clone(), t.dims().to_vec())).collect(),
+        let made = |name: &str| {
+            let shape = tensors.tensor(name).map(|(_, shape)| shape.to_vec()).unwrap_or_default();
+            (name.to_owned(), Made { parts: vec![name.to_owned()], shape })
         };
-        let names = shapes.into_iter().map(|(name, shape)| (name.clone(), Made { parts: vec![name], shape })).collect();
+        let names = tensors.names().into_iter().map(made).collect();
         Self { path, tensors, names }
     }
 
@@ -124,32 +141,14 @@ impl Checkpoint {
         &self.path
     }
 
-    /// The text that a safetensors file carries beside its tensors; empty for any other.
-    ///
-    /// # Errors
-    /// A file that can no longer be read.
-    pub fn metadata(&self) -> Result<HashMap<String, String>> {
-        #[derive(Default, Deserialize)]
-        struct Header {
-            #[serde(default, rename = "__metadata__")]
-            metadata: HashMap<String, String>,
-        }
-        let Tensors::Safetensors(_) = self.tensors else { return Ok(HashMap::new()) };
-        // The header was checked when the file was opened: its length lies within the file.
-        let header = || -> std::io::Result<Vec<u8>> {
-            let mut file = std::fs::File::open(&self.path)?;
-            let (mut length, mut header) = ([0; 8], Vec::new());
-            file.read_exact(&mut length)?;
-            file.take(u64::from_le_bytes(length)).read_to_end(&mut header)?;
-            Ok(header)
-        };
-        let header = header().map_err(Error::io(&self.path, "read"))?;
-        Ok(serde_json::from_slice::<Header>(&header).unwrap_or_default().metadata)
+    /// The text that a safetensors file carries beside its tensors under this key.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        if let Tensors::File(file) = &self.tensors { file.metadata(key) } else { None }
     }
 
     /// The configuration that a training's checkpoint of PyTorch holds beside its weights, as JSON.
     pub(crate) fn training_config(&self) -> Option<&serde_json::Value> {
-        if let Tensors::Pth(file) = &self.tensors { file.config() } else { None }
+        if let Tensors::File(file) = &self.tensors { file.config() } else { None }
     }
 
     /// Every name, in order.
@@ -162,49 +161,77 @@ impl Checkpoint {
         self.names.get(name).map(|made| made.shape.clone())
     }
 
-    /// Reads a tensor.
+    /// Reads a tensor. Floats of any width become floats of any other; what is no float becomes none.
     ///
     /// # Errors
-    /// A name that the file does not hold; values that are no numbers or infinite; a file that can no longer be read.
+    /// A name that the file does not hold; a type that is not read, or no float where one is asked for; values that are NaN or
+    /// infinite, or beyond the type that is asked for; a file that can no longer be read.
     pub fn load(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
-        let made = self.names.get(name).ok_or_else(|| {
-            Error::file(&self.path, format!("no tensor `{name}`"), "the file is damaged or of another model")
-        })?;
-        let whole = match made.parts.as_slice() {
-            [] => return Ok(Tensor::zeros(made.shape.clone(), dtype, device)?),
-            [part] => self.load_part(part)?,
-            parts => self.load_together(parts)?,
-        };
-        if !is_finite(&whole) {
-            let cure = "take another copy, or an earlier state of that training";
-            return Err(Error::file(&self.path, format!("`{name:.80}` holds NaN or infinity"), cure));
+        let made = self.names.get(name).ok_or_else(|| self.missing(name))?;
+        if made.parts.is_empty() {
+            return Ok(Tensor::zeros(made.shape.clone(), dtype, device)?);
         }
-        Ok(whole.reshape(made.shape.clone())?.to_device(device)?.to_dtype(dtype)?)
+        let whole = self.parts(&made.parts, dtype)?.reshape(made.shape.clone())?;
+        let value = whole.to_dtype(dtype)?;
+        if !is_finite(&value) {
+            let held =
+                if is_finite(&whole) { format!("numbers beyond {dtype:?}") } else { "NaN or infinity".to_owned() };
+            let cure = "take another copy, or an earlier state of that training";
+            return Err(Error::file(&self.path, format!("`{name}` holds {held}"), cure));
+        }
+        Ok(value.to_device(device)?)
     }
 
-    /// Several tensors one after the other; f32 goes from the mapped file to its place, as a single tensor does.
-    fn load_together(&self, parts: &[String]) -> Result<Tensor> {
-        if let Tensors::Safetensors(file) = &self.tensors {
-            let views = parts.iter().map(|part| file.get(part)).collect::<candle_core::Result<Vec<_>>>()?;
-            if views.iter().all(|view| view.dtype() == safetensors::Dtype::F32) {
-                let bytes: usize = views.iter().map(|view| view.data().len()).sum();
-                let mut values = Vec::with_capacity(bytes / 4);
-                views.iter().for_each(|view| append_f32(&mut values, view.data()));
-                return Ok(Tensor::from_vec(values, bytes / 4, &Device::Cpu)?);
+    /// Tensors of the file one after the other, `[values]`, in the type that they are stored in.
+    fn parts(&self, names: &[String], asked: DType) -> Result<Tensor> {
+        let (dtype, counts) = self.one_type(names, asked)?;
+        match &self.tensors {
+            Tensors::File(file) => values(&self.path, dtype, counts.iter().sum(), |mut bytes| {
+                for (name, count) in names.iter().zip(&counts) {
+                    let (part, rest) = bytes.split_at_mut(count * dtype.bitsize() / 8);
+                    file.read(name, part)?;
+                    bytes = rest;
+                }
+                Ok(())
+            }),
+            Tensors::Memory(tensors) => {
+                let parts = names.iter().filter_map(|name| tensors.get(name)).map(Tensor::flatten_all);
+                Ok(Tensor::cat(&parts.collect::<candle_core::Result<Vec<_>>>()?, 0)?)
             }
         }
-        let parts = parts.iter().map(|part| self.load_part(part)).collect::<Result<Vec<_>>>()?;
-        Ok(Tensor::cat(&parts, 0)?)
     }
 
-    fn load_part(&self, name: &str) -> Result<Tensor> {
-        let missing = || Error::file(&self.path, format!("no tensor `{name}`"), "take another copy");
-        match &self.tensors {
-            Tensors::Safetensors(file) => Ok(file.load(name, &Device::Cpu)?),
-            Tensors::Pth(file) => file.load(file.tensors().get(name).ok_or_else(missing)?),
-            Tensors::Memory(tensors) => tensors.get(name).cloned().ok_or_else(missing),
+    /// The type of all these tensors and how many values each holds; whole numbers, and the codes of quantised weights, are no
+    /// floats.
+    fn one_type(&self, names: &[String], asked: DType) -> Result<(Dtype, Vec<usize>)> {
+        let (mut first, mut counts) = (None, Vec::new());
+        for name in names {
+            let (dtype, shape) = self.tensors.tensor(name).ok_or_else(|| self.missing(name))?;
+            let expected = match first {
+                Some(first) => vec![first],
+                None if asked.is_float() => FLOATS.to_vec(),
+                None => vec![dtype],
+            };
+            if !expected.contains(&dtype) {
+                let problem = format!("`{name}` holds {dtype:?}, expected {}", either(&expected));
+                return Err(Error::file(&self.path, problem, "save it again in that type"));
+            }
+            first = Some(dtype);
+            counts.push(elements(shape).unwrap_or_default());
         }
+        Ok((first.unwrap_or(Dtype::F32), counts))
     }
+
+    fn missing(&self, name: &str) -> Error {
+        Error::file(&self.path, format!("no tensor `{name}`"), "the file is damaged or of another model")
+    }
+}
+
+/// What a weight may be stored in.
+const FLOATS: [Dtype; 4] = [Dtype::F32, Dtype::F16, Dtype::BF16, Dtype::F64];
+
+fn either(types: &[Dtype]) -> String {
+    types.iter().map(|dtype| format!("{dtype:?}")).collect::<Vec<_>>().join(" or ")
 }
 
 /// A source of frozen weights that reads a checkpoint.
@@ -258,31 +285,15 @@ fn all<T: Copy>(values: &[T], holds: impl Fn(T) -> bool) -> bool {
     values.chunks(4096).all(|piece| piece.iter().fold(true, |all, value| all & holds(*value)))
 }
 
-/// Appends little-endian values.
-pub(super) fn append_f32(values: &mut Vec<f32>, bytes: &[u8]) {
-    values.extend(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
-}
-
-/// How many values a shape holds; `None` where its sides multiply to more than any file holds.
-///
-/// A side of zero does not excuse the others: strides are their products.
-pub(super) fn elements(shape: &[usize]) -> Option<usize> {
-    const MOST: usize = 1 << 48;
-    let bounded = |product: usize, side: &usize| product.checked_mul(*side.max(&1)).filter(|product| *product <= MOST);
-    let product = shape.iter().try_fold(1, bounded)?;
-    Some(if shape.contains(&0) { 0 } else { product })
-}
-
 enum Format {
     Zip,
     LegacyPickle,
     Safetensors,
 }
 
-fn format(path: &Path) -> Result<Format> {
-    let mut start = Vec::new();
-    let file = std::fs::File::open(path).map_err(Error::io(path, "read"))?;
-    file.take(9).read_to_end(&mut start).map_err(Error::io(path, "read"))?;
+fn format(file: &Opened) -> Result<Format> {
+    let mut start = vec![0; file.length().min(9) as usize];
+    file.read(0, &mut start)?;
     Ok(match start.as_slice() {
         [b'P', b'K', 3, 4, ..] => Format::Zip,
         // The length of a safetensors header may start like a pickle; its brace comes ninth.
@@ -295,7 +306,7 @@ fn format(path: &Path) -> Result<Format> {
 /// The one checkpoint of a folder.
 fn in_folder(folder: &Path) -> Result<PathBuf> {
     for name in ["model.safetensors", "pytorch_model.bin"] {
-        if folder.join(name).is_file() {
+        if folder.join(name).exists() {
             return Ok(folder.join(name));
         }
     }
@@ -317,24 +328,6 @@ fn in_folder(folder: &Path) -> Result<PathBuf> {
                 found.iter().filter_map(|p| Some(p.file_name()?.to_string_lossy().into())).collect();
             Err(Error::file(folder, format!("a folder with several checkpoints: {}", names.join(", ")), cure))
         }
-    }
-}
-
-// Mapping is unsafe since another process could cut the file short under us. Weights are then read once, and never copied twice.
-#[allow(unsafe_code)]
-fn map(path: &Path) -> Result<MmapedSafetensors> {
-    let cure = "give a safetensors file or one of torch.save, whole and undamaged";
-    unsafe { MmapedSafetensors::new(path) }
-        .map_err(|e| Error::file(path, format!("no safetensors: {}", without_context(&e)), cure))
-}
-
-/// An error without the path that this crate's own names, and without a backtrace.
-fn without_context(error: &candle_core::Error) -> &candle_core::Error {
-    match error {
-        candle_core::Error::WithPath { inner, .. } | candle_core::Error::WithBacktrace { inner, .. } => {
-            without_context(inner)
-        }
-        plain => plain,
     }
 }
 

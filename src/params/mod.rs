@@ -2,14 +2,18 @@
 
 mod checkpoint;
 mod digest;
+mod format;
 mod group;
 mod initial;
 mod ledger;
 mod nearest;
+mod opened;
 mod pickle;
 mod pth;
+mod safetensors;
 mod source;
 mod table;
+mod values;
 mod weights;
 
 pub(crate) use checkpoint::Made;

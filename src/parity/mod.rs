@@ -11,7 +11,6 @@ use crate::params::Checkpoint;
 use crate::{Error, Printable, Result};
 use candle_core::{DType, Device, Tensor};
 use serde::de::DeserializeOwned;
-use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -83,7 +82,7 @@ pub fn compare(path: impl AsRef<Path>, dtype: DType) -> Result<Vec<Row>> {
         return swin::compare(path, dtype);
     }
     let golden = Golden::open(path)?;
-    match golden.metadata.get("kind").map(String::as_str) {
+    match golden.tensors.metadata("kind") {
         Some("tadformer") => tadformer::compare(&golden, dtype),
         Some("metrics") => figures::compare(&golden),
         _ => Err(golden.foreign("metadata without a known `kind`")),
@@ -93,14 +92,11 @@ pub fn compare(path: impl AsRef<Path>, dtype: DType) -> Result<Vec<Row>> {
 /// A golden file with its metadata.
 struct Golden {
     tensors: Checkpoint,
-    metadata: HashMap<String, String>,
 }
 
 impl Golden {
     fn open(path: &Path) -> Result<Self> {
-        let tensors = Checkpoint::open(path)?;
-        let metadata = tensors.metadata()?;
-        Ok(Self { tensors, metadata })
+        Ok(Self { tensors: Checkpoint::open(path)? })
     }
 
     fn foreign(&self, problem: &str) -> Error {
@@ -109,7 +105,7 @@ impl Golden {
     }
 
     fn json<T: DeserializeOwned>(&self, key: &str) -> Result<T> {
-        let text = self.metadata.get(key).ok_or_else(|| self.foreign(&format!("no metadata `{key}`")))?;
+        let text = self.tensors.metadata(key).ok_or_else(|| self.foreign(&format!("no metadata `{key}`")))?;
         serde_json::from_str(text).map_err(|e| self.foreign(&format!("metadata `{key}`: {e}")))
     }
 

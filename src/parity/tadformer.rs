@@ -35,7 +35,7 @@ struct ReferenceConfig {
 pub(super) fn compare(golden: &Golden, dtype: DType) -> Result<Vec<Row>> {
     let model = build(golden, dtype)?;
     let images = golden.get("input")?.to_dtype(dtype)?;
-    let torch: HashMap<String, f64> = match golden.metadata.get("torch_f32_error") {
+    let torch: HashMap<String, f64> = match golden.tensors.metadata("torch_f32_error") {
         Some(_) => golden.json("torch_f32_error")?,
         None => HashMap::new(),
     };
@@ -53,7 +53,7 @@ pub(super) fn compare(golden: &Golden, dtype: DType) -> Result<Vec<Row>> {
 fn build(golden: &Golden, dtype: DType) -> Result<TADFormer> {
     let reference: ReferenceConfig = golden.json("config")?;
     let tasks = reference.tasks.iter().map(|(name, outputs)| Task::new(name.parse()?, *outputs));
-    let released = golden.metadata.get("variant").is_some_and(|variant| variant == "released");
+    let released = golden.tensors.metadata("variant").is_some_and(|variant| variant == "released");
     let kernel = reference.dtf_kernel;
     let (filter, tpc_reading) = if released {
         (TaskFilterKind::Static { kernel }, TpcReading::Swapped)

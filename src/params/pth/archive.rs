@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use zip::{CompressionMethod, ZipArchive};
 
@@ -35,14 +34,8 @@ pub(super) struct Storage {
 type Found<T> = Result<T, String>;
 
 impl Archive {
-    /// Opens the zip; what is wrong with its content comes as words.
-    pub(super) fn open(path: &Path) -> std::io::Result<Found<Self>> {
-        let file = File::open(path)?;
-        let length = file.metadata()?.len();
-        Ok(Self::of(file, length))
-    }
-
-    fn of(file: File, length: u64) -> Found<Self> {
+    /// Reads the directory; what is wrong with it comes as words.
+    pub(super) fn of(file: File, length: u64) -> Found<Self> {
         let zip = ZipArchive::new(file).map_err(|e| format!("damaged zip: {e}"))?;
         let pickle = zip.file_names().flatten().find(|name| name.ends_with(PICKLE)).map(|name| name.into_owned());
         let prefix = pickle.ok_or("a zip without data.pkl")?.trim_end_matches(PICKLE).to_owned();

@@ -4,17 +4,19 @@ mod archive;
 mod tensor;
 mod values;
 
+use super::format::TensorFile;
+use super::opened::Opened;
 use super::pickle::{Pickle, json};
 use crate::{Error, Result};
 use archive::Archive;
+use safetensors::Dtype;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-pub(super) use tensor::StoredTensor;
+use tensor::StoredTensor;
 
 /// The tensors of a `.pth`, found but not yet read.
 #[derive(Debug)]
 pub(super) struct PthFile {
-    path: PathBuf,
+    file: Opened,
     tensors: BTreeMap<String, StoredTensor>,
     config: Option<serde_json::Value>,
 }
@@ -25,10 +27,11 @@ impl PthFile {
     /// Reads the pickle and finds the tensors under `model`, `state_dict` or `module`, or at the top.
     ///
     /// # Errors
-    /// A file that is no zip of `torch.save`, is damaged, compressed or of a big-endian machine; a tensor beyond its storage.
-    pub(super) fn open(path: &Path) -> Result<Self> {
-        let bad = |problem: String| Error::file(path, problem, CURE);
-        let mut archive = Archive::open(path).map_err(Error::io(path, "read"))?.map_err(bad)?;
+    /// A file that is no zip of `torch.save`, is damaged, compressed or of a big-endian machine; a tensor beyond its storage; views that
+    /// ask for many times the file.
+    pub(super) fn open(file: Opened) -> Result<Self> {
+        let bad = |problem: String| Error::file(file.path(), problem, CURE);
+        let mut archive = Archive::of(file.handle()?, file.length()).map_err(bad)?;
         let order = archive.entry("byteorder", 16).map_err(bad)?;
         if let Some(order) = order.filter(|order| order != b"little") {
             let order = String::from_utf8_lossy(&order).into_owned();
@@ -41,29 +44,63 @@ impl PthFile {
         let tensors = tensor::stored(&pickle, &storages).map_err(bad)?;
         if tensors.is_empty() {
             let problem = "no tensors under `model`, `state_dict` or `module`, nor at the top";
-            return Err(Error::file(path, problem, "save the model's state_dict() rather than the model itself"));
+            return Err(Error::file(
+                file.path(),
+                problem,
+                "save the model's state_dict() rather than the model itself",
+            ));
         }
+        check_total(&file, &tensors)?;
         let config = tensor::named(&pickle, pickle.root()).get("config").and_then(|id| json(&pickle, *id));
-        Ok(Self { path: path.to_owned(), tensors, config })
+        Ok(Self { file, tensors, config })
+    }
+}
+
+impl TensorFile for PthFile {
+    fn names(&self) -> Vec<&str> {
+        self.tensors.keys().map(String::as_str).collect()
+    }
+
+    fn tensor(&self, name: &str) -> Option<(Dtype, &[usize])> {
+        self.tensors.get(name).map(|tensor| (tensor.dtype.into(), tensor.shape.as_slice()))
+    }
+
+    /// A storage of which a tensor is a part is read whole before the first of its parts, and compared with the zip's checksum.
+    fn read(&self, name: &str, bytes: &mut [u8]) -> Result<()> {
+        self.tensors.get(name).map_or(Ok(()), |tensor| self.read_tensor(tensor, bytes))
     }
 
     /// What a training's checkpoint holds under `config`, where it is a configuration.
-    pub(super) fn config(&self) -> Option<&serde_json::Value> {
+    fn config(&self) -> Option<&serde_json::Value> {
         self.config.as_ref().filter(|config| config.is_object())
     }
+}
 
-    pub(super) fn tensors(&self) -> &BTreeMap<String, StoredTensor> {
-        &self.tensors
+/// Refuses tensors that view the same storages over and over: read one by one, they are copies, of gigabytes where the file has
+/// megabytes. Of a real file every value is read about once.
+fn check_total(file: &Opened, tensors: &BTreeMap<String, StoredTensor>) -> Result<()> {
+    const MOST: u64 = 4;
+    let total = tensors.values().fold(0u64, |total, tensor| total.saturating_add(tensor.bytes_read()));
+    if total / MOST <= file.length() {
+        return Ok(());
     }
+    let problem = format!(
+        "its tensors ask for {total} bytes, over {MOST} times the {} of the file: they share storages",
+        file.length()
+    );
+    Err(Error::file(file.path(), problem, "save copies: {name: tensor.clone() for name, tensor in state_dict.items()}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::DType;
+    use crate::params::format::elements;
+    use crate::params::values::values;
+    use candle_core::{DType, Tensor};
     use proptest::prelude::*;
     use std::fs::File;
     use std::io::Write;
+    use std::path::{Path, PathBuf};
     use zip::CompressionMethod;
     use zip::write::{SimpleFileOptions, ZipWriter};
 
@@ -86,8 +123,18 @@ mod tests {
             .into_bytes()
     }
 
+    fn of(path: &Path) -> Result<PthFile> {
+        PthFile::open(Opened::open(path)?)
+    }
+
+    fn loaded(file: &PthFile, name: &str) -> Result<Tensor> {
+        let (dtype, shape) = file.tensor(name).unwrap();
+        let count = elements(shape).unwrap();
+        Ok(values(file.file.path(), dtype, count, |bytes| file.read(name, bytes))?.reshape(shape)?)
+    }
+
     fn open(pickle: &[u8], storage: &[u8]) -> Result<PthFile> {
-        PthFile::open(&archive(&[("a/data.pkl", pickle), ("a/data/0", storage)], CompressionMethod::Stored))
+        of(&archive(&[("a/data.pkl", pickle), ("a/data/0", storage)], CompressionMethod::Stored))
     }
 
     fn floats(values: &[f32]) -> Vec<u8> {
@@ -97,7 +144,7 @@ mod tests {
     #[test]
     fn a_transposed_view_is_read_row_by_row() {
         let file = open(&pickle(1, "I2\nI2\n", "I1\nI2\n"), &floats(&[9., 1., 2., 3., 4.])).unwrap();
-        let tensor = file.load(&file.tensors()["w"]).unwrap();
+        let tensor = loaded(&file, "w").unwrap();
         assert_eq!(tensor.to_vec2::<f32>().unwrap(), [[1., 3.], [2., 4.]]);
     }
 
@@ -120,7 +167,7 @@ mod tests {
         }
         let good = pickle(0, "I4\n", "I1\n");
         assert!(open(&good, &four).is_ok());
-        let with = |entries: &[(&str, &[u8])]| message(PthFile::open(&archive(entries, CompressionMethod::Stored)));
+        let with = |entries: &[(&str, &[u8])]| message(of(&archive(entries, CompressionMethod::Stored)));
         assert!(with(&[("a/data/0", &four)]).contains("without data.pkl"));
         assert!(with(&[("a/data.pkl", &good)]).contains("storage 0 is not in the file"));
         assert!(with(&[("a/data.pkl", &good), ("a/byteorder", b"big"), ("a/data/0", &four)]).contains("`big`"));
@@ -168,12 +215,12 @@ mod tests {
         ] {
             let path = archive(&[("a/data.pkl", &good), ("a/data/0", &[0; 16])], CompressionMethod::Stored);
             with_field(&path, entry, fields, value);
-            let message = PthFile::open(&path).unwrap_err().to_string();
+            let message = of(&path).unwrap_err().to_string();
             assert!(message.contains(words), "{entry} {fields:?}: {message}");
         }
         let path = archive(&[("a/data.pkl", &good), ("a/data/0", &[0; 16])], CompressionMethod::Stored);
         with_field(&path, "a/data/0", [18, 20], &[0, 0, 1, 0, 0, 0, 1, 0]);
-        assert!(PthFile::open(&path).unwrap_err().to_string().contains("beyond the end"));
+        assert!(of(&path).unwrap_err().to_string().contains("beyond the end"));
     }
 
     #[test]
@@ -182,7 +229,7 @@ mod tests {
         let entries: [(&str, &[u8]); 2] = [("a/data.pkl", &good), ("a/data/0", &floats(&[7.5; 4]))];
         let path = archive(&entries, CompressionMethod::Stored);
         let whole = std::fs::read(&path).unwrap();
-        let load = || PthFile::open(&path).and_then(|file| file.load(&file.tensors()["w"]));
+        let load = || of(&path).and_then(|file| loaded(&file, "w"));
         assert_eq!(load().unwrap().to_vec1::<f32>().unwrap(), [7.5; 4]);
         let damage = |needle: &[u8]| {
             let mut bytes = whole.clone();
@@ -217,7 +264,7 @@ mod tests {
         let values: Vec<f32> = (0..40_000).map(|i| i as f32).collect();
         let path =
             archive(&[("a/data.pkl", &parts(2, 100)), ("a/data/0", &floats(&values))], CompressionMethod::Stored);
-        let load = |name: &str| PthFile::open(&path).and_then(|file| file.load(&file.tensors()[name]));
+        let load = |name: &str| of(&path).and_then(|file| loaded(&file, name));
         assert_eq!(load("w1").unwrap().to_vec1::<f32>().unwrap(), values[100..200]);
         let whole = std::fs::read(&path).unwrap();
         // In the first part, in the second, and where no tensor lies.
@@ -228,10 +275,10 @@ mod tests {
             let at = bytes.windows(needle.len()).rposition(|window| window == needle).unwrap();
             bytes[at] ^= 1;
             std::fs::write(&path, bytes).unwrap();
-            let file = PthFile::open(&path).unwrap();
+            let file = of(&path).unwrap();
             for _ in 0..2 {
                 for name in ["w0", "w1"] {
-                    let message = file.load(&file.tensors()[name]).unwrap_err().to_string();
+                    let message = loaded(&file, name).unwrap_err().to_string();
                     assert!(message.contains("storage 0 is damaged") && message.contains("checksum"), "{message}");
                 }
             }
@@ -247,12 +294,35 @@ mod tests {
         let count = 5_000;
         let path =
             archive(&[("a/data.pkl", &parts(count, 1)), ("a/data/0", &vec![0; 32 << 20])], CompressionMethod::Stored);
-        let file = PthFile::open(&path).unwrap();
-        assert_eq!(file.tensors().len(), count);
+        let file = of(&path).unwrap();
+        assert_eq!(file.tensors.len(), count);
         // 160 GB if it were read for each of them.
-        file.tensors().values().for_each(|tensor| drop(file.load(tensor).unwrap()));
+        file.tensors.keys().for_each(|name| drop(loaded(&file, name).unwrap()));
         assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
         std::fs::remove_file(path).unwrap();
+    }
+
+    /// `{'w0': tensor, ...}`: views of one storage, all of this shape and these strides.
+    fn views(count: usize, shape: &str, strides: &str) -> Vec<u8> {
+        let one = String::from_utf8(pickle(0, shape, strides)).unwrap();
+        let tensor = one.trim_start_matches("(S'w'\n").trim_end_matches("d.");
+        let entries: String = (0..count).map(|i| format!("S'w{i}'\n{tensor}")).collect();
+        format!("({entries}d.").into_bytes()
+    }
+
+    #[test]
+    fn views_that_ask_for_many_times_their_file_are_refused() {
+        let storage = vec![0; 4 << 16];
+        let open = |count, shape: &str, strides: &str| open(&views(count, shape, strides), &storage);
+        // Two names for one weight are usual; a few views of one storage are read.
+        let file = open(4, "I65536\n", "I1\n").unwrap();
+        assert!(file.tensors.keys().all(|name| loaded(&file, name).unwrap().dims() == [1 << 16]));
+        for (shape, strides) in
+            [("I65536\n", "I1\n"), ("I256\nI256\n", "I1\nI256\n"), ("I2\n", "I65535\n"), ("I65536\n", "I0\n")]
+        {
+            let message = open(2000, shape, strides).unwrap_err().to_string();
+            assert!(message.contains("ask for 524288000 bytes") && message.contains("share storages"), "{message}");
+        }
     }
 
     #[test]
@@ -272,7 +342,7 @@ mod tests {
         let place: [u8; 4] = bytes[first + 42..first + 46].try_into().unwrap();
         bytes[second + 42..second + 46].copy_from_slice(&place);
         std::fs::write(&path, bytes).unwrap();
-        let message = PthFile::open(&path).unwrap_err().to_string();
+        let message = of(&path).unwrap_err().to_string();
         assert!(message.contains("over each other"), "{message}");
     }
 
@@ -285,7 +355,7 @@ mod tests {
         let bytes = std::fs::read(&whole).unwrap();
         for end in 0..bytes.len() {
             std::fs::write(&whole, &bytes[..end]).unwrap();
-            assert!(PthFile::open(&whole).is_err(), "cut at {end}");
+            assert!(of(&whole).is_err(), "cut at {end}");
         }
     }
 
@@ -306,19 +376,19 @@ mod tests {
         let tensor = tensor.trim_start_matches("(S'w'\n").trim_end_matches("d.");
         let parameter = format!("(S'w'\nctorch._utils\n_rebuild_parameter\n({tensor}I01\nNtRd.");
         let file = open(parameter.as_bytes(), &floats(&[1., 2., 0., 0.])).unwrap();
-        assert_eq!(file.load(&file.tensors()["w"]).unwrap().to_vec1::<f32>().unwrap(), [1., 2.]);
+        assert_eq!(loaded(&file, "w").unwrap().to_vec1::<f32>().unwrap(), [1., 2.]);
     }
 
     #[test]
     fn an_empty_tensor_with_an_overflowing_shape_is_refused() {
         let strides = "I1\nI1099511627776\nI1\n";
         let message = open(&pickle(0, "I0\nI1099511627776\nI1099511627776\n", strides), &floats(&[0.; 4]))
-            .and_then(|file| file.load(&file.tensors()["w"]))
+            .and_then(|file| loaded(&file, "w"))
             .unwrap_err()
             .to_string();
         assert!(message.contains("overflows"), "{message}");
         let file = open(&pickle(0, "I0\nI3\n", "I3\nI1\n"), &[]).unwrap();
-        assert_eq!(file.load(&file.tensors()["w"]).unwrap().dims(), [0, 3]);
+        assert_eq!(loaded(&file, "w").unwrap().dims(), [0, 3]);
     }
 
     #[test]
@@ -337,7 +407,7 @@ mod tests {
             let bytes =
                 String::from_utf8(pickle(0, "I2\n", "I1\n")).unwrap().replace("\nFloatStorage", &format!("\n{class}"));
             let file = open(bytes.as_bytes(), &[0; 32]).unwrap();
-            let tensor = file.load(&file.tensors()["w"]).unwrap();
+            let tensor = loaded(&file, "w").unwrap();
             assert_eq!((tensor.dtype(), tensor.dims()), (dtype, [2].as_slice()));
         }
     }
@@ -354,7 +424,7 @@ mod tests {
     fn a_model_key_without_tensors_hides_none() {
         let nested = String::from_utf8(pickle(0, "I4\n", "I1\n")).unwrap().replacen("(S'w'", "(S'model'\n}S'w'", 1);
         let file = open(nested.as_bytes(), &floats(&[0.; 4])).unwrap();
-        assert_eq!(file.tensors().keys().collect::<Vec<_>>(), ["w"]);
+        assert_eq!(file.tensors.keys().collect::<Vec<_>>(), ["w"]);
     }
 
     #[test]
@@ -368,8 +438,8 @@ mod tests {
                 let mut bytes = whole.clone();
                 bytes[at] ^= mask;
                 std::fs::write(&path, &bytes).unwrap();
-                let _ = PthFile::open(&path)
-                    .map(|file| file.tensors().values().map(|tensor| file.load(tensor).is_ok()).collect::<Vec<_>>());
+                let _ = of(&path)
+                    .map(|file| file.tensors.keys().map(|name| loaded(&file, name).is_ok()).collect::<Vec<_>>());
             }
         }
     }
@@ -397,8 +467,8 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("damaged.pth");
             std::fs::write(&path, bytes).unwrap();
-            if let Ok(file) = PthFile::open(&path) {
-                file.tensors().values().for_each(|tensor| drop(file.load(tensor)));
+            if let Ok(file) = of(&path) {
+                file.tensors.keys().for_each(|name| drop(loaded(&file, name)));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The tensors that a pickle names: views of storages, checked to lie within them.
 
 use super::archive::Storage;
-use crate::params::checkpoint::elements;
+use crate::params::format::elements;
 use crate::params::pickle::{Id, Pickle, Value};
 use candle_core::DType;
 use std::collections::BTreeMap;
@@ -9,15 +9,38 @@ use std::sync::Arc;
 
 /// A tensor in a file.
 #[derive(Clone, Debug)]
-pub(in crate::params) struct StoredTensor {
-    pub(in crate::params) dtype: DType,
-    pub(in crate::params) shape: Vec<usize>,
+pub(super) struct StoredTensor {
+    pub(super) dtype: DType,
+    pub(super) shape: Vec<usize>,
     pub(super) strides: Vec<usize>,
     pub(super) storage: Arc<Storage>,
     /// The first value, counted in values of the storage.
     pub(super) offset: usize,
     /// Values from the first to the last, both counted.
     pub(super) span: usize,
+}
+
+impl StoredTensor {
+    /// Bytes of a value.
+    pub(super) fn width(&self) -> usize {
+        self.dtype.size_in_bytes()
+    }
+
+    /// Bytes that reading it takes: those that it gives, or, where it steps over others, all from the first to the last.
+    pub(super) fn bytes_read(&self) -> u64 {
+        let count = self.shape.iter().product::<usize>();
+        count.max(self.span) as u64 * self.width() as u64
+    }
+
+    /// Whether its values lie in the file as they are given.
+    pub(super) fn is_row_major(&self) -> bool {
+        let mut expected = 1;
+        self.shape.iter().zip(&self.strides).rev().all(|(dim, stride)| {
+            let fits = *dim == 1 || *stride == expected;
+            expected *= dim;
+            fits
+        })
+    }
 }
 
 /// Longer than any weight's name: many entries may share one long text, and sorting them would compare all of it.

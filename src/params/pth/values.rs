@@ -3,54 +3,43 @@
 use super::archive::Storage;
 use super::tensor::StoredTensor;
 use super::{CURE, PthFile};
-use crate::params::checkpoint::append_f32;
 use crate::{Error, Result};
-use candle_core::{DType, Device, Tensor};
 use crc32fast::Hasher;
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 
-/// Bytes that are read at once: they stay in the cache.
-const PIECE: u64 = 1 << 16;
+/// Bytes that are read and summed at once: they stay in the cache.
+const PIECE: usize = 1 << 16;
 
 impl PthFile {
-    /// Reads one tensor, in row-major order whatever its strides.
-    ///
-    /// A storage of which it is a part is read whole before the first of its parts, and compared with the zip's checksum.
+    /// Fills `bytes` with a tensor's values in row-major order, whatever its strides.
     ///
     /// # Errors
     /// A file that can no longer be read; a storage of another checksum than the zip's.
-    pub(in crate::params) fn load(&self, tensor: &StoredTensor) -> Result<Tensor> {
-        let width = tensor.dtype.size_in_bytes();
-        let (mut values, mut bytes) = (Vec::new(), Vec::new());
-        if tensor.dtype == DType::F32 && tensor.is_row_major() {
-            values.reserve_exact(tensor.span);
-            self.read(tensor, |piece| append_f32(&mut values, piece))?;
-            return Ok(Tensor::from_vec(values, tensor.shape.as_slice(), &Device::Cpu)?);
+    pub(super) fn read_tensor(&self, tensor: &StoredTensor, bytes: &mut [u8]) -> Result<()> {
+        if tensor.is_row_major() {
+            return self.read_span(tensor, bytes);
         }
-        bytes.reserve_exact(tensor.span * width);
-        self.read(tensor, |piece| bytes.extend_from_slice(piece))?;
-        if !tensor.is_row_major() {
-            bytes = gather(&bytes, tensor, width);
-        }
-        Ok(Tensor::from_raw_buffer(&bytes, tensor.dtype, &tensor.shape, &Device::Cpu)?)
+        let mut span = vec![0; tensor.span * tensor.width()];
+        self.read_span(tensor, &mut span)?;
+        gather(&span, tensor, bytes);
+        Ok(())
     }
 
-    /// Hands a tensor's bytes on in pieces; where they are its whole storage, they are checked on the way.
-    fn read(&self, tensor: &StoredTensor, mut take: impl FnMut(&[u8])) -> Result<()> {
-        let (storage, width) = (&*tensor.storage, tensor.dtype.size_in_bytes() as u64);
-        let (first, length) = (tensor.offset as u64 * width, tensor.span as u64 * width);
-        if length == 0 {
+    /// Fills `bytes` from a tensor's first value to its last; where they are its whole storage, they are checked on the way.
+    fn read_span(&self, tensor: &StoredTensor, bytes: &mut [u8]) -> Result<()> {
+        if bytes.is_empty() {
             return Ok(());
         }
-        if length < storage.bytes {
+        let storage = &*tensor.storage;
+        if (bytes.len() as u64) < storage.bytes {
             self.check(storage)?;
         }
         let mut hash = self.unchecked(storage).then(Hasher::new);
-        self.pieces(storage.start + first, length, |piece| {
+        let mut start = storage.start + (tensor.offset * tensor.width()) as u64;
+        for piece in bytes.chunks_mut(PIECE) {
+            self.file.read(start, piece)?;
             hash.iter_mut().for_each(|hash| hash.update(piece));
-            take(piece);
-        })?;
+            start += piece.len() as u64;
+        }
         hash.into_iter().for_each(|hash| storage.judge(hash));
         self.refuse_damaged(storage)
     }
@@ -58,8 +47,12 @@ impl PthFile {
     /// Reads a storage for its checksum alone, the first time that it is asked for.
     fn check(&self, storage: &Storage) -> Result<()> {
         if self.unchecked(storage) {
-            let mut hash = Hasher::new();
-            self.pieces(storage.start, storage.bytes, |piece| hash.update(piece))?;
+            let (mut hash, mut piece) = (Hasher::new(), vec![0; PIECE]);
+            for done in (0..storage.bytes).step_by(PIECE) {
+                let piece = &mut piece[..(storage.bytes - done).min(PIECE as u64) as usize];
+                self.file.read(storage.start + done, piece)?;
+                hash.update(piece);
+            }
             storage.judge(hash);
         }
         self.refuse_damaged(storage)
@@ -75,21 +68,7 @@ impl PthFile {
             return Ok(());
         }
         let problem = format!("storage {:.80} is damaged: another checksum than the zip's", storage.key);
-        Err(Error::file(&self.path, problem, CURE))
-    }
-
-    /// Bytes of the file, a piece at a time.
-    fn pieces(&self, start: u64, length: u64, mut take: impl FnMut(&[u8])) -> Result<()> {
-        let (mut left, mut buffer) = (length, vec![0; length.min(PIECE) as usize]);
-        let mut file = File::open(&self.path).map_err(Error::io(&self.path, "read"))?;
-        file.seek(SeekFrom::Start(start)).map_err(Error::io(&self.path, "read"))?;
-        while left > 0 {
-            let piece = &mut buffer[..left.min(PIECE) as usize];
-            file.read_exact(piece).map_err(Error::io(&self.path, "read"))?;
-            take(piece);
-            left -= piece.len() as u64;
-        }
-        Ok(())
+        Err(Error::file(self.file.path(), problem, CURE))
     }
 }
 
@@ -101,27 +80,15 @@ impl Storage {
     }
 }
 
-impl StoredTensor {
-    fn is_row_major(&self) -> bool {
-        let mut expected = 1;
-        self.shape.iter().zip(&self.strides).rev().all(|(dim, stride)| {
-            let fits = *dim == 1 || *stride == expected;
-            expected *= dim;
-            fits
-        })
-    }
-}
-
-fn gather(bytes: &[u8], tensor: &StoredTensor, width: usize) -> Vec<u8> {
-    let count = tensor.shape.iter().product::<usize>();
-    let mut out = Vec::with_capacity(count * width);
-    for i in 0..count {
+/// Copies each value of `out`, in row-major order, from its place in the span.
+fn gather(span: &[u8], tensor: &StoredTensor, out: &mut [u8]) {
+    let width = tensor.width();
+    for (i, value) in out.chunks_exact_mut(width).enumerate() {
         let (mut rest, mut at) = (i, 0);
         for (dim, stride) in tensor.shape.iter().zip(&tensor.strides).rev() {
             at += rest % dim * stride;
             rest /= dim;
         }
-        out.extend_from_slice(&bytes[at * width..(at + 1) * width]);
+        value.copy_from_slice(&span[at * width..][..width]);
     }
-    out
 }

@@ -4,11 +4,11 @@ mod write;
 
 use super::names::Naming;
 use super::{Preset, SwinConfig};
+use crate::files::read_start;
 use crate::{Error, Result};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::Path;
 
 /// Twice the largest that is published, with the names of 22 thousand classes in both directions.
@@ -73,11 +73,9 @@ impl Published {
     }
 }
 
-/// No more than such a file can hold, whatever the file says of its length.
+/// No more than such a file can hold.
 fn read(path: &Path) -> Result<Vec<u8>> {
-    let mut text = Vec::new();
-    let file = std::fs::File::open(path).map_err(Error::io(path, "read"))?;
-    file.take(MOST_CONFIG_BYTES + 1).read_to_end(&mut text).map_err(Error::io(path, "read"))?;
+    let text = read_start(path, MOST_CONFIG_BYTES + 1)?;
     if text.len() as u64 > MOST_CONFIG_BYTES {
         let problem = format!("more than {MOST_CONFIG_BYTES} bytes, which no configuration of a Swin has");
         return Err(Error::file(path, problem, "give the checkpoint's file alone"));

@@ -1,0 +1,68 @@
+//! The system's allocator, counting what each thread asks for: `#[global_allocator] static COUNTING: Counting = Counting;`.
+#![allow(unsafe_code)] // an allocator is unsafe by its signature
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+pub struct Counting;
+
+/// Bytes, of one thread.
+#[derive(Clone, Copy, Default)]
+pub struct Bytes {
+    /// Asked for and not given back.
+    pub held: isize,
+    /// The most that was ever held.
+    pub peak: isize,
+    /// Of all large pieces that were ever asked for; smaller ones are names and lists.
+    pub large: usize,
+}
+
+const SMALL: usize = 4096;
+
+thread_local! {
+    static BYTES: Cell<Bytes> = const { Cell::new(Bytes { held: 0, peak: 0, large: 0 }) };
+}
+
+/// What `work` holds afterwards, held at most and asked for, on this thread.
+pub fn during<T>(work: impl FnOnce() -> T) -> (T, Bytes) {
+    let before = BYTES.get();
+    BYTES.set(Bytes { peak: before.held, ..before });
+    let result = work();
+    let after = BYTES.get();
+    BYTES.set(Bytes { peak: after.peak.max(before.peak), ..after });
+    let bytes =
+        Bytes { held: after.held - before.held, peak: after.peak - before.held, large: after.large - before.large };
+    (result, bytes)
+}
+
+fn count(from: usize, to: usize) {
+    // A thread that ends frees what nobody counts any more.
+    let _ = BYTES.try_with(|bytes| {
+        let Bytes { held, peak, large } = bytes.get();
+        let held = held + to as isize - from as isize;
+        let large = if to > SMALL { large + to.saturating_sub(from) } else { large };
+        bytes.set(Bytes { held, peak: peak.max(held), large });
+    });
+}
+
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(0, layout.size());
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(0, layout.size());
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(layout.size(), size);
+        unsafe { System.realloc(at, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        count(layout.size(), 0);
+        unsafe { System.dealloc(at, layout) }
+    }
+}
