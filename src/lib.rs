@@ -104,6 +104,7 @@ pub use candle_nn;
 #[cfg(feature = "data")]
 pub use image;
 
+mod bounds;
 #[cfg(feature = "data")]
 pub mod data;
 mod device;

@@ -27,14 +27,16 @@ pub struct TADFormerConfig {
 }
 
 impl TADFormerConfig {
-    /// Checks every field once; nothing after it checks again.
+    /// Checks every field once, and what they multiply to; nothing after it checks again.
     ///
     /// # Errors
-    /// The first field that cannot work, with what was expected and the cure.
+    /// The first field that cannot work, with what was expected and the cure; sizes that together ask for more than any model does,
+    /// such as prompts times tasks, or over two billion parameters.
     pub fn check(&self) -> Result<()> {
         self.swin.check()?;
         self.tad.check(&self.swin)?;
-        self.head.check(self.swin.stages())
+        self.head.check(self.swin.stages())?;
+        self.check_extent()
     }
 }
 

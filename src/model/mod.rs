@@ -5,6 +5,7 @@ mod base;
 mod builder;
 mod card;
 mod config;
+mod extent;
 mod file;
 mod inference;
 mod kind;

@@ -141,10 +141,12 @@ impl Prediction {
     }
 }
 
-/// A photo's size brought to about `side` x `side` pixels, its shape kept, in whole patches.
+/// A photo's size brought to about `side` x `side` pixels, its shape kept, in whole patches. One that would be narrower than a patch is
+/// a patch wide, and no longer than that leaves room for.
 fn working_size((width, height): (u32, u32), side: u32, patch: u32) -> (u32, u32) {
     let scale = f64::from(side) / (f64::from(width) * f64::from(height)).sqrt();
-    let whole = |pixels: u32| ((f64::from(pixels) * scale / f64::from(patch)).round() as u32).max(1) * patch;
+    let longest = (side / patch).pow(2).max(1);
+    let whole = |pixels: u32| ((f64::from(pixels) * scale / f64::from(patch)).round() as u32).clamp(1, longest) * patch;
     (whole(width), whole(height))
 }
 
@@ -156,6 +158,8 @@ mod tests {
     fn working_sizes_keep_the_shape_in_whole_patches() {
         assert_eq!(working_size((448, 448), 448, 4), (448, 448));
         assert_eq!(working_size((4000, 3000), 448, 4), (516, 388));
-        assert_eq!(working_size((1, 5000), 64, 4), (4, 4524));
+        // No more patches than of a square photo, where its shape would ask for twenty times as many.
+        assert_eq!(working_size((1, 5000), 64, 4), (4, 1024));
+        assert_eq!(working_size((100_000_000, 1), 2048, 4), (1 << 20, 4));
     }
 }

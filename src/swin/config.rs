@@ -103,10 +103,11 @@ impl SwinConfig {
         if all < 2 { 0.0 } else { self.drop_path * before as f64 / (all - 1) as f64 }
     }
 
-    /// Checks every field once; nothing after it checks again.
+    /// Checks every field once, and what they multiply to; nothing after it checks again.
     ///
     /// # Errors
-    /// The first field that cannot work, with what was expected.
+    /// The first field that cannot work, with what was expected; sizes that together ask for more than any model does, such as the
+    /// patches of an image times the channels of an MLP.
     pub fn check(&self) -> Result<()> {
         // The upper ends leave room for any network that fits a machine, and keep a damaged file from asking for more.
         check_range("patch_size", self.patch_size, 256)?;
@@ -125,9 +126,9 @@ impl SwinConfig {
             }
         }
         let smallest = self.patch_size << (self.stages() - 1);
-        if !(smallest..=1 << 16).contains(&self.image_size) {
-            let cure = "use larger images, fewer stages or smaller patches";
-            return Err(Error::config("image_size", format!("{smallest} to 65536"), self.image_size, cure));
+        if !(smallest..=MOST_SIDE).contains(&self.image_size) {
+            let cure = "use images that fit, fewer stages or smaller patches";
+            return Err(Error::config("image_size", format!("{smallest} to {MOST_SIDE}"), self.image_size, cure));
         }
         if !(self.mlp_ratio <= 64.0 && self.mlp_ratio * self.embed_dim as f64 >= 1.0) {
             return Err(Error::config("mlp_ratio", "a positive number, at most 64", self.mlp_ratio, "Swin uses 4"));
@@ -140,9 +141,12 @@ impl SwinConfig {
                 "Swin-T uses 0.2",
             ));
         }
-        Ok(())
+        self.check_extent(0)
     }
 }
+
+/// Longer than the sides of any images that a model is made for: a predictor brings every photo to this size.
+const MOST_SIDE: usize = 4096;
 
 fn check_range(field: &str, value: usize, most: usize) -> Result<()> {
     if (1..=most).contains(&value) {

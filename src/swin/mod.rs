@@ -5,6 +5,7 @@ mod backbone;
 mod block;
 mod config;
 mod config_json;
+mod extent;
 mod infer;
 mod merging;
 pub mod names;

@@ -33,7 +33,7 @@ impl<'a> StagePlan<'a> {
             channels: config.channels(i),
             heads: config.num_heads[i],
             window: config.stage_window(i),
-            hidden: (config.channels(i) as f64 * config.mlp_ratio) as usize,
+            hidden: config.hidden(i),
             shifted: j % 2 == 1,
             drop_path: config.block_drop_path(i, j),
             low_rank: self.low_rank,

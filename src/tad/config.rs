@@ -6,6 +6,7 @@ use crate::swin::{BlockLowRank, SwinConfig};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
 /// A linear layer of a block that can carry a low-rank path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -61,6 +62,9 @@ pub enum Gate {
     /// `x`.
     None,
 }
+
+/// Sizes of `scale`: beyond them a path is nothing beside its linear, or everything, and half-precision floats end.
+const SCALES: RangeInclusive<f64> = 1e-4..=1e4;
 
 /// Prompts, low-rank paths and task filters. The default is the paper's at rank 64.
 ///
@@ -161,8 +165,9 @@ impl TadConfig {
     pub fn check(&self, swin: &SwinConfig) -> Result<()> {
         self.check_rank(swin)?;
         self.check_filter()?;
-        if !self.scale.is_finite() || self.scale == 0.0 {
-            return Err(Error::config("scale", "a number other than 0", self.scale, "the paper uses 4"));
+        if !SCALES.contains(&self.scale.abs()) {
+            let expected = format!("a number from {:?} to {:?}, or its negative", SCALES.start(), SCALES.end());
+            return Err(Error::config("scale", expected, self.scale, "the paper uses 4"));
         }
         if !(0.0..1.0).contains(&self.dropout) {
             return Err(Error::config(
@@ -236,7 +241,10 @@ mod tests {
         bad(paper(), "rank", |c| c.rank.clear());
         bad(paper(), "filter.kernel", |c| c.filter = TaskFilterKind::Dynamic { kernel: 4 });
         bad(paper(), "filter.kernel", |c| c.filter = TaskFilterKind::Static { kernel: 1 });
-        bad(paper(), "scale", |c| c.scale = f64::INFINITY);
+        for scale in [0.0, f64::INFINITY, f64::NAN, 1e308, -1e5, 1e-320] {
+            let message = TadConfig { scale, ..paper() }.check(&SwinConfig::tiny()).unwrap_err().to_string();
+            assert!(message.starts_with("`scale`: expected a number from 0.0001 to 10000.0"), "{message}");
+        }
         bad(paper(), "dropout", |c| c.dropout = 1.0);
         bad(paper(), "prompts_per_task", |c| c.task_paths = TaskPaths::Shared);
         bad(paper(), "gate", |c| c.prompts_per_task = 0);

@@ -1,0 +1,119 @@
+//! What one image of the configured size asks of a model for its tasks, and how many parameters it has: products of the sizes, bounded.
+
+use super::{TADFormer, TADFormerConfig};
+use crate::bounds::{Factor, MOST_VALUES, check_product};
+use crate::params::ParameterTable;
+use crate::tad::TaskPaths;
+use crate::{Error, Result};
+
+/// Prompts of all tasks together; the paper uses 4.
+const MOST_PROMPTS: usize = 1024;
+/// Ten times the parameters of the largest Swin.
+const MOST_PARAMETERS: usize = 1 << 31;
+
+impl TADFormerConfig {
+    /// Refuses sizes that are each within their bounds and together ask for more than any model does.
+    ///
+    /// # Errors
+    /// The first product that is too large, by its factors; too many parameters.
+    pub(super) fn check_extent(&self) -> Result<()> {
+        let tasks = ("tasks", self.tasks.len());
+        let prompts = [tasks, ("prompts_per_task", self.tad.prompts_per_task)];
+        check_product("", &prompts, MOST_PROMPTS, "prompts", "the paper uses 1 for each task")?;
+        self.swin.check_extent(prompts.iter().map(|(_, size)| size).product())?;
+        (0..self.swin.stages()).try_for_each(|i| self.check_stage(i))?;
+        let outputs = self.tasks.iter().map(|task| task.outputs).sum();
+        self.check_values("", &[("image_size²", self.swin.image_size.pow(2)), ("outputs", outputs)])?;
+        let projected = ("head.channels", self.head.channels.iter().sum());
+        self.check_values("", &[("patches", self.swin.patches(0)), projected])?;
+        self.check_parameters()
+    }
+
+    /// What the tasks' own tokens, and the low-rank paths, take.
+    fn check_stage(&self, i: usize) -> Result<()> {
+        let paths = if self.tad.task_paths == TaskPaths::PerTask { self.tasks.len() } else { 1 };
+        let (tasks, patches) = (("tasks", paths), ("patches", self.swin.patches(i)));
+        [("channels", self.swin.channels(i)), ("rank", self.tad.stage_rank(i))]
+            .into_iter()
+            .try_for_each(|width| self.check_values(&format!("stage {i}: "), &[tasks, patches, width]))
+    }
+
+    fn check_values(&self, place: &str, factors: &[Factor]) -> Result<()> {
+        let cure = "use smaller images, fewer tasks, or lower ranks and narrower decoders";
+        check_product(place, factors, MOST_VALUES, "values", cure)
+    }
+
+    fn check_parameters(&self) -> Result<()> {
+        let total = ParameterTable::of(&TADFormer::shapes(self)?).total();
+        if total <= MOST_PARAMETERS {
+            return Ok(());
+        }
+        let cure = "the largest Swin has 197 million: use a smaller backbone, lower ranks or narrower decoders";
+        Err(Error::config("parameters", format!("at most {MOST_PARAMETERS} in all"), total, cure))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::heads::HrNetConfig;
+    use crate::swin::{Preset, SwinConfig};
+    use crate::tad::TadConfig;
+    use crate::task::TaskSet;
+
+    fn config(swin: SwinConfig, tad: TadConfig, tasks: TaskSet) -> TADFormerConfig {
+        crate::TADFormerBuilder::from_config(TADFormerConfig {
+            swin,
+            tad,
+            tasks,
+            head: HrNetConfig::default(),
+            release: Default::default(),
+        })
+        .config()
+        .clone()
+    }
+
+    fn tasks(count: usize) -> TaskSet {
+        (0..count).map(|i| format!("t{i}:semseg=255")).collect::<Vec<_>>().join(",").parse().unwrap()
+    }
+
+    #[test]
+    fn the_papers_settings_are_far_inside() {
+        let all: TaskSet = "semseg=150,human_parts=7,sal=1,normals=3,edge=1,depth=1".parse().unwrap();
+        for preset in Preset::ALL {
+            let swin = SwinConfig { image_size: 1024, ..preset.config() };
+            let tad = TadConfig { prompts_per_task: 20, ..TadConfig::with_rank(64) };
+            config(swin, tad, all.clone()).check().unwrap();
+            config(preset.config(), TadConfig::with_rank(64), TaskSet::pascal()).check().unwrap();
+        }
+        let swin = SwinConfig { image_size: 2048, window: 12, ..SwinConfig::large() };
+        let six = "semseg=19,human_parts=7,sal=1,normals=3,edge=1,depth=1".parse().unwrap();
+        config(swin, TadConfig::with_rank(64), six).check().unwrap();
+    }
+
+    #[test]
+    fn each_product_of_sizes_within_their_bounds_is_refused_by_its_factors() {
+        let refused = |start: &str, config: TADFormerConfig| {
+            let message = config.check().unwrap_err().to_string();
+            assert!(message.starts_with(start), "{start}: {message}");
+        };
+        let (tiny, paper) = (SwinConfig::tiny, TadConfig::default);
+        let prompts = TadConfig { prompts_per_task: 1024, ..paper() };
+        refused(
+            "`tasks x prompts_per_task`: expected at most 1024 prompts, got 2 x 1024 = 2048",
+            config(tiny(), prompts, tasks(2)),
+        );
+        let large = SwinConfig { image_size: 1024, ..tiny() };
+        refused("`stage 0: tasks x patches x channels`", config(large.clone(), paper(), tasks(100)));
+        let wide = TadConfig { linears: [crate::tad::AdaptedLinear::Qkv].into(), ..TadConfig::with_rank(1 << 14) };
+        refused("`stage 0: tasks x patches x rank`", config(large.clone(), wide, tasks(4)));
+        refused("`image_size² x outputs`", config(large.clone(), paper(), tasks(3)));
+        let head = HrNetConfig { channels: vec![16383; 4] };
+        let decoder = TADFormerConfig { head, ..config(large, paper(), TaskSet::pascal()) };
+        refused("`patches x head.channels`", decoder);
+        let head = HrNetConfig { channels: vec![8000; 4] };
+        let decoder =
+            TADFormerConfig { head, ..config(SwinConfig { image_size: 224, ..tiny() }, paper(), TaskSet::pascal()) };
+        refused("`parameters`: expected at most 2147483648 in all", decoder);
+    }
+}
