@@ -152,6 +152,37 @@ mod tests {
     }
 
     #[test]
+    fn a_regular_file_is_read_to_where_it_is_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, b"content").unwrap();
+        assert_eq!(read_start(&path, 4).unwrap(), b"cont");
+        assert_eq!(read_start(&path, 100).unwrap(), b"content");
+        assert!(read_start(&folder.path().join("none"), 1).unwrap_err().to_string().contains("cannot read"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_regular_file_is_named_by_what_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("link");
+        for (target, words) in [
+            (folder.path(), "a folder, where a file is expected (name a file in it)"),
+            (Path::new("/dev/zero"), "a device, where a file is expected (write what it gives"),
+            (&folder.path().join("none"), "cannot read"),
+            (&link, "cannot read"), // a link to itself
+        ] {
+            std::os::unix::fs::symlink(target, &link).unwrap();
+            let message = open_regular(&link).unwrap_err().to_string();
+            assert!(message.contains(words) && message.contains("link"), "{message}");
+            std::fs::remove_file(&link).unwrap();
+        }
+        std::fs::write(folder.path().join("file"), b"").unwrap();
+        std::os::unix::fs::symlink(folder.path().join("file"), &link).unwrap();
+        assert!(open_regular(&link).is_ok(), "the hub's cache is made of links");
+    }
+
+    #[test]
     fn a_folder_that_cannot_be_written_to_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
