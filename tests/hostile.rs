@@ -4,7 +4,7 @@
 //! while they are read. Adapters: metadata of any kind, names that are paths or move a cursor, recorded paths, configurations that buy
 //! work. Every reader: FIFOs, devices, sockets and folders where a file is expected. What is inside a pickle or a zip is attacked beside
 //! their readers, in `src/params`; what comes from the network in `tests/hub.rs`.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 #[path = "common/counting.rs"]
@@ -165,17 +165,17 @@ fn a_configuration_as_large_as_any_that_passes_is_counted_in_no_time() {
 
 #[test]
 fn a_small_bias_table_buys_no_large_one_before_the_other_shapes_fit() {
-    // Frozen tables of one row, for windows of 64: resized, each would take a megabyte, of each block of a deep network.
+    // Frozen tables of one row, for windows of 64: resized, each would take half a megabyte, of each block of a deep network.
     let depths = vec![1; 4];
-    let wide = SwinConfig { window: 64, image_size: 1024, embed_dim: 32, num_heads: vec![16; 4], depths, ..swin() };
+    let wide = SwinConfig { window: 64, image_size: 1024, embed_dim: 32, num_heads: vec![8; 4], depths, ..swin() };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
     let mut header = json!({});
     let mut length = 0;
     for stage in 0..4 {
         let name = format!("layers.{stage}.blocks.0.attn.relative_position_bias_table");
-        header[name] = json!({ "dtype": "F32", "shape": [1, 16], "data_offsets": [length, length + 64] });
-        length += 64;
+        header[name] = json!({ "dtype": "F32", "shape": [1, 8], "data_offsets": [length, length + 32] });
+        length += 32;
     }
     header["layers.0.blocks.0.attn.qkv.weight"] =
         json!({ "dtype": "F32", "shape": [0, 8], "data_offsets": [length, length] });
@@ -184,7 +184,7 @@ fn a_small_bias_table_buys_no_large_one_before_the_other_shapes_fit() {
     let builder = TADFormer::builder(wide).release(Release::none()).rank(1).pretrained(&path);
     let (message, bytes) = during(|| builder.build().map(drop).unwrap_err().to_string());
     assert!(message.contains("is missing"), "{message}");
-    assert!(bytes.peak < 2 << 20, "{} bytes", bytes.peak);
+    assert!(bytes.peak < 1 << 20, "{} bytes", bytes.peak);
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
 }
 
@@ -288,8 +288,8 @@ fn configurations_that_buy_unbounded_work_are_refused_by_their_products() {
         ),
         ("`tasks x prompts_per_task`", json!({ "/tad/prompts_per_task": 1024, "/tasks": tasks(2, 1) })),
         (
-            "x tokens of a window`: expected at most 17179869184 scores",
-            json!({ "/tad/prompts_per_task": 4, "/tasks": tasks(256, 1), "/swin/image_size": 2048 }),
+            "`stage 0: windows x tokens of a window x channels`",
+            json!({ "/tad/prompts_per_task": 2, "/tasks": tasks(256, 1), "/swin/image_size": 4096 }),
         ),
         (
             "`stage 0: tasks x patches x channels`",
@@ -440,6 +440,8 @@ mod special {
     }
 
     type Reader = fn(&Path) -> Result<(), Error>;
+    /// Makes what is no file.
+    type Special = fn(&Path);
 
     /// Everything that reads a file by its name.
     const READERS: &[(&str, Reader)] = &[
@@ -481,7 +483,7 @@ mod special {
 
     #[test]
     fn what_stands_in_the_place_of_a_file_beside_others_is_refused_by_its_name() {
-        let folder = |name: &str, special: fn(&Path)| {
+        let folder = |name: &str, special: Special| {
             let (folder, path) = adapter(builder());
             let backbone = folder.path().join(ModelFile::open(&path).unwrap().base().file_name());
             std::fs::rename(&backbone, folder.path().join("model.safetensors")).unwrap();
@@ -491,7 +493,7 @@ mod special {
             special(&place);
             (folder, place)
         };
-        let make: [(&str, fn(&Path)); 2] = [("a FIFO", fifo), ("a folder", |path| std::fs::create_dir(path).unwrap())];
+        let folder_in_its_place: Special = |path| std::fs::create_dir(path).unwrap();
         let readers: [(&str, Reader); 5] = [
             ("config.json", |folder| TADFormer::from_pretrained(folder).map(drop)),
             ("model.safetensors", |folder| TADFormer::from_pretrained(folder).map(drop)),
@@ -502,7 +504,7 @@ mod special {
                 card.write_beside(folder.join("adapter.safetensors")).map(drop)
             }),
         ];
-        for (kind, special) in make {
+        for (kind, special) in [("a FIFO", fifo as Special), ("a folder", folder_in_its_place)] {
             for (name, read) in readers {
                 let (_folder, place) = folder(name, special);
                 let inside = place.parent().unwrap().to_owned();

@@ -4,10 +4,10 @@ use super::SwinConfig;
 use crate::Result;
 use crate::bounds::{Factor, MOST_VALUES, check_product};
 
-/// Scores of one stage's attention in a pass, which are seconds of work: sixteen times what the largest Swin has at images of 2048.
-const MOST_SCORES: usize = 1 << 34;
-/// Multiply-adds of one stage's frozen linears in a pass, minutes of work: four times what the largest Swin has at images of 2048.
-const MOST_PRODUCTS: usize = 1 << 43;
+/// Scores of one stage's attention in a pass, seconds of work: eight times what the largest Swin has at images of 2048.
+const MOST_SCORES: usize = 1 << 33;
+/// Multiply-adds of one stage's frozen linears in a pass, a minute of work: twice what the largest Swin has at images of 2048.
+const MOST_PRODUCTS: usize = 1 << 42;
 
 impl SwinConfig {
     /// Patches along a side of stage `i`'s map.
@@ -83,12 +83,12 @@ mod tests {
         refused(
             "windows x heads x prompts x window²",
             100,
-            SwinConfig { window: 4, embed_dim: 64, num_heads: vec![64], ..side(1024) },
+            SwinConfig { window: 4, embed_dim: 32, num_heads: vec![32], ..side(1024) },
         );
         let wide = SwinConfig { window: 64, embed_dim: 64, num_heads: vec![64], ..side(64) };
         refused("heads x tokens of a window x tokens of a window", 0, wide);
         refused("blocks x windows x window² x window²", 0, SwinConfig { window: 32, depths: vec![200], ..side(2048) });
-        let attended = SwinConfig { embed_dim: 16, num_heads: vec![16], depths: vec![256], ..side(256) };
+        let attended = SwinConfig { embed_dim: 16, num_heads: vec![16], depths: vec![256], ..side(128) };
         refused("blocks x windows x heads x tokens of a window x tokens of a window", 500, attended);
         let deep = SwinConfig { embed_dim: 2048, depths: vec![256], window: 7, ..side(64) };
         refused("blocks x windows x tokens of a window x weights of a block", 0, deep);
