@@ -3,11 +3,9 @@
 use super::{TADFormer, TADFormerConfig};
 use crate::bounds::{Factor, MOST_VALUES, check_product};
 use crate::params::ParameterTable;
-use crate::tad::TaskPaths;
+use crate::tad::{MOST_PROMPTS, TaskPaths};
 use crate::{Error, Result};
 
-/// Prompts of all tasks together; the paper uses 4.
-const MOST_PROMPTS: usize = 512;
 /// Values of all tasks' tokens, of which a pass holds some twenty arrays: twice what the largest Swin asks for with six tasks and images
 /// of 1024.
 const MOST_TASK_VALUES: usize = 1 << 27;

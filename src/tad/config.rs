@@ -63,6 +63,8 @@ pub enum Gate {
     None,
 }
 
+/// Prompts of all tasks together, which stand in every window; the paper uses 4.
+pub(crate) const MOST_PROMPTS: usize = 512;
 /// Sizes of `scale`: beyond them a path is nothing beside its linear, or everything, and half-precision floats end.
 const SCALES: RangeInclusive<f64> = 1e-4..=1e4;
 
@@ -177,8 +179,9 @@ impl TadConfig {
                 "the paper uses 0.05",
             ));
         }
-        if self.prompts_per_task > 1024 {
-            return Err(Error::config("prompts_per_task", "at most 1024", self.prompts_per_task, "the paper uses 1"));
+        if self.prompts_per_task > MOST_PROMPTS {
+            let expected = format!("at most {MOST_PROMPTS}");
+            return Err(Error::config("prompts_per_task", expected, self.prompts_per_task, "the paper uses 1"));
         }
         if self.has_prompts() && self.task_paths == TaskPaths::Shared {
             let cure = "prompts condition the tasks' paths: set `prompts_per_task` to 0 or `task_paths` to per_task";

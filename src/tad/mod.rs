@@ -13,6 +13,7 @@ mod task_aware;
 
 pub use crate::ops::TpcReading;
 pub use block::{TADBlock, TaskTokens};
+pub(crate) use config::MOST_PROMPTS;
 pub use config::{AdaptedLinear, Gate, TadConfig, TaskFilterKind, TaskPaths};
 pub use encoder::{Encoder, StageOutput};
 pub use filter::{DynamicTaskFilter, StaticTaskFilter, TaskFilter};
