@@ -196,7 +196,10 @@ fn torchvisions_features_are_ours() {
 /// The tensors of a golden file under changed names; `None` leaves one out.
 fn renamed(name: &str, rename: impl Fn(&str) -> Option<String>) -> Checkpoint {
     let file = Checkpoint::open(golden("families").join(name)).unwrap();
-    let load = |name: &str| file.load(name, DType::F32, &Device::Cpu).unwrap();
+    let load = |name: &str| {
+        let dtype = if name.ends_with("relative_position_index") { DType::I64 } else { DType::F32 };
+        file.load(name, dtype, &Device::Cpu).unwrap()
+    };
     let tensors = file.names().filter_map(|name| Some((rename(name)?, load(name))));
     Checkpoint::from_tensors(tensors.collect())
 }

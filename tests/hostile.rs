@@ -286,7 +286,7 @@ fn configurations_that_buy_unbounded_work_are_refused_by_their_products() {
             "`stage 0: patches x hidden channels`",
             json!({ "/swin/image_size": 4096, "/swin/patch_size": 1, "/swin/mlp_ratio": 8.0 }),
         ),
-        ("`tasks x prompts_per_task`", json!({ "/tad/prompts_per_task": 1024, "/tasks": tasks(2, 1) })),
+        ("`tasks x prompts_per_task`", json!({ "/tad/prompts_per_task": 300, "/tasks": tasks(2, 1) })),
         (
             "`stage 0: windows x tokens of a window x channels`",
             json!({ "/tad/prompts_per_task": 2, "/tasks": tasks(256, 1), "/swin/image_size": 4096 }),

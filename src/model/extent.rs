@@ -58,20 +58,13 @@ fn check_values(place: &str, factors: &[Factor], most: usize) -> Result<()> {
 mod tests {
     use super::*;
     use crate::heads::HrNetConfig;
+    use crate::params::Release;
     use crate::swin::{Preset, SwinConfig};
     use crate::tad::TadConfig;
     use crate::task::TaskSet;
 
     fn config(swin: SwinConfig, tad: TadConfig, tasks: TaskSet) -> TADFormerConfig {
-        crate::TADFormerBuilder::from_config(TADFormerConfig {
-            swin,
-            tad,
-            tasks,
-            head: HrNetConfig::default(),
-            release: Default::default(),
-        })
-        .config()
-        .clone()
+        TADFormerConfig { swin, tad, tasks, head: HrNetConfig::default(), release: Release::default() }
     }
 
     fn tasks(count: usize) -> TaskSet {
@@ -99,9 +92,9 @@ mod tests {
             assert!(message.starts_with(start), "{start}: {message}");
         };
         let (tiny, paper) = (SwinConfig::tiny, TadConfig::default);
-        let prompts = TadConfig { prompts_per_task: 1024, ..paper() };
+        let prompts = TadConfig { prompts_per_task: 300, ..paper() };
         refused(
-            "`tasks x prompts_per_task`: expected at most 512 prompts, got 2 x 1024 = 2048",
+            "`tasks x prompts_per_task`: expected at most 512 prompts, got 2 x 300 = 600",
             config(tiny(), prompts, tasks(2)),
         );
         let large = SwinConfig { image_size: 1024, ..tiny() };

@@ -214,7 +214,7 @@ impl Checkpoint {
             };
             if !expected.contains(&dtype) {
                 let problem = format!("`{name}` holds {dtype:?}, expected {}", either(&expected));
-                return Err(Error::file(&self.path, problem, "save it again in that type"));
+                return Err(Error::file(&self.path, problem, "save it again in such a type"));
             }
             first = Some(dtype);
             counts.push(elements(shape).unwrap_or_default());

@@ -169,7 +169,7 @@ impl TadConfig {
         self.check_filter()?;
         if !SCALES.contains(&self.scale.abs()) {
             let expected = format!("a number from {:?} to {:?}, or its negative", SCALES.start(), SCALES.end());
-            return Err(Error::config("scale", expected, self.scale, "the paper uses 4"));
+            return Err(Error::config("scale", expected, format!("{:?}", self.scale), "the paper uses 4"));
         }
         if !(0.0..1.0).contains(&self.dropout) {
             return Err(Error::config(
