@@ -109,6 +109,7 @@ pub mod data;
 mod device;
 mod error;
 pub mod files;
+mod finite;
 pub mod heads;
 #[cfg(feature = "hub")]
 pub mod hub;

@@ -1,9 +1,10 @@
 //! A file of tensors, whatever its format, and the names it is read under.
 
 use super::pth::PthFile;
+use crate::finite::is_finite;
 use crate::{Error, Result};
 use candle_core::safetensors::MmapedSafetensors;
-use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
+use candle_core::{DType, Device, Tensor};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 use serde::Deserialize;
@@ -175,7 +176,7 @@ impl Checkpoint {
             [part] => self.load_part(part)?,
             parts => self.load_together(parts)?,
         };
-        if !is_finite(&whole) {
+        if !is_finite(&whole)? {
             let cure = "take another copy, or an earlier state of that training";
             return Err(Error::file(&self.path, format!("`{name:.80}` holds NaN or infinity"), cure));
         }
@@ -239,23 +240,6 @@ impl SimpleBackend for CheckpointSource {
     fn contains_tensor(&self, name: &str) -> bool {
         self.0.shape(name).is_some()
     }
-}
-
-/// Whether every value is a number; one that is none would spoil all that is computed from it.
-fn is_finite(tensor: &Tensor) -> bool {
-    let (storage, _) = tensor.storage_and_layout();
-    match &*storage {
-        Storage::Cpu(CpuStorage::F32(values)) => all(values, |value| value.is_finite()),
-        Storage::Cpu(CpuStorage::F64(values)) => all(values, |value| value.is_finite()),
-        Storage::Cpu(CpuStorage::F16(values)) => all(values, |value| value.is_finite()),
-        Storage::Cpu(CpuStorage::BF16(values)) => all(values, |value| value.is_finite()),
-        _ => true,
-    }
-}
-
-/// A piece is looked at to its end, which the compiler does for many values at once.
-fn all<T: Copy>(values: &[T], holds: impl Fn(T) -> bool) -> bool {
-    values.chunks(4096).all(|piece| piece.iter().fold(true, |all, value| all & holds(*value)))
 }
 
 /// Appends little-endian values.
