@@ -39,12 +39,12 @@ impl Dataset for Folder {
         let label = |task: &Task| {
             let path = self.root.join(format!("{}/{name}.png", task.name()));
             let label = read_label(&path, task)?;
-            let (width, height) = (photo.width() as usize, photo.height() as usize);
-            if label.dims()[1..] != [height, width] {
-                let problem = format!("a label {:?} for a photo of {width} x {height}", label.dims());
+            let ((width, height), (wide, high)) = (label.dimensions(), (photo.width(), photo.height()));
+            if (width, height) != (wide, high) {
+                let problem = format!("a label of {width} x {height} for a photo of {wide} x {high}");
                 return Err(Error::file(&path, problem, "label the photo at its own size"));
             }
-            Ok((task.name().to_owned(), label.unsqueeze(0)?.upsample_nearest2d(SIDE, SIDE)?.squeeze(0)?))
+            Ok((task.name().to_owned(), label.resize(SIDE as u32, SIDE as u32)?.tensor()?))
         };
         Sample::new(image_tensor(&image)?, self.tasks.iter().map(label).collect::<Result<Vec<_>>>()?)
     }
