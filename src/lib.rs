@@ -143,7 +143,7 @@ pub use sample::{Batch, Sample};
 pub use swin::SwinConfig;
 pub use tad::{DynamicTaskFilter, TADBlock, TaskPrompt};
 pub use task::{Task, TaskKind, TaskSet};
-pub use threads::compute_on_this_thread;
+pub use threads::{compute_on_this_thread, most_threads};
 
 /// The README's code, compiled and run with the other examples.
 #[cfg(doctest)]
