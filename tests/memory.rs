@@ -217,7 +217,10 @@ fn sizes_that_a_header_announces_are_not_made_room_for() {
     let path = folder.path().join("bomb");
     let is_refused = |(result, peak): (tadformer::Result<()>, usize)| {
         let message = result.unwrap_err().to_string();
-        assert!(message.contains("more than the limit of 100000000"), "{message}");
+        assert!(
+            message.contains("more than the limit of 100000000") || message.contains("a side of more"),
+            "{message}"
+        );
         assert!(peak < 1_000_000, "{peak} bytes");
     };
     for bytes in [headers::jpeg(12_000, 12_000), headers::png(20_000, 20_000, 1), headers::png(1 << 30, 1 << 30, 16)] {

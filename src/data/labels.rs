@@ -196,8 +196,9 @@ impl Stored {
     fn read(path: &Path, pixels: u64) -> Result<Self> {
         let damaged = |e: png::DecodingError| Error::file(path, format!("no label: {e}"), "labels are PNG files");
         let file = File::open(path).map_err(Error::io(path, "read"))?;
-        let mut reader = png::Decoder::new(BufReader::new(file)).read_info().map_err(damaged)?;
-        check_size(path, reader.info().size(), pixels)?;
+        let mut decoder = png::Decoder::new(BufReader::new(file));
+        check_size(path, decoder.read_header_info().map_err(damaged)?.size(), pixels)?;
+        let mut reader = decoder.read_info().map_err(damaged)?;
         let too_large = || Error::file(path, "a label that no memory holds", "make the label smaller");
         let mut bytes = vec![0; reader.output_buffer_size().ok_or_else(too_large)?];
         let frame = reader.next_frame(&mut bytes).map_err(damaged)?;

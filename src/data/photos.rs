@@ -1,7 +1,7 @@
 //! Finding and reading photos.
 
 use super::PIXEL_LIMIT;
-use super::pixel_limit::check_size;
+use super::pixel_limit::{LONGEST_SIDE, check_size};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use image::metadata::Orientation;
@@ -10,6 +10,8 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
+/// What to do about a file that is none.
+const CURE: &str = "give a PNG or JPEG file";
 /// Bytes of colour profiles, comments and whatever else a file holds beside its pixels.
 const METADATA: u64 = 64 << 20;
 /// Bytes of a pixel of four channels of 16 bits.
@@ -63,23 +65,38 @@ pub fn read_photo_within(path: impl AsRef<Path>, pixels: u64) -> Result<DynamicI
 
 /// A photo as its file stores it, and how it is to be turned; who reduces it first turns fewer pixels.
 pub(crate) fn decode_photo(path: &Path, pixels: u64) -> Result<(DynamicImage, Orientation)> {
-    let cure = "give a PNG or JPEG file";
-    let no_image = |e: ImageError| Error::file(path, format!("no image: {e}"), cure);
     let file = File::open(path).map_err(Error::io(path, "read"))?;
     check_length(path, &file, pixels)?;
     let reader = ImageReader::new(BufReader::new(file));
     let mut reader = reader.with_guessed_format().map_err(Error::io(path, "read"))?;
     // A program may have built `image` with readers of further formats, whose memory nobody has looked at.
     if !matches!(reader.format(), Some(ImageFormat::Png | ImageFormat::Jpeg)) {
-        return Err(Error::file(path, "no image: neither PNG nor JPEG", cure));
+        return Err(Error::file(path, "no image: neither PNG nor JPEG", CURE));
     }
-    let mut limits = Limits::no_limits();
-    limits.max_alloc = Some(METADATA);
-    reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(no_image)?;
+    reader.limits(limits());
+    let mut decoder = reader.into_decoder().map_err(no_image(path))?;
     check_size(path, decoder.dimensions(), pixels)?;
-    let orientation = decoder.orientation().map_err(no_image)?;
-    Ok((DynamicImage::from_decoder(decoder).map_err(no_image)?, orientation))
+    let orientation = decoder.orientation().map_err(no_image(path))?;
+    Ok((DynamicImage::from_decoder(decoder).map_err(no_image(path))?, orientation))
+}
+
+/// On what a decoder holds beside the pixels.
+fn limits() -> Limits {
+    let mut limits = Limits::no_limits();
+    (limits.max_image_width, limits.max_image_height) = (Some(LONGEST_SIDE), Some(LONGEST_SIDE));
+    limits.max_alloc = Some(METADATA);
+    limits
+}
+
+fn no_image(path: &Path) -> impl Fn(ImageError) -> Error {
+    |error| match error {
+        ImageError::Limits(_) => {
+            let problem =
+                format!("a side of more than {LONGEST_SIDE} pixels, or over {} MiB beside them", METADATA >> 20);
+            Error::file(path, problem, "cut it into pieces, or save it without its metadata")
+        }
+        error => Error::file(path, format!("no image: {error}"), CURE),
+    }
 }
 
 /// Refuses a file that is longer than its pixels can make it: the JPEG decoder reads it whole.
@@ -233,7 +250,7 @@ mod tests {
         }
         let mut bytes = std::io::Cursor::new(Vec::new());
         image::GrayImage::new((1 << 20) + 1, 1).write_to(&mut bytes, ImageFormat::Png).unwrap();
-        assert!(refused(bytes.get_ref(), PIXEL_LIMIT).contains("1048577 x 1 pixels, a side of more than 1048576"));
+        assert!(refused(bytes.get_ref(), PIXEL_LIMIT).contains("a side of more than 1048576 pixels"));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::path::Path;
 pub const PIXEL_LIMIT: u64 = 100_000_000;
 
 /// No side is longer, however few pixels there are: rows are held whole, and resized as such.
-const LONGEST_SIDE: u32 = 1 << 20;
+pub(super) const LONGEST_SIDE: u32 = 1 << 20;
 
 /// Refuses a size before any of its pixels is decoded.
 pub(super) fn check_size(path: &Path, (width, height): (u32, u32), limit: u64) -> Result<()> {
