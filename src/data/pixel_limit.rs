@@ -5,7 +5,7 @@ use std::path::Path;
 
 /// The most pixels that a photo or label is read with where no other limit is given: 100 megapixels.
 ///
-/// A photo of so many takes 0.1 to 0.8 GB once it is decoded, up to twice that while a progressive JPEG is, and as a label 0.1 to 0.3 GB.
+/// A photo of so many takes 0.1 to 0.8 GB while it is decoded, a progressive JPEG up to 1.2, a label 0.1 to 0.3.
 /// [`read_photo_within`](super::read_photo_within), [`read_label_within`](super::read_label_within) and
 /// [`Predictor::with_pixel_limit`](crate::Predictor::with_pixel_limit) take another limit.
 pub const PIXEL_LIMIT: u64 = 100_000_000;

@@ -101,12 +101,14 @@ fn check_numbers(what: &str, map: &Tensor, cure: &str) -> Result<()> {
     if is_finite(map)? {
         return Ok(());
     }
-    let (_, h, w) = map.dims3()?;
     let values = map.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
     let wrong = values.iter().enumerate().find(|(_, value)| !value.is_finite());
-    let got = wrong.map_or(String::new(), |(at, value)| {
-        format!("{value} in channel {}, row {}, column {}", at / (h * w), at / w % h, at % w)
-    });
+    let got = match (map.dims(), wrong) {
+        (&[.., h, w], Some((at, value))) => {
+            format!("{value} in channel {}, row {}, column {}", at / (h * w), at / w % h, at % w)
+        }
+        _ => "NaN or infinity".to_owned(),
+    };
     Err(Error::config(what, "numbers", got, cure))
 }
 
