@@ -4,6 +4,11 @@
 //!     cargo run --release --example convert -- swin_tiny_patch4_window7_224.pth swin-tiny/model.safetensors --to transformers
 //!     cargo run --release --example convert -- OWNER/ADAPTER full.safetensors
 //!     cargo run --release --example convert -- ckpt_epoch_299.pth adapter.safetensors --to adapter
+
+#[macro_use]
+#[path = "shared/say.rs"]
+mod say;
+
 use anyhow::{Context, bail, ensure};
 use clap::{Parser, ValueEnum};
 use std::path::{Path, PathBuf};
@@ -85,7 +90,7 @@ pub(crate) fn convert(mut options: Options) -> anyhow::Result<()> {
         FileKind::Backbone => {
             let config = checkpoint.path().with_file_name("config.json");
             let mut file = BackboneFile::of(checkpoint)?;
-            println!("read {}", file.report());
+            say!("read {}", file.report());
             // A file that was named alone may lie beside anything.
             if config.is_file() && !Path::new(&options.source).is_file() {
                 file = file.with_config(&SwinConfig::of_config(config)?)?;
@@ -134,15 +139,15 @@ fn write_backbone(file: &BackboneFile, options: &Options) -> anyhow::Result<()> 
     let config = file.save_config(&options.destination, naming)?;
     let written = file.save(&options.destination, naming)?;
     list_unused(&written.unused, options);
-    println!("wrote {}, {} tensors, to {}", file.config(), written.names.len(), options.destination.display());
+    say!("wrote {}, {} tensors, to {}", file.config(), written.names.len(), options.destination.display());
     if naming != Naming::Own
         && !written.names.iter().any(|name| ["norm.weight", "swin.layernorm.weight"].contains(&name.as_str()))
     {
-        println!("without the last norm, which {} lacks: timm wants pretrained_strict=False then", options.source);
+        say!("without the last norm, which {} lacks: timm wants pretrained_strict=False then", options.source);
     }
     match config {
-        ConfigFile::Written(path) => println!("wrote its sizes to {}", path.display()),
-        ConfigFile::Kept(path) => println!("its sizes are in {}, which stays", path.display()),
+        ConfigFile::Written(path) => say!("wrote its sizes to {}", path.display()),
+        ConfigFile::Kept(path) => say!("its sizes are in {}, which stays", path.display()),
         ConfigFile::None => {}
     }
     Ok(())
@@ -151,22 +156,22 @@ fn write_backbone(file: &BackboneFile, options: &Options) -> anyhow::Result<()> 
 /// The first few names, or all.
 fn list_unused(names: &[String], options: &Options) {
     let shown = if options.all { names.len() } else { names.len().min(8) };
-    names[..shown].iter().for_each(|name| println!("unused: {}", Printable(name)));
+    names[..shown].iter().for_each(|name| say!("unused: {}", Printable(name)));
     if shown < names.len() {
-        println!("unused: {} more, which --all names", names.len() - shown);
+        say!("unused: {} more, which --all names", names.len() - shown);
     }
 }
 
 fn released(path: &Path, options: &Options) -> anyhow::Result<()> {
     let file = ReleasedFile::open(path, options.tasks.as_ref())?;
     let (config, report) = (file.config(), file.report());
-    println!("read {:?}'s checkpoint, {} for {}: {report}", file.code(), config.swin, config.tasks);
+    say!("read {:?}'s checkpoint, {} for {}: {report}", file.code(), config.swin, config.tasks);
     list_unused(&report.unused, options);
     model(file.into_model(&open(options))?, options)
 }
 
 fn own(file: ModelFile, options: &Options) -> anyhow::Result<()> {
-    println!("read {:?} file, {} for {}", file.stored(), file.config().swin, file.config().tasks);
+    say!("read {:?} file, {} for {}", file.stored(), file.config().swin, file.config().tasks);
     model(file.into_model(&open(options))?, options)
 }
 
@@ -178,16 +183,12 @@ fn model(model: TADFormer, options: &Options) -> anyhow::Result<()> {
         To::Timm | To::Transformers => {
             let pretrained = model.ledger().entries().into_iter().filter(|e| matches!(e.group, Group::Pretrained(_)));
             let tensors = pretrained.map(|entry| (entry.name.clone(), entry.tensor().clone())).collect();
-            println!("its backbone is written, norms and biases as they were trained");
+            say!("its backbone is written, norms and biases as they were trained");
             let file = BackboneFile::of(Checkpoint::from_tensors(tensors))?.with_config(&model.config().swin)?;
             return write_backbone(&file, options);
         }
     }
-    println!(
-        "wrote the {} to {}",
-        if options.to == To::Full { "full model" } else { "adapter" },
-        destination.display()
-    );
-    println!("{}", model.parameters());
+    say!("wrote the {} to {}", if options.to == To::Full { "full model" } else { "adapter" }, destination.display());
+    say!("{}", model.parameters());
     Ok(())
 }

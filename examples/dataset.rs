@@ -4,6 +4,14 @@
 //!
 //! With no arguments it writes itself such a folder of rendered scenes first.
 
+#[macro_use]
+#[path = "shared/say.rs"]
+mod say;
+#[path = "shared/stop.rs"]
+mod stop;
+#[path = "shared/threads.rs"]
+mod threads;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tadformer::data::{BatchOptions, Batches, Dataset, Scenes, image_tensor, photos, read_label, read_photo};
@@ -39,18 +47,20 @@ impl Dataset for Folder {
         let label = |task: &Task| {
             let path = self.root.join(format!("{}/{name}.png", task.name()));
             let label = read_label(&path, task)?;
-            let (width, height) = (photo.width() as usize, photo.height() as usize);
-            if label.dims()[1..] != [height, width] {
-                let problem = format!("a label {:?} for a photo of {width} x {height}", label.dims());
+            let ((width, height), (wide, high)) = (label.dimensions(), (photo.width(), photo.height()));
+            if (width, height) != (wide, high) {
+                let problem = format!("a label of {width} x {height} for a photo of {wide} x {high}");
                 return Err(Error::file(&path, problem, "label the photo at its own size"));
             }
-            Ok((task.name().to_owned(), label.unsqueeze(0)?.upsample_nearest2d(SIDE, SIDE)?.squeeze(0)?))
+            Ok((task.name().to_owned(), label.resize(SIDE as u32, SIDE as u32)?.tensor()?))
         };
         Sample::new(image_tensor(&image)?, self.tasks.iter().map(label).collect::<Result<Vec<_>>>()?)
     }
 }
 
 fn main() -> anyhow::Result<()> {
+    let stop = stop::on_signals()?;
+    threads::take(0)?;
     let made = tempfile::tempdir()?;
     let (root, classes) = match std::env::args().skip(1).collect::<Vec<_>>().as_slice() {
         [] => (render(made.path())?, 7),
@@ -62,23 +72,24 @@ fn main() -> anyhow::Result<()> {
     let held_out = photos.split_off(photos.len() * 4 / 5);
     let folder = |photos| Arc::new(Folder { root: root.clone(), photos, tasks: tasks.clone() });
     let (folder, held_out) = (folder(photos), folder(held_out));
-    println!("{} photos to train on, {} to validate on", folder.len(), held_out.len());
+    say!("{} photos to train on, {} to validate on", folder.len(), held_out.len());
 
     // A small model drawn at random; with pretrained weights: TADFormer::from_pretrained("microsoft/swin-tiny-patch4-window7-224")?
     let small = SwinConfig { embed_dim: 24, num_heads: vec![1, 2, 4, 8], depths: vec![1; 4], ..SwinConfig::tiny() };
     let model = TADFormer::builder(small).image_size(SIDE).tasks(tasks.clone()).rank(4).build()?;
     let options = BatchOptions::new(4);
-    let mut trainer = Trainer::new(&model, TrainConfig::new(2e-3, 20, made.path().join("adapter.safetensors")))?;
+    let config = TrainConfig::new(2e-3, 20, made.path().join("adapter.safetensors"));
+    let mut trainer = Trainer::new(&model, config)?.with_stop_flag(stop);
     let report = trainer.run(
         Batches::shuffled(folder, 0, &options)?,
         || Batches::once(held_out.clone(), &options),
         &mut Silent,
     )?;
     for record in report.history.steps() {
-        println!("step {:2}: loss {:.3}", record.step, record.total);
+        say!("step {:2}: loss {:.3}", record.step, record.total);
     }
     for (task, scores) in report.best.iter() {
-        println!(
+        say!(
             "{task}: {} {:.3} after step {}",
             scores.primary.name,
             scores.primary.value.unwrap_or(f64::NAN),

@@ -4,10 +4,16 @@
 
 #[path = "shared/download.rs"]
 mod download;
+#[macro_use]
+#[path = "shared/say.rs"]
+mod say;
+#[path = "shared/threads.rs"]
+mod threads;
 
 use clap::Parser;
 use std::path::{Path, PathBuf};
 use tadformer::Predictor;
+use tadformer::data::PIXEL_LIMIT;
 use tadformer::files::create_folder;
 use tadformer::hub::Hub;
 use tadformer::model::OpenOptions;
@@ -29,17 +35,24 @@ struct Options {
     /// Write raw arrays as well: u8 classes, f32 normals, probabilities and depths
     #[arg(long)]
     npy: bool,
+    /// Most megapixels of a photo: a small file can announce many
+    #[arg(long, default_value_t = PIXEL_LIMIT / MEGA)]
+    megapixels: u64,
     /// cpu, cuda, cuda:N or metal
     #[arg(long, default_value = "cpu")]
     device: String,
 }
 
+const MEGA: u64 = 1_000_000;
+
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
+    threads::take(0)?;
     let device = tadformer::parse_device(&options.device)?;
     let hub = Hub::default().progress(download::bar());
     let open = OpenOptions { backbone: options.backbone, device, hub, ..Default::default() };
-    let predictor = Predictor::open(&options.adapter, &open)?;
+    let pixels = options.megapixels.saturating_mul(MEGA);
+    let predictor = Predictor::open(&options.adapter, &open)?.with_pixel_limit(pixels);
     create_folder(&options.out)?;
     for photo in tadformer::data::photos(&options.photos)? {
         let name = photo.file_stem().map_or("photo".into(), |stem| stem.to_string_lossy().into_owned());
@@ -50,7 +63,7 @@ fn main() -> anyhow::Result<()> {
                 prediction.save_npy(with_ending(&path, "npy"))?;
             }
         }
-        println!("{} -> {}", photo.display(), options.out.join(format!("{name}-*")).display());
+        say!("{} -> {}", photo.display(), options.out.join(format!("{name}-*")).display());
     }
     Ok(())
 }

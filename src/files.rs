@@ -2,25 +2,72 @@
 
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
-use std::collections::HashMap;
-use std::fs::{File, FileType, Metadata, OpenOptions};
+use std::collections::{BTreeSet, HashMap};
+use std::fs::{File, FileType, Metadata, OpenOptions, TryLockError};
 use std::io::{BufWriter, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use tempfile::NamedTempFile;
+
+/// Temporary files are called so: this, some letters, and [`ENDING`].
+const BEGINNING: &str = ".tadformer-";
+/// See [`BEGINNING`].
+const ENDING: &str = ".tmp";
 
 /// Writes `path` as a whole or not at all: an earlier file stays as it was until the new one is complete and on disk.
+///
+/// A process that is killed meanwhile leaves a temporary file; the next one that writes into the folder removes it. A file that is
+/// being written is locked, and never removed.
 ///
 /// # Errors
 /// The folder does not exist or cannot be written to, the disk is full, or `content` fails; nothing is left behind then.
 pub fn write_atomically(path: &Path, content: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let temporary = tempfile::NamedTempFile::new_in(folder).map_err(Error::io(path, "create"))?;
-    let mut writer = BufWriter::new(temporary);
+    remove_strays_once(folder);
+    let mut writer = BufWriter::new(locked_in(folder).map_err(Error::io(path, "create"))?);
     content(&mut writer).map_err(Error::io(path, "write"))?;
     let temporary = writer.into_inner().map_err(|e| Error::io(path, "write")(e.into_error()))?;
     make_readable(temporary.as_file()).map_err(Error::io(path, "write"))?;
     temporary.as_file().sync_all().map_err(Error::io(path, "sync"))?;
     temporary.persist(path).map_err(|e| Error::io(path, "rename into")(e.error))?;
     sync_folder(folder).map_err(Error::io(folder, "sync"))
+}
+
+/// A temporary file that is locked until it is closed; where the file system knows no locks, it is not.
+fn locked_in(folder: &Path) -> std::io::Result<NamedTempFile> {
+    loop {
+        let temporary = tempfile::Builder::new().prefix(BEGINNING).suffix(ENDING).tempfile_in(folder)?;
+        match temporary.as_file().try_lock() {
+            Err(TryLockError::Error(_)) => return Ok(temporary),
+            Ok(()) if temporary.path().exists() => return Ok(temporary),
+            // Before it was locked, another process took it for a stray.
+            Ok(()) | Err(TryLockError::WouldBlock) => {}
+        }
+    }
+}
+
+/// Removes what killed processes left in a folder, the first time that this process writes there: large folders take long to list.
+fn remove_strays_once(folder: &Path) {
+    static DONE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    if DONE.lock().unwrap_or_else(PoisonError::into_inner).insert(folder.to_owned()) {
+        remove_strays(folder);
+    }
+}
+
+/// What cannot be looked at or removed stays: the file that is to be written matters more.
+fn remove_strays(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let ours = name.to_str().is_some_and(|name| name.starts_with(BEGINNING) && name.ends_with(ENDING));
+        if !ours || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            continue;
+        }
+        let Ok(file) = File::options().write(true).open(entry.path()) else { continue };
+        // Held until it is removed, or its owner could lock it in between.
+        if file.try_lock().is_ok() {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// Writes named tensors as a safetensors file, with one entry of metadata where there is any.
@@ -149,6 +196,59 @@ mod tests {
         assert!(message.contains("adapter") && message.contains("disk full"), "{message}");
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    /// Twenty of fifty killed runs left a `.tmp` file of megabytes, for ever.
+    #[test]
+    fn strays_of_killed_processes_are_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for name in
+            [".tadformer-killed.tmp", ".tadformer-living.tmp", ".tadformer-notes", ".tmpAbCdEf", "of.tadformer-.tmp"]
+        {
+            std::fs::write(path(name), b"half").unwrap();
+        }
+        std::fs::create_dir(path(".tadformer-folder.tmp")).unwrap();
+        let living = File::open(path(".tadformer-living.tmp")).unwrap();
+        living.lock().unwrap();
+        write_atomically(&path("adapter"), |file| {
+            remove_strays(folder.path()); // as another process would, meanwhile
+            file.write_all(b"whole")
+        })
+        .unwrap();
+        assert_eq!(std::fs::read(path("adapter")).unwrap(), b"whole");
+        let mut names: Vec<_> = std::fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        let kept = [
+            ".tadformer-folder.tmp",
+            ".tadformer-living.tmp",
+            ".tadformer-notes",
+            ".tmpAbCdEf",
+            "adapter",
+            "of.tadformer-.tmp",
+        ];
+        assert_eq!(names, kept);
+    }
+
+    #[test]
+    fn many_that_write_and_look_for_strays_do_not_disturb_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for writer in 0..4 {
+                let folder = folder.path();
+                scope.spawn(move || {
+                    for i in 0..50 {
+                        remove_strays(folder);
+                        let path = folder.join(format!("{writer}-{i}"));
+                        write_atomically(&path, |file| file.write_all(b"whole")).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 200);
     }
 
     #[test]

@@ -110,6 +110,7 @@ pub mod data;
 mod device;
 mod error;
 pub mod files;
+mod finite;
 pub mod heads;
 #[cfg(feature = "hub")]
 pub mod hub;
@@ -143,7 +144,7 @@ pub use sample::{Batch, Sample};
 pub use swin::SwinConfig;
 pub use tad::{DynamicTaskFilter, TADBlock, TaskPrompt};
 pub use task::{Task, TaskKind, TaskSet};
-pub use threads::compute_on_this_thread;
+pub use threads::{compute_on_this_thread, most_threads};
 
 /// The README's code, compiled and run with the other examples.
 #[cfg(doctest)]

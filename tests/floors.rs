@@ -4,8 +4,9 @@
 use std::path::{Path, PathBuf};
 
 /// Each module's floor; modules of one floor do not import each other.
-const FLOORS: [(&str, usize); 27] = [
+const FLOORS: [(&str, usize); 28] = [
     ("error", 0),
+    ("finite", 0),
     ("bounds", 1),
     ("named", 1),
     ("task", 2),

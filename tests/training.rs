@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use common::{builder, distance, images};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tadformer::data::{BatchOptions, Batches, Scenes};
 use tadformer::layers::Mode;
 use tadformer::model::OpenOptions;
@@ -81,7 +81,7 @@ fn losses_fall_and_the_saved_adapter_predicts_as_the_model_does() {
 struct Watcher {
     best: Vec<(usize, bool)>,
     stop_after: usize,
-    flag: Option<Arc<std::sync::atomic::AtomicBool>>,
+    flag: Option<Arc<AtomicBool>>,
     finished: bool,
 }
 
@@ -107,8 +107,9 @@ impl Observer for Watcher {
 fn asked_to_stop_it_ends_after_the_step_and_keeps_what_was_learnt() {
     let folder = tempfile::tempdir().unwrap();
     let model = builder().build().unwrap();
-    let mut trainer = Trainer::new(&model, config(100, folder.path())).unwrap();
-    let mut watcher = Watcher { best: vec![], stop_after: 3, flag: Some(trainer.stop_flag()), finished: false };
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut trainer = Trainer::new(&model, config(100, folder.path())).unwrap().with_stop_flag(stop.clone());
+    let mut watcher = Watcher { best: vec![], stop_after: 3, flag: Some(stop), finished: false };
     let batches = Batches::shuffled(Arc::new(Scenes::new(1, 50, SIZE).unwrap()), 0, &options()).unwrap();
     let report = trainer.run(batches, held_out, &mut watcher).unwrap();
     assert_eq!(report.ending, Ending::Stopped { after: 3 });
@@ -116,6 +117,64 @@ fn asked_to_stop_it_ends_after_the_step_and_keeps_what_was_learnt() {
     assert!(watcher.best[0].1 && watcher.finished && folder.path().join("adapter.safetensors").exists());
     let kept = watcher.best.iter().filter(|(_, best)| *best).map(|(step, _)| *step).next_back();
     assert_eq!(Some(report.best_step), kept);
+}
+
+/// A run whose stop is asked for when the validation of this number (counted from 1) has been read halfway.
+fn stopped_in_validation(number: usize) -> (TrainReport, Vec<(usize, bool)>) {
+    let folder = tempfile::tempdir().unwrap();
+    let model = builder().build().unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut trainer = Trainer::new(&model, config(100, folder.path())).unwrap().with_stop_flag(stop.clone());
+    let mut watcher = Watcher { best: vec![], stop_after: 0, flag: None, finished: false };
+    let batches = Batches::shuffled(Arc::new(Scenes::new(1, 50, SIZE).unwrap()), 0, &options()).unwrap();
+    let mut validations = 0;
+    let validation = || {
+        validations += 1;
+        let (stop, last) = (stop.clone(), validations == number);
+        Ok(held_out()?.inspect(move |_| {
+            stop.fetch_or(last, Ordering::Relaxed);
+        }))
+    };
+    let report = trainer.run(batches, validation, &mut watcher).unwrap();
+    assert!(watcher.finished && folder.path().join("adapter.safetensors").exists());
+    (report, watcher.best)
+}
+
+#[test]
+fn asked_to_stop_in_a_validation_it_ends_there_with_the_best_so_far() {
+    let (report, validated) = stopped_in_validation(2);
+    assert_eq!((report.ending, report.best_step), (Ending::Stopped { after: 4 }, 2));
+    assert_eq!(validated, [(2, true)], "figures of a part were not told");
+}
+
+#[test]
+fn the_first_validation_is_made_to_its_end_and_no_step_follows() {
+    let (report, validated) = stopped_in_validation(1);
+    assert_eq!((report.ending, validated), (Ending::Stopped { after: 2 }, vec![(2, true)]));
+    assert_eq!(report.history.steps().len(), 2);
+    let whole = report.best.get("depth").unwrap().primary.value;
+    assert!(whole.is_some_and(f64::is_finite));
+}
+
+/// The progress bar's terminal was gone, it panicked, and the weights that it was told of had not been saved yet.
+#[test]
+fn the_best_weights_are_in_their_file_before_an_observer_hears_of_them() {
+    struct Fragile(std::path::PathBuf);
+    impl Observer for Fragile {
+        fn step(&mut self, _: &[String], _: &StepRecord, _: usize) {}
+        fn validated(&mut self, _: usize, _: &Evaluation, best: bool) {
+            assert!(best && TADFormer::open(&self.0, &OpenOptions::default()).is_ok());
+            std::panic::panic_any("as println! does where nobody reads");
+        }
+        fn finished(&mut self, _: &History) {}
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let model = builder().build().unwrap();
+    let path = folder.path().join("adapter.safetensors");
+    let run = || train(&model, config(4, folder.path()), &mut Fragile(path.clone()));
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).map(drop).unwrap_err();
+    assert_eq!(panic.downcast_ref(), Some(&"as println! does where nobody reads"));
+    assert!(TADFormer::open(&path, &OpenOptions::default()).is_ok());
 }
 
 #[test]

@@ -7,6 +7,13 @@
 #[path = "../shared/download.rs"]
 mod download;
 mod report;
+#[macro_use]
+#[path = "../shared/say.rs"]
+mod say;
+#[path = "../shared/stop.rs"]
+mod stop;
+#[path = "../shared/threads.rs"]
+mod threads;
 
 use anyhow::Context;
 use candle_core::DType;
@@ -23,7 +30,7 @@ use tadformer::model::{CardFile, ModelCard};
 use tadformer::ops::GradientCheckpointing;
 use tadformer::swin::SwinConfig;
 use tadformer::train::{Ending, ProgressBar, TrainConfig, Trainer, evaluate, evaluate_constant};
-use tadformer::{TADFormer, TaskSet, Tuning};
+use tadformer::{Batch, TADFormer, TaskSet, Tuning};
 
 #[derive(Parser)]
 #[command(about = "Fine-tunes one frozen Swin for several dense tasks on rendered scenes")]
@@ -82,16 +89,13 @@ struct Options {
 }
 
 fn main() -> anyhow::Result<()> {
-    let (options, start) = (Options::parse(), Instant::now());
-    if options.threads > 0 {
-        set_threads(options.threads);
-    }
+    let (options, start, stop) = (Options::parse(), Instant::now(), stop::on_signals()?);
+    threads::take(options.threads)?;
     tadformer::keep_freed_memory();
-    tadformer::compute_on_this_thread(0);
     create_folder(&options.out)?;
     let device = tadformer::parse_device(&options.device)?;
     let model = build(&options, &device)?;
-    println!("{}\n", model.parameters());
+    say!("{}\n", model.parameters());
 
     let size = (options.image, options.image);
     let scenes = Arc::new(Scenes::new(options.seed.wrapping_mul(2), 20_000, size)?);
@@ -99,9 +103,11 @@ fn main() -> anyhow::Result<()> {
     let batches = BatchOptions { dtype: options.dtype, device, ..BatchOptions::new(options.batch) };
     let validation = || Batches::once(held_out.clone(), &batches);
 
-    let seen = Batches::once(scenes.clone(), &batches)?.take(200 / options.batch + 1);
-    let constant = evaluate_constant(&options.tasks, seen, validation()?)?;
-    let before = evaluate(&model, validation()?)?;
+    let goes_on = |_: &tadformer::Result<Batch>| !stop.load(Ordering::Relaxed);
+    let seen = Batches::once(scenes.clone(), &batches)?.take(200 / options.batch + 1).take_while(goes_on);
+    let constant = evaluate_constant(&options.tasks, seen, validation()?.take_while(goes_on))?;
+    let before = evaluate(&model, validation()?.take_while(goes_on))?;
+    anyhow::ensure!(!stop.load(Ordering::Relaxed), "stopped before the first step, as asked: nothing was trained");
     let config = TrainConfig {
         seed: options.seed,
         accumulate: options.accumulate,
@@ -109,9 +115,7 @@ fn main() -> anyhow::Result<()> {
         validate_every: (options.steps / 5).max(1),
         ..TrainConfig::new(options.rate, options.steps, options.out.join("adapter.safetensors"))
     };
-    let mut trainer = Trainer::new(&model, config)?.with_reference(constant.primary())?;
-    let stop = trainer.stop_flag();
-    ctrlc::set_handler(move || stop.store(true, Ordering::Relaxed))?;
+    let mut trainer = Trainer::new(&model, config)?.with_reference(constant.primary())?.with_stop_flag(stop);
     let training = Instant::now();
     let stream = Batches::shuffled(scenes, options.seed, &batches)?;
     let run = trainer.run(stream, validation, &mut ProgressBar::new(options.steps))?;
@@ -119,34 +123,28 @@ fn main() -> anyhow::Result<()> {
         (run.history.steps().len() * options.batch * options.accumulate) as f64 / training.elapsed().as_secs_f64();
 
     if let Ending::Stopped { after } = run.ending {
-        println!("stopped after {after} steps, as asked");
+        say!("stopped after {after} steps, as asked");
     }
     let rows = report::rows(&constant, &before, &run.best);
-    println!("\n{}", report::table(&rows));
+    say!("\n{}", report::table(&rows));
     run.history.write_csv(&options.out.join("losses.csv"))?;
     report::plot(&run.history, &options.out.join("losses.svg"))?;
     report::panel(&model, held_out.as_ref(), 6, &options.out.join("panel.png"))?;
     let adapter = options.out.join("adapter.safetensors");
     if let CardFile::Kept(card) = ModelCard::of(&model).scores(report::scores(&rows)).write_beside(&adapter)? {
-        println!("{} was changed by hand and stays as it is", card.display());
+        say!("{} was changed by hand and stays as it is", card.display());
     }
     let adapter_bytes = std::fs::metadata(adapter)?.len();
-    println!(
+    say!(
         "best after {} steps; adapter of {:.1} MB, its card, losses and panel in {}",
         run.best_step,
         adapter_bytes as f64 / 1e6,
         options.out.display()
     );
     if options.json {
-        println!("{}", report::json(&rows, &model, images_per_second, start.elapsed(), adapter_bytes));
+        say!("{}", report::json(&rows, &model, images_per_second, start.elapsed(), adapter_bytes));
     }
     Ok(())
-}
-
-/// Candle and rayon both read their number of threads from the environment, when they first need it.
-#[allow(unsafe_code)] // no other thread runs yet
-fn set_threads(threads: usize) {
-    unsafe { std::env::set_var("RAYON_NUM_THREADS", threads.to_string()) };
 }
 
 /// A small model by default, else a preset, a checkpoint or a model of the hub.

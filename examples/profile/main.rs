@@ -220,7 +220,7 @@ fn main() -> anyhow::Result<()> {
     let threads = if options.threads == 0 { std::thread::available_parallelism()?.get() } else { options.threads };
     options.threads = threads;
     tadformer::keep_freed_memory();
-    tadformer::compute_on_this_thread(threads);
+    tadformer::compute_on_this_thread(threads)?;
     let mut runs = Runs::new(&options)?;
     runs.repeat(options.warmup)?;
     let times = if options.trace { runs.traced(options.repeat) } else { runs.repeat(options.repeat) };

@@ -243,7 +243,7 @@ impl Job {
                 Err(error) => return Some(Err(Error::dataset(*index, error))),
             }
         }
-        Some(Batch::stack(&samples, self.dtype, &Device::Cpu))
+        Some(Batch::of_checked(&samples, self.dtype, &Device::Cpu))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Label files: a PNG as a task's label.
 
+use super::PIXEL_LIMIT;
+use super::pixel_limit::check_size;
 use crate::files::open_regular;
 use crate::sample::IGNORE;
 use crate::{Error, Result, Task, TaskKind};
@@ -8,12 +10,12 @@ use png::ColorType;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
-/// More bytes of pixels than any label has; a damaged header could ask for terabytes.
-const MOST_BYTES: usize = 512 << 20;
+/// The greys of a mask.
+const MASK: [u8; 3] = [0, 255, 128];
 /// Lengths of a stored normal between which it is one, bent by rounding or resizing at most.
 const LENGTHS: std::ops::Range<f32> = 0.5..1.5;
 
-/// Reads a PNG file as the label of a task.
+/// Reads a PNG file of at most [`PIXEL_LIMIT`] pixels as the label of a task.
 ///
 /// | kind | file | label | ignored |
 /// | --- | --- | --- | --- |
@@ -24,12 +26,9 @@ const LENGTHS: std::ops::Range<f32> = 0.5..1.5;
 ///
 /// Palette files are PASCAL's own. Masks and normals are stored as [`picture`](crate::picture::picture) draws them.
 ///
-/// # Shapes
-/// `[c, H, W]` f32 on the CPU, c = 3 for normals and 1 otherwise, [`IGNORE`] where nothing is known.
-///
 /// # Errors
 /// A file that cannot be read or is no PNG; one of another form than the table's, such as classes in RGB colours; a value
-/// that the task does not have, with its place.
+/// that the task does not have, with its place; one of more pixels.
 ///
 /// ```
 /// use tadformer::data::read_label;
@@ -38,18 +37,148 @@ const LENGTHS: std::ops::Range<f32> = 0.5..1.5;
 /// let path = folder.path().join("label.png");
 /// GrayImage::from_fn(4, 2, |x, _| Luma([if x == 3 { 255 } else { 6 }])).save(&path).unwrap();
 /// let label = read_label(&path, &"semseg=7".parse()?)?;
-/// assert_eq!(label.to_vec3::<f32>()?[0][1], [6.0, 6.0, 6.0, 255.0]);
+/// assert_eq!(label.tensor()?.to_vec3::<f32>()?[0][1], [6.0, 6.0, 6.0, 255.0]);
+/// assert_eq!(label.crop(2, 0, 2, 2)?.resize(1, 1)?.tensor()?.to_vec3::<f32>()?, [[[6.0]]]);
 /// # Ok::<(), tadformer::Error>(())
 /// ```
-pub fn read_label(path: impl AsRef<Path>, task: &Task) -> Result<Tensor> {
-    let file = Stored::read(path.as_ref())?;
-    let values = match task.kind() {
+pub fn read_label(path: impl AsRef<Path>, task: &Task) -> Result<Label> {
+    read_label_within(path, task, PIXEL_LIMIT)
+}
+
+/// [`read_label`] within another limit on the pixels.
+///
+/// # Errors
+/// As there; a file whose header announces more pixels, of which none is decoded then.
+pub fn read_label_within(path: impl AsRef<Path>, task: &Task, pixels: u64) -> Result<Label> {
+    let file = Stored::read(path.as_ref(), pixels)?;
+    let (width, height) = (file.width, file.height);
+    let pixels = match task.kind() {
         TaskKind::Semseg | TaskKind::HumanParts => file.classes(task),
         TaskKind::Sal | TaskKind::Edge => file.mask(task),
         TaskKind::Normals => file.normals(task),
         TaskKind::Depth => file.depths(task),
     }?;
-    Ok(Tensor::from_vec(values, (task.kind().label_channels(), file.height, file.width), &Device::Cpu)?)
+    Ok(Label { kind: task.kind(), width, height, pixels })
+}
+
+/// A label as it is stored, every value of which its task has: a byte a pixel, three for normals and two for depth.
+///
+/// A tensor of it takes four bytes a value; so crop and resize before you make one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    kind: TaskKind,
+    width: usize,
+    height: usize,
+    /// Row by row: classes; 0, 128 or 255; red, green and blue of a normal; a depth's high byte and its low one.
+    pixels: Vec<u8>,
+}
+
+impl Label {
+    /// Width and height, as of an image.
+    pub fn dimensions(&self) -> (u32, u32) {
+        // As a PNG's header has them, or a caller.
+        (self.width as u32, self.height as u32)
+    }
+
+    /// The part of this width and height whose upper left pixel lies in column `x`, row `y`.
+    ///
+    /// # Errors
+    /// A part without a pixel, or that reaches over the border.
+    pub fn crop(&self, x: u32, y: u32, width: u32, height: u32) -> Result<Self> {
+        let inside =
+            |from: u32, length: u32, whole: usize| length > 0 && u64::from(from) + u64::from(length) <= whole as u64;
+        if !inside(x, width, self.width) || !inside(y, height, self.height) {
+            let expected = format!("a part of {} x {} pixels", self.width, self.height);
+            let got = format!("{width} x {height} from column {x}, row {y}");
+            return Err(Error::config("crop", expected, got, "crop the photo in the same way"));
+        }
+        Ok(self.gathered(width, height, |column| x as usize + column, |row| y as usize + row))
+    }
+
+    /// The label in this size, each pixel the nearest one's: classes do not mix, nor do depths across an edge.
+    ///
+    /// # Errors
+    /// A side of 0.
+    pub fn resize(&self, width: u32, height: u32) -> Result<Self> {
+        if width == 0 || height == 0 {
+            let got = format!("{width} x {height}");
+            return Err(Error::config("size of a label", "sides of at least 1", got, "give the photo's size"));
+        }
+        let nearest = |whole: usize, side: u32| move |at: usize| (at as u64 * whole as u64 / u64::from(side)) as usize;
+        Ok(self.gathered(width, height, nearest(self.width, width), nearest(self.height, height)))
+    }
+
+    /// The label as [`Sample`](crate::Sample) holds it.
+    ///
+    /// # Shapes
+    /// `[c, H, W]` f32 on the CPU, c = 3 for normals and 1 otherwise, [`IGNORE`] where nothing is known.
+    ///
+    /// # Errors
+    /// None in practice; candle's are passed on.
+    pub fn tensor(&self) -> Result<Tensor> {
+        let values: Vec<f32> = match self.kind {
+            TaskKind::Semseg | TaskKind::HumanParts => self.pixels.iter().map(|class| f32::from(*class)).collect(),
+            TaskKind::Sal | TaskKind::Edge => self.pixels.iter().map(|level| of_level(*level)).collect(),
+            TaskKind::Depth => self.pixels.as_chunks().0.iter().map(|bytes| of_millimetres(*bytes)).collect(),
+            TaskKind::Normals => planes(self.pixels.as_chunks().0),
+        };
+        Ok(Tensor::from_vec(values, (self.kind.label_channels(), self.height, self.width), &Device::Cpu)?)
+    }
+
+    /// The pixels that stand at these columns and rows.
+    fn gathered(&self, width: u32, height: u32, column: impl Fn(usize) -> usize, row: impl Fn(usize) -> usize) -> Self {
+        let (width, height) = (width as usize, height as usize);
+        let bytes = bytes_of_a_pixel(self.kind);
+        let columns: Vec<usize> = (0..width).map(column).collect();
+        let mut pixels = Vec::with_capacity(width * height * bytes);
+        for line in (0..height).map(row).map(|row| &self.pixels[row * self.width * bytes..][..self.width * bytes]) {
+            columns.iter().for_each(|at| pixels.extend_from_slice(&line[at * bytes..][..bytes]));
+        }
+        Self { kind: self.kind, width, height, pixels }
+    }
+}
+
+fn bytes_of_a_pixel(kind: TaskKind) -> usize {
+    match kind {
+        TaskKind::Semseg | TaskKind::HumanParts | TaskKind::Sal | TaskKind::Edge => 1,
+        TaskKind::Depth => 2,
+        TaskKind::Normals => 3,
+    }
+}
+
+fn of_level(level: u8) -> f32 {
+    match level {
+        0 => 0.0,
+        255 => 1.0,
+        _ => IGNORE,
+    }
+}
+
+fn of_millimetres(bytes: [u8; 2]) -> f32 {
+    match u16::from_be_bytes(bytes) {
+        0 => IGNORE,
+        millimetres => f32::from(millimetres) / 1000.0,
+    }
+}
+
+/// Unit normals, each channel a plane of its own.
+fn planes(pixels: &[[u8; 3]]) -> Vec<f32> {
+    let mut planes = vec![IGNORE; 3 * pixels.len()];
+    for (at, pixel) in pixels.iter().enumerate() {
+        if let Some((normal, length)) = normal(*pixel) {
+            (0..3).for_each(|c| planes[c * pixels.len() + at] = normal[c] / length);
+        }
+    }
+    planes
+}
+
+/// The vector that a colour stands for, and its length; none for black and mid-grey.
+fn normal(pixel: [u8; 3]) -> Option<([f32; 3], f32)> {
+    if pixel == [0; 3] || pixel.iter().all(|v| (127..=128).contains(v)) {
+        return None;
+    }
+    let normal = pixel.map(|v| f32::from(v) / 127.5 - 1.0);
+    Some((normal, normal.iter().map(|v| v * v).sum::<f32>().sqrt()))
 }
 
 /// The numbers of a PNG as they are stored: no palette, no scale applied.
@@ -59,86 +188,76 @@ struct Stored {
     height: usize,
     colour: ColorType,
     bits: usize,
-    /// Row by row, a pixel's channels together.
-    values: Vec<u16>,
+    /// Row by row, a pixel's channels together; two bytes for a number of 16 bits, the high one first, and one for any other.
+    bytes: Vec<u8>,
 }
 
 impl Stored {
-    fn read(path: &Path) -> Result<Self> {
+    fn read(path: &Path, pixels: u64) -> Result<Self> {
         let damaged = |e: png::DecodingError| Error::file(path, format!("no label: {e}"), "labels are PNG files");
-        let file = open_regular(path)?;
-        let mut reader = png::Decoder::new(BufReader::new(file)).read_info().map_err(damaged)?;
-        let size = reader.output_buffer_size().filter(|size| *size <= MOST_BYTES);
-        let too_large = || Error::file(path, "a label of over 512 MiB of pixels", "make the label smaller");
-        let mut bytes = vec![0; size.ok_or_else(too_large)?];
+        let mut decoder = png::Decoder::new(BufReader::new(open_regular(path)?));
+        check_size(path, decoder.read_header_info().map_err(damaged)?.size(), pixels)?;
+        let mut reader = decoder.read_info().map_err(damaged)?;
+        let too_large = || Error::file(path, "a label that no memory holds", "make the label smaller");
+        let mut bytes = vec![0; reader.output_buffer_size().ok_or_else(too_large)?];
         let frame = reader.next_frame(&mut bytes).map_err(damaged)?;
         let (width, height, bits) = (frame.width as usize, frame.height as usize, frame.bit_depth as usize);
         let samples = width * frame.color_type.samples();
-        let lines = bytes.chunks_exact(frame.line_size).take(height);
-        let values = lines.flat_map(|line| (0..samples).map(move |i| sample(line, i, bits))).collect();
-        Ok(Self { path: path.to_owned(), width, height, colour: frame.color_type, bits, values })
+        bytes.truncate(frame.line_size * height);
+        if bits < 8 {
+            let lines = bytes.chunks_exact(frame.line_size);
+            bytes = lines.flat_map(|line| (0..samples).map(move |i| sample(line, i, bits))).collect();
+        }
+        Ok(Self { path: path.to_owned(), width, height, colour: frame.color_type, bits, bytes })
     }
 
-    fn classes(&self, task: &Task) -> Result<Vec<f32>> {
+    fn classes(self, task: &Task) -> Result<Vec<u8>> {
         if !matches!((self.colour, self.bits), (ColorType::Grayscale | ColorType::Indexed, ..=8)) {
             let cure =
                 "store class indices as an 8-bit grey or palette PNG; colours do not tell which class they stand for";
             return Err(self.form(task, "a palette or grey of at most 8 bits", cure));
         }
-        let class = |(at, v): (usize, &u16)| {
-            if usize::from(*v) < task.outputs() || *v == 255 {
-                return Ok(f32::from(*v));
-            }
+        let is_class = |v: u8| usize::from(v) < task.outputs() || v == 255;
+        if let Some((at, v)) = self.bytes.iter().enumerate().find(|(_, v)| !is_class(**v)) {
             let cure = "number the classes from 0, store 255 where nothing is known, or give the task more classes";
-            Err(self.value(task, &format!("0 to {} or 255", task.outputs() - 1), &v.to_string(), at, cure))
-        };
-        self.values.iter().enumerate().map(class).collect()
+            return Err(self.value(task, &format!("0 to {} or 255", task.outputs() - 1), &v.to_string(), at, cure));
+        }
+        Ok(self.bytes)
     }
 
-    fn mask(&self, task: &Task) -> Result<Vec<f32>> {
-        let grey = || self.values.chunks_exact(3).all(|pixel| pixel[0] == pixel[1] && pixel[0] == pixel[2]);
-        let levels: Vec<u16> = match (self.colour, self.bits) {
-            // PNG's own scale: the largest number that fits is white.
-            (ColorType::Grayscale, bits @ ..=8) => self.values.iter().map(|v| v * (255 / ((1 << bits) - 1))).collect(),
-            (ColorType::Rgb, 8) if grey() => self.values.iter().step_by(3).copied().collect(),
+    fn mask(mut self, task: &Task) -> Result<Vec<u8>> {
+        let grey = || self.bytes.as_chunks::<3>().0.iter().all(|[r, g, b]| r == g && r == b);
+        // PNG's own scale: the largest number that fits is white.
+        let (every, scale) = match (self.colour, self.bits) {
+            (ColorType::Grayscale, bits @ ..=8) => (1, 255 / (255u8 >> (8 - bits))),
+            (ColorType::Rgb, 8) if grey() => (3, 1),
             _ => return Err(self.form(task, "8-bit grey", "store a mask of 0 and 255 as an 8-bit grey PNG")),
         };
-        let level = |(at, v): (usize, &u16)| match v {
-            0 => Ok(0.0),
-            255 => Ok(1.0),
-            128 => Ok(IGNORE),
-            v => {
-                let cure = "store 255 where it is, 0 where it is not, 128 where nothing is known; cut soft masks at a threshold";
-                Err(self.value(task, "0, 255, or 128 to ignore", &v.to_string(), at, cure))
-            }
-        };
-        levels.iter().enumerate().map(level).collect()
+        let levels: Vec<u8> = std::mem::take(&mut self.bytes).into_iter().step_by(every).map(|v| v * scale).collect();
+        if let Some((at, v)) = levels.iter().enumerate().find(|(_, v)| !MASK.contains(v)) {
+            let cure =
+                "store 255 where it is, 0 where it is not, 128 where nothing is known; cut soft masks at a threshold";
+            return Err(self.value(task, "0, 255, or 128 to ignore", &v.to_string(), at, cure));
+        }
+        Ok(levels)
     }
 
-    fn normals(&self, task: &Task) -> Result<Vec<f32>> {
+    fn normals(self, task: &Task) -> Result<Vec<u8>> {
         if (self.colour, self.bits) != (ColorType::Rgb, 8) {
             let cure = "store (n + 1) / 2 of 255 as an RGB PNG without alpha, black where nothing is known";
             return Err(self.form(task, "8-bit RGB", cure));
         }
-        let pixels = self.width * self.height;
-        let mut planes = vec![IGNORE; 3 * pixels];
-        for (at, pixel) in self.values.chunks_exact(3).enumerate() {
-            if pixel == [0; 3] || pixel.iter().all(|v| (127..=128).contains(v)) {
-                continue;
-            }
-            let normal: Vec<f32> = pixel.iter().map(|v| f32::from(*v) / 127.5 - 1.0).collect();
-            let length = normal.iter().map(|v| v * v).sum::<f32>().sqrt();
-            if !LENGTHS.contains(&length) {
+        for (at, pixel) in self.bytes.as_chunks().0.iter().enumerate() {
+            if let Some((_, length)) = normal(*pixel).filter(|(_, length)| !LENGTHS.contains(length)) {
                 let cure =
                     "store unit normals, black where nothing is known, and resize them without mixing neighbours";
                 return Err(self.value(task, "a vector of length 1", &format!("one of {length:.2}"), at, cure));
             }
-            normal.iter().enumerate().for_each(|(c, v)| planes[c * pixels + at] = v / length);
         }
-        Ok(planes)
+        Ok(self.bytes)
     }
 
-    fn depths(&self, task: &Task) -> Result<Vec<f32>> {
+    fn depths(self, task: &Task) -> Result<Vec<u8>> {
         if (self.colour, self.bits) != (ColorType::Grayscale, 16) {
             return Err(self.form(
                 task,
@@ -146,7 +265,7 @@ impl Stored {
                 "store millimetres as a 16-bit grey PNG, 0 where nothing is known",
             ));
         }
-        Ok(self.values.iter().map(|v| if *v == 0 { IGNORE } else { f32::from(*v) / 1000.0 }).collect())
+        Ok(self.bytes)
     }
 
     /// The file holds another kind of pixels than the task's labels do.
@@ -170,15 +289,10 @@ impl Stored {
     }
 }
 
-/// The i-th number of a line, most significant bits first.
-fn sample(line: &[u8], i: usize, bits: usize) -> u16 {
-    match bits {
-        16 => u16::from_be_bytes([line[2 * i], line[2 * i + 1]]),
-        bits => {
-            let first = i * bits;
-            u16::from(line[first / 8]) >> (8 - bits - first % 8) & ((1 << bits) - 1)
-        }
-    }
+/// The i-th number of a line of fewer than 8 bits each, the most significant first.
+fn sample(line: &[u8], i: usize, bits: usize) -> u8 {
+    let first = i * bits;
+    line[first / 8] >> (8 - bits - first % 8) & ((1 << bits) - 1)
 }
 
 #[cfg(test)]
@@ -204,7 +318,7 @@ mod tests {
 
     fn label(task: &str, size: (u32, u32), colour: ColorType, depth: BitDepth, bytes: &[u8]) -> Result<Vec<f32>> {
         let (_folder, path) = png(size, colour, depth, bytes);
-        let label = read_label(&path, &task.parse()?)?;
+        let label = read_label(&path, &task.parse()?)?.tensor()?;
         assert_eq!(label.dims()[1..], [size.1 as usize, size.0 as usize]);
         Ok(label.flatten_all()?.to_vec1()?)
     }
@@ -263,9 +377,42 @@ mod tests {
             let (task, path): (Task, _) = (task.parse()?, folder.path().join("drawn.png"));
             let drawn = Tensor::new(values, &Device::Cpu)?.reshape((task.kind().label_channels(), 2, 2))?;
             save_png(&picture(task.kind(), &drawn, None)?, &path)?;
-            let read = read_label(&path, &task)?.flatten_all()?.to_vec1::<f32>()?;
+            let read = read_label(&path, &task)?.tensor()?.flatten_all()?.to_vec1::<f32>()?;
             assert!(read.iter().zip(values).all(|(a, b)| (a - b).abs() < 0.01), "{task}: {read:?}");
         }
+        Ok(())
+    }
+
+    #[test]
+    fn cropping_and_resizing_take_whole_pixels_of_every_kind() -> Result<()> {
+        use ColorType::{Grayscale, Rgb};
+        let of = |task: &str, colour, depth, bytes: &[u8]| -> Result<Label> {
+            let (_folder, path) = png((4, 2), colour, depth, bytes);
+            read_label(&path, &task.parse()?)
+        };
+        let flat = |label: Label| -> Result<Vec<f32>> { Ok(label.tensor()?.flatten_all()?.to_vec1()?) };
+        let classes = of("semseg=9", Grayscale, BitDepth::Eight, &[0, 1, 2, 3, 4, 5, 6, 255])?;
+        assert_eq!(classes.dimensions(), (4, 2));
+        assert_eq!(flat(classes.crop(1, 0, 2, 2)?)?, [1., 2., 5., 6.]);
+        assert_eq!(flat(classes.crop(3, 1, 1, 1)?)?, [IGNORE]);
+        assert_eq!(flat(classes.resize(2, 1)?)?, [0., 2.]);
+        assert_eq!(flat(classes.resize(8, 2)?)?[..8], [0., 0., 1., 1., 2., 2., 3., 3.]);
+        // As candle's upsample_nearest2d has it.
+        let want = classes.tensor()?.unsqueeze(0)?.upsample_nearest2d(5, 7)?.flatten_all()?.to_vec1::<f32>()?;
+        assert_eq!(flat(classes.resize(7, 5)?)?, want);
+        let masks = of("edge=1", Grayscale, BitDepth::Two, &[0b00_11_00_11, 0b11_00_11_00])?;
+        assert_eq!(flat(masks.crop(1, 1, 3, 1)?)?, [0., 1., 0.]);
+        let depths = of("depth=1", Grayscale, BitDepth::Sixteen, &[0, 1, 0, 2, 0, 3, 0, 4, 1, 0, 2, 0, 3, 0, 0, 0])?;
+        assert_eq!(flat(depths.crop(2, 0, 2, 2)?)?, [0.003, 0.004, 0.768, IGNORE]);
+        let colours: Vec<u8> = (0..8).flat_map(|i| [[255, 128, 128], [0, 0, 0]][i % 2]).collect();
+        let normals = of("normals=3", Rgb, BitDepth::Eight, &colours)?.crop(1, 0, 2, 1)?.tensor()?;
+        let x = normals.get(0)?.to_vec2::<f32>()?[0].clone();
+        assert!(x[0] == IGNORE && (x[1] - 1.0).abs() < 1e-4, "{x:?}");
+        for (x, y, width, height) in [(0, 0, 5, 1), (4, 0, 1, 1), (0, 2, 1, 1), (0, 0, 0, 1), (u32::MAX, 0, 1, 1)] {
+            let message = classes.crop(x, y, width, height).unwrap_err().to_string();
+            assert!(message.starts_with("`crop`: expected a part of 4 x 2 pixels"), "{message}");
+        }
+        assert!(classes.resize(0, 3).unwrap_err().to_string().contains("at least 1"));
         Ok(())
     }
 

@@ -1,7 +1,8 @@
 //! Data: samples by index, and batches of them read ahead of the training.
 //!
 //! [`Scenes`] renders its samples and so needs no download; whatever else implements [`Dataset`] can be trained on alike.
-//! [`read_photo`], [`image_tensor`] and [`read_label`] are what one over files is made of: the example `dataset` is one.
+//! [`read_photo`], [`image_tensor`] and [`read_label`] are what one over files is made of: the example `dataset` is one. Both keep
+//! bytes until a tensor is made of them, after cropping and resizing.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -16,11 +17,14 @@
 mod batches;
 mod labels;
 mod photos;
+mod pixel_limit;
 pub mod scenes;
 
 pub use batches::{BatchOptions, Batches};
-pub use labels::read_label;
-pub use photos::{image_tensor, photos, read_photo};
+pub use labels::{Label, read_label, read_label_within};
+pub(crate) use photos::{check_photo, decode_photo};
+pub use photos::{image_tensor, photos, read_photo, read_photo_within};
+pub use pixel_limit::PIXEL_LIMIT;
 pub use scenes::Scenes;
 
 use crate::{Result, Sample, TaskSet};

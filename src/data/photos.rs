@@ -1,11 +1,22 @@
 //! Finding and reading photos.
 
+use super::PIXEL_LIMIT;
+use super::pixel_limit::{LONGEST_SIDE, check_size};
 use crate::files::open_regular;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
-use image::{DynamicImage, ImageDecoder};
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
+use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
+
+/// What to do about a file that is none.
+const CURE: &str = "give a PNG or JPEG file";
+/// Bytes of colour profiles, comments and whatever else a file holds beside its pixels.
+const METADATA: u64 = 64 << 20;
+/// Bytes of a pixel of four channels of 16 bits.
+const LARGEST_PIXEL: u64 = 8;
 
 /// The photos among these paths: files as they are, and of each folder its PNG and JPEG files, by name.
 ///
@@ -25,21 +36,79 @@ pub fn photos(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     Ok(photos)
 }
 
-/// Reads a PNG or JPEG file, recognised by its content, turned the way up that the camera noted.
+/// Reads a PNG or JPEG file of at most [`PIXEL_LIMIT`] pixels, recognised by its content, turned the way up that the camera noted.
 ///
 /// # Errors
-/// A file that cannot be read or is no image.
+/// A file that cannot be read or is no image, or a larger one.
 pub fn read_photo(path: impl AsRef<Path>) -> Result<DynamicImage> {
-    let path = path.as_ref();
-    let reader = image::ImageReader::new(BufReader::new(open_regular(path)?));
-    let reader = reader.with_guessed_format().map_err(Error::io(path, "read"))?;
-    let decoded = reader.into_decoder().and_then(|mut decoder| {
-        let orientation = decoder.orientation()?;
-        let mut photo = DynamicImage::from_decoder(decoder)?;
-        photo.apply_orientation(orientation);
-        Ok(photo)
-    });
-    decoded.map_err(|e| Error::file(path, format!("no image: {e}"), "give a PNG or JPEG file"))
+    read_photo_within(path, PIXEL_LIMIT)
+}
+
+/// [`read_photo`] within another limit on the pixels.
+///
+/// # Errors
+/// A file that cannot be read or is no image; one whose header announces more pixels, of which none is decoded then.
+///
+/// ```
+/// use tadformer::data::read_photo_within;
+/// let folder = tempfile::tempdir().unwrap();
+/// let path = folder.path().join("photo.png");
+/// tadformer::image::RgbImage::new(40, 30).save(&path).unwrap();
+/// assert_eq!(read_photo_within(&path, 1200)?.width(), 40);
+/// assert!(read_photo_within(&path, 1199).unwrap_err().to_string().contains("40 x 30 pixels"));
+/// # Ok::<(), tadformer::Error>(())
+/// ```
+pub fn read_photo_within(path: impl AsRef<Path>, pixels: u64) -> Result<DynamicImage> {
+    let (mut photo, orientation) = decode_photo(path.as_ref(), pixels)?;
+    photo.apply_orientation(orientation);
+    Ok(photo)
+}
+
+/// A photo as its file stores it, and how it is to be turned; who reduces it first turns fewer pixels.
+pub(crate) fn decode_photo(path: &Path, pixels: u64) -> Result<(DynamicImage, Orientation)> {
+    let file = open_regular(path)?;
+    check_length(path, &file, pixels)?;
+    let reader = ImageReader::new(BufReader::new(file));
+    let mut reader = reader.with_guessed_format().map_err(Error::io(path, "read"))?;
+    // A program may have built `image` with readers of further formats, whose memory nobody has looked at.
+    if !matches!(reader.format(), Some(ImageFormat::Png | ImageFormat::Jpeg)) {
+        return Err(Error::file(path, "no image: neither PNG nor JPEG", CURE));
+    }
+    reader.limits(limits());
+    let mut decoder = reader.into_decoder().map_err(no_image(path))?;
+    check_size(path, decoder.dimensions(), pixels)?;
+    let orientation = decoder.orientation().map_err(no_image(path))?;
+    Ok((DynamicImage::from_decoder(decoder).map_err(no_image(path))?, orientation))
+}
+
+/// On what a decoder holds beside the pixels.
+fn limits() -> Limits {
+    let mut limits = Limits::no_limits();
+    (limits.max_image_width, limits.max_image_height) = (Some(LONGEST_SIDE), Some(LONGEST_SIDE));
+    limits.max_alloc = Some(METADATA);
+    limits
+}
+
+fn no_image(path: &Path) -> impl Fn(ImageError) -> Error {
+    |error| match error {
+        ImageError::Limits(_) => {
+            let problem =
+                format!("a side of more than {LONGEST_SIDE} pixels, or over {} MiB beside them", METADATA >> 20);
+            Error::file(path, problem, "cut it into pieces, or save it without its metadata")
+        }
+        error => Error::file(path, format!("no image: {error}"), CURE),
+    }
+}
+
+/// Refuses a file that is longer than its pixels can make it: the JPEG decoder reads it whole.
+fn check_length(path: &Path, file: &File, pixels: u64) -> Result<()> {
+    let length = file.metadata().map_err(Error::io(path, "read"))?.len();
+    let most = pixels.saturating_mul(LARGEST_PIXEL).saturating_add(METADATA);
+    if length <= most {
+        return Ok(());
+    }
+    let problem = format!("{length} bytes, more than the {most} of an image of {pixels} pixels");
+    Err(Error::file(path, problem, "give a PNG or JPEG file, or raise the limit: read_photo_within"))
 }
 
 /// A photo as [`Sample::image`](crate::Sample::image) holds it.
@@ -48,7 +117,7 @@ pub fn read_photo(path: impl AsRef<Path>) -> Result<DynamicImage> {
 /// `[3, H, W]` f32 on the CPU: red, green, blue from 0 to 1. Alpha is dropped, greys become three equal channels.
 ///
 /// # Errors
-/// An image without a pixel.
+/// An image without a pixel; one of floats that are no numbers.
 ///
 /// ```
 /// use tadformer::image::{DynamicImage, Rgb, RgbImage};
@@ -59,13 +128,24 @@ pub fn read_photo(path: impl AsRef<Path>) -> Result<DynamicImage> {
 /// # Ok::<(), tadformer::Error>(())
 /// ```
 pub fn image_tensor(photo: &DynamicImage) -> Result<Tensor> {
+    check_photo(photo)?;
+    let (w, h) = (photo.width() as usize, photo.height() as usize);
+    let pixels = Tensor::from_vec(photo.to_rgb8().into_raw(), (h, w, 3), &Device::Cpu)?;
+    Ok((pixels.permute((2, 0, 1))?.to_dtype(DType::F32)? * (1.0 / 255.0))?)
+}
+
+/// Refuses a photo without a pixel, and one that a program made of floats with NaN or infinity among them: a byte can be neither.
+pub(crate) fn check_photo(photo: &DynamicImage) -> Result<()> {
     let (w, h) = (photo.width() as usize, photo.height() as usize);
     if w == 0 || h == 0 {
         let expected = "[3, H, W], H and W at least 1".into();
         return Err(Error::Shape { what: "photo".into(), expected, got: vec![3, h, w] });
     }
-    let pixels = Tensor::from_vec(photo.to_rgb8().into_raw(), (h, w, 3), &Device::Cpu)?;
-    Ok((pixels.permute((2, 0, 1))?.to_dtype(DType::F32)? * (1.0 / 255.0))?)
+    let floats = photo.as_flat_samples_f32();
+    match floats.and_then(|photo| photo.samples.iter().copied().find(|value| !value.is_finite())) {
+        Some(wrong) => Err(Error::config("photo", "numbers from 0 to 1", wrong, "look at what computed the photo")),
+        None => Ok(()),
+    }
 }
 
 fn in_folder(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -138,7 +218,48 @@ mod tests {
         assert!(close(&image_tensor(&image::GrayImage::from_raw(1, 1, vec![7]).unwrap().into())?, &[7.; 3])?);
         let message = image_tensor(&DynamicImage::new_rgb8(0, 4)).unwrap_err().to_string();
         assert!(message.contains("at least 1") && message.contains("[3, 4, 0]"), "{message}");
+        for wrong in [f32::NAN, f32::INFINITY] {
+            let computed = image::Rgb32FImage::from_pixel(2, 1, image::Rgb([0.5, wrong, 1.0]));
+            let message = image_tensor(&computed.into()).unwrap_err().to_string();
+            assert!(message.contains(&format!("`photo`: expected numbers from 0 to 1, got {wrong}")), "{message}");
+        }
         Ok(())
+    }
+
+    /// What a header announces was believed: 1,140 bytes took 5 GB.
+    #[test]
+    fn sizes_above_the_limit_are_refused_before_a_pixel_is_decoded() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("photo");
+        let refused = |bytes: &[u8], pixels: u64| {
+            std::fs::write(&path, bytes).unwrap();
+            read_photo_within(&path, pixels).unwrap_err().to_string()
+        };
+        for format in [ImageFormat::Png, ImageFormat::Jpeg] {
+            let mut bytes = std::io::Cursor::new(Vec::new());
+            image::GrayImage::new(50, 40).write_to(&mut bytes, format).unwrap();
+            let message = refused(bytes.get_ref(), 1999);
+            let words = ["50 x 40 pixels, more than the limit of 1999", "raise the limit: read_photo_within"];
+            assert!(words.iter().all(|word| message.contains(word)), "{message}");
+            assert_eq!(read_photo_within(&path, 2000).unwrap().height(), 40);
+            // Bytes after its end, as some cameras leave: a few are nothing, more than any image of so many pixels has are refused.
+            File::options().write(true).open(&path).unwrap().set_len(1 << 20).unwrap();
+            assert_eq!(read_photo_within(&path, 2000).unwrap().height(), 40);
+            File::options().write(true).open(&path).unwrap().set_len(1 << 33).unwrap();
+            let message = read_photo_within(&path, 2000).unwrap_err().to_string();
+            assert!(message.contains("8589934592 bytes, more than"), "{message}");
+        }
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        image::GrayImage::new((1 << 20) + 1, 1).write_to(&mut bytes, ImageFormat::Png).unwrap();
+        assert!(refused(bytes.get_ref(), PIXEL_LIMIT).contains("a side of more than 1048576 pixels"));
+    }
+
+    #[test]
+    fn files_of_other_formats_are_none() {
+        let path = tempfile::tempdir().unwrap().keep().join("photo.png");
+        std::fs::write(&path, b"GIF89a\x01\0\x01\0\0\0\0").unwrap();
+        let message = read_photo(&path).unwrap_err().to_string();
+        assert!(message.contains("neither PNG nor JPEG"), "{message}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What every kind's loss owes: gradients, ignored pixels, empty batches, half precision, long sums.
 
 use super::*;
+use crate::ops::Definition;
 use crate::ops::finite_difference::{check, normal};
 use crate::sample::IGNORE;
 use crate::task::TaskKind;
@@ -57,6 +58,28 @@ fn a_batch_without_a_valid_pixel_costs_nothing_and_moves_nothing() -> Result<()>
         let loss = task_loss(kind, &outputs, &ignored)?;
         assert_eq!(loss.to_scalar::<f64>()?, 0.0, "{kind:?}");
         assert!(gradient(&loss, &outputs)?.iter().all(|g| *g == 0.0), "{kind:?}");
+    }
+    Ok(())
+}
+
+/// A NaN in a mask was taken for 0.
+#[test]
+fn no_loss_makes_a_number_of_what_is_none() -> Result<()> {
+    let spoil = |map: Tensor, value: f64| -> Result<Tensor> {
+        let mut values = map.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+        values[0] = value;
+        Tensor::from_vec(values, map.dims(), &Device::Cpu)
+    };
+    let each = |&kind| Definition::ALL.map(|definition| (kind, definition));
+    for (kind, definition) in TaskKind::ALL.iter().flat_map(each) {
+        for wrong in [f64::NAN, f64::INFINITY] {
+            let label = spoil(label(kind)?, wrong)?;
+            let loss = definition.run(|| task_loss(kind, &outputs(kind)?, &label)?.to_scalar::<f64>());
+            assert!(loss.as_ref().map_or(true, |loss| !loss.is_finite()), "{kind:?} {definition:?}: {loss:?}");
+        }
+        let outputs = spoil(outputs(kind)?, f64::NAN)?;
+        let loss = definition.run(|| task_loss(kind, &outputs, &label(kind)?)?.to_scalar::<f64>())?;
+        assert!(loss.is_nan(), "{kind:?} {definition:?}: {loss}");
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The model: one frozen backbone, several dense tasks.
 
 use super::{BaseModel, InferenceModel, LoadReport, Outputs, TADFormerBuilder, TADFormerConfig};
+use crate::finite::is_finite;
 use crate::heads::Head;
 use crate::layers::{Merge, Mode};
 use crate::ops;
@@ -90,7 +91,7 @@ impl TADFormer {
     /// Images `[B, 3, H, W]` to each task's outputs `[B, n, H, W]`.
     ///
     /// # Errors
-    /// Images of another shape or smaller than one patch.
+    /// Images of another shape or smaller than one patch, or that hold NaN or infinity: the decoders' ReLU would make numbers of them.
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Outputs> {
         let size = self.check_images(images)?;
         let scores = match mode {
@@ -166,7 +167,12 @@ impl TADFormer {
     fn check_images(&self, images: &Tensor) -> Result<(usize, usize)> {
         let patch = self.config.swin.patch_size;
         match images.dims() {
-            &[b, 3, h, w] if b > 0 && h.min(w) >= patch => Ok((h, w)),
+            &[b, 3, h, w] if b > 0 && h.min(w) >= patch => {
+                if !is_finite(images)? {
+                    candle_core::bail!("images: expected numbers, got NaN or infinity (Sample::new names the pixel)");
+                }
+                Ok((h, w))
+            }
             got => candle_core::bail!(
                 "images: expected [B, 3, H, W] with B at least 1 and sides of at least one patch ({patch}), got {got:?} \
                  (stack normalised RGB images; enlarge those smaller than a patch)"

@@ -5,8 +5,9 @@ use super::opened::Opened;
 use super::pth::PthFile;
 use super::safetensors::SafetensorsFile;
 use super::values::values;
+use crate::finite::is_finite;
 use crate::{Error, Result};
-use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
+use candle_core::{DType, Device, Tensor};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 use safetensors::Dtype;
@@ -173,9 +174,9 @@ impl Checkpoint {
         }
         let whole = self.parts(&made.parts, dtype)?.reshape(made.shape.clone())?;
         let value = whole.to_dtype(dtype)?;
-        if !is_finite(&value) {
+        if !is_finite(&value)? {
             let held =
-                if is_finite(&whole) { format!("numbers beyond {dtype:?}") } else { "NaN or infinity".to_owned() };
+                if is_finite(&whole)? { format!("numbers beyond {dtype:?}") } else { "NaN or infinity".to_owned() };
             let cure = "take another copy, or an earlier state of that training";
             return Err(Error::file(&self.path, format!("`{name}` holds {held}"), cure));
         }
@@ -266,23 +267,6 @@ impl SimpleBackend for CheckpointSource {
     fn contains_tensor(&self, name: &str) -> bool {
         self.0.shape(name).is_some()
     }
-}
-
-/// Whether every value is a number; one that is none would spoil all that is computed from it.
-fn is_finite(tensor: &Tensor) -> bool {
-    let (storage, _) = tensor.storage_and_layout();
-    match &*storage {
-        Storage::Cpu(CpuStorage::F32(values)) => all(values, |value| value.is_finite()),
-        Storage::Cpu(CpuStorage::F64(values)) => all(values, |value| value.is_finite()),
-        Storage::Cpu(CpuStorage::F16(values)) => all(values, |value| value.is_finite()),
-        Storage::Cpu(CpuStorage::BF16(values)) => all(values, |value| value.is_finite()),
-        _ => true,
-    }
-}
-
-/// A piece is looked at to its end, which the compiler does for many values at once.
-fn all<T: Copy>(values: &[T], holds: impl Fn(T) -> bool) -> bool {
-    values.chunks(4096).all(|piece| piece.iter().fold(true, |all, value| all & holds(*value)))
 }
 
 enum Format {

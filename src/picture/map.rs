@@ -23,9 +23,21 @@ impl DepthRange {
     /// A map that cannot be copied from its device.
     pub fn of(map: &Tensor) -> Result<Self> {
         let values = map.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-        let valid = values.into_iter().filter(|v| *v != IGNORE && v.is_finite());
-        let (near, far) = valid.fold((f32::MAX, f32::MIN), |(near, far), v| (near.min(v), far.max(v)));
-        Ok(if near < far { Self { near, far } } else { Self { near: 0.0, far: 1.0 } })
+        Ok(Self::NONE.and(&values).or_unit())
+    }
+
+    /// Of no values yet.
+    pub(crate) const NONE: Self = Self { near: f32::MAX, far: f32::MIN };
+
+    /// With these values in it.
+    pub(crate) fn and(self, values: &[f32]) -> Self {
+        let valid = values.iter().filter(|v| **v != IGNORE && v.is_finite());
+        valid.fold(self, |Self { near, far }, v| Self { near: near.min(*v), far: far.max(*v) })
+    }
+
+    /// 0 to 1 where the values were none, or all the same.
+    pub(crate) fn or_unit(self) -> Self {
+        if self.near < self.far { self } else { Self { near: 0.0, far: 1.0 } }
     }
 }
 
@@ -48,19 +60,24 @@ pub fn picture(kind: TaskKind, map: &Tensor, depths: Option<DepthRange>) -> Resu
         Some(range) => range,
         None => DepthRange::of(map)?,
     };
-    let colour = |at: usize| -> [u8; 3] {
-        let v = values[at];
-        match kind {
-            TaskKind::Semseg | TaskKind::HumanParts if v == IGNORE => [224, 224, 192],
-            _ if v == IGNORE => [128; 3],
-            TaskKind::Semseg | TaskKind::HumanParts => class_colour(v as u8),
-            TaskKind::Normals => std::array::from_fn(|c| unit_to_byte((values[at + c * h * w] + 1.0) / 2.0)),
-            TaskKind::Sal | TaskKind::Edge => [unit_to_byte(v); 3],
-            TaskKind::Depth => depth_colour((v - range.near) / (range.far - range.near)),
-        }
+    let pixel = |x: u32, y: u32| {
+        let at = y as usize * w + x as usize;
+        Rgb(colour(kind, std::array::from_fn(|i| values[at + i.min(c - 1) * h * w]), range))
     };
-    let pixel = |x: u32, y: u32| Rgb(colour(y as usize * w + x as usize));
     Ok(RgbImage::from_fn(w as u32, h as u32, pixel))
+}
+
+/// The colour of a pixel; all but normals look at the first value alone.
+pub(crate) fn colour(kind: TaskKind, pixel: [f32; 3], depths: DepthRange) -> [u8; 3] {
+    let v = pixel[0];
+    match kind {
+        TaskKind::Semseg | TaskKind::HumanParts if v == IGNORE => [224, 224, 192],
+        _ if v == IGNORE => [128; 3],
+        TaskKind::Semseg | TaskKind::HumanParts => class_colour(v as u8),
+        TaskKind::Normals => pixel.map(|v| unit_to_byte((v + 1.0) / 2.0)),
+        TaskKind::Sal | TaskKind::Edge => [unit_to_byte(v); 3],
+        TaskKind::Depth => depth_colour((v - depths.near) / (depths.far - depths.near)),
+    }
 }
 
 /// An image `[3, H, W]` from 0 to 1 as a picture.

@@ -6,6 +6,8 @@ mod panel;
 mod png;
 
 pub use colour::{class_colour, depth_colour};
+pub(crate) use map::colour;
 pub use map::{DepthRange, photo_picture, picture};
 pub use panel::Panel;
 pub use png::save_png;
+pub(crate) use png::write_png;

@@ -1,10 +1,14 @@
 //! From a task's outputs to a map in label form, at any size.
 
-use crate::ops;
+use crate::finite::is_finite;
+use crate::ops::{self, Taps2};
 use crate::task::{Task, TaskKind};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
+
+/// About as many numbers as a strip has.
+const STRIP: usize = 1 << 20;
 
 /// Resizes outputs bilinearly and reads them off: class indices, unit normals, probabilities, depths.
 ///
@@ -14,36 +18,103 @@ use rayon::prelude::*;
 /// Pixels are made one row at a time, so that a large photo needs no large array of class scores.
 ///
 /// # Errors
-/// Outputs of another number of channels than the task's, or of no pixels.
+/// Outputs of another number of channels than the task's, of no pixels, or with values that are NaN or infinite; a side of 0.
 pub fn decode(task: &Task, outputs: &Tensor, (height, width): (usize, usize)) -> Result<Tensor> {
-    let (n, h, w) = outputs.dims3()?;
-    if n != task.outputs || h == 0 || w == 0 {
-        let expected = format!("[{}, h, w], h and w at least 1", task.outputs);
-        return Err(Error::Shape { what: format!("outputs of {}", task.name), expected, got: outputs.dims().to_vec() });
+    if height == 0 || width == 0 {
+        let got = format!("{height} x {width}");
+        return Err(Error::config(
+            format!("size of {}", task.name),
+            "sides of at least 1",
+            got,
+            "give the photo's size",
+        ));
     }
-    let scores = outputs.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-    let (rows, columns) = (ops::bilinear_taps(h, height), ops::bilinear_taps(w, width));
-    let channels = task.kind.label_channels();
-    let row = |taps: &ops::Taps2| -> Vec<f32> {
-        let [(y0, v0), (y1, v1)] = *taps;
+    Readout::new(task, outputs)?.map((height, width))
+}
+
+/// One task's outputs at the size that the model works at, to be read off at any other.
+#[derive(Clone, Debug)]
+pub(super) struct Readout {
+    kind: TaskKind,
+    /// `[n, h, w]`.
+    scores: Vec<f32>,
+    dims: (usize, usize, usize),
+}
+
+impl Readout {
+    pub(super) fn new(task: &Task, outputs: &Tensor) -> Result<Self> {
+        let (n, h, w) = outputs.dims3()?;
+        let what = || format!("outputs of {}", task.name);
+        if n != task.outputs || h == 0 || w == 0 {
+            let expected = format!("[{}, h, w], h and w at least 1", task.outputs);
+            return Err(Error::Shape { what: what(), expected, got: outputs.dims().to_vec() });
+        }
+        if !is_finite(outputs)? {
+            let cure = "the model has diverged, or its float type is too narrow for its values";
+            return Err(Error::config(what(), "numbers", "NaN or infinity", cure));
+        }
+        let scores = outputs.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+        Ok(Self { kind: task.kind, scores, dims: (n, h, w) })
+    }
+
+    /// The whole map, `[c, height, width]`.
+    pub(super) fn map(&self, (height, width): (usize, usize)) -> Result<Tensor> {
+        let channels = self.kind.label_channels();
+        let (plane, mut done) = (height * width, 0);
+        let mut planes = vec![0f32; channels * plane];
+        let write = |at: usize, pixel: [f32; 3], row: &mut [f32]| {
+            row.chunks_exact_mut(width).zip(pixel).for_each(|(channel, value)| channel[at] = value);
+        };
+        self.strips((height, width), channels, write, |strip| {
+            for row in strip.chunks_exact(channels * width) {
+                for (c, values) in row.chunks_exact(width).enumerate() {
+                    planes[c * plane + done..][..width].copy_from_slice(values);
+                }
+                done += width;
+            }
+            Ok::<(), Error>(())
+        })?;
+        Ok(Tensor::from_vec(planes, (channels, height, width), &Device::Cpu)?)
+    }
+
+    /// The map from top to bottom, a strip of rows at a time and never whole, for sides of at least 1: `write` puts the pixel of a
+    /// column into its row, which has `values` numbers for each; `take` gets the strip's rows, one after the other.
+    pub(super) fn strips<T: Copy + Default + Send, E>(
+        &self,
+        (height, width): (usize, usize),
+        values: usize,
+        write: impl Fn(usize, [f32; 3], &mut [T]) + Sync,
+        mut take: impl FnMut(&[T]) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        let (_, h, w) = self.dims;
+        let (rows, columns) = (ops::bilinear_taps(h, height), ops::bilinear_taps(w, width));
+        let length = values * width;
+        let together = (STRIP / length).clamp(1, height);
+        let mut strip = vec![T::default(); together * length];
+        for rows in rows.chunks(together) {
+            let strip = &mut strip[..rows.len() * length];
+            let lines = strip.par_chunks_mut(length).zip(rows);
+            lines.for_each(|(line, taps)| self.row(taps, &columns, |at, pixel| write(at, pixel, line)));
+            take(strip)?;
+        }
+        Ok(())
+    }
+
+    /// The pixels of one row, read off.
+    fn row(&self, [(y0, v0), (y1, v1)]: &Taps2, columns: &[Taps2], mut pixel: impl FnMut(usize, [f32; 3])) {
+        let (n, h, w) = self.dims;
         let line: Vec<f32> = (0..n * w)
             .map(|i| (i / w * h * w, i % w))
-            .map(|(plane, x)| scores[plane + y0 * w + x] * v0 + scores[plane + y1 * w + x] * v1)
+            .map(|(plane, x)| self.scores[plane + y0 * w + x] * v0 + self.scores[plane + y1 * w + x] * v1)
             .collect();
-        let mut out = vec![0.0; channels * width];
-        let mut pixel = vec![0.0; n];
+        let mut scores = vec![0.0; n];
         for (x, [(x0, u0), (x1, u1)]) in columns.iter().enumerate() {
-            for (score, line) in pixel.iter_mut().zip(line.chunks_exact(w)) {
+            for (score, line) in scores.iter_mut().zip(line.chunks_exact(w)) {
                 *score = line[*x0] * u0 + line[*x1] * u1;
             }
-            for (c, value) in read_off(task.kind, &pixel).into_iter().take(channels).enumerate() {
-                out[c * width + x] = value;
-            }
+            pixel(x, read_off(self.kind, &scores));
         }
-        out
-    };
-    let lines: Vec<f32> = rows.par_iter().flat_map_iter(row).collect(); // [height, c, width]
-    Ok(Tensor::from_vec(lines, (height, channels, width), &Device::Cpu)?.transpose(0, 1)?.contiguous()?)
+    }
 }
 
 /// The label of one pixel; all but normals fill the first value alone.
@@ -85,6 +156,38 @@ mod tests {
     fn maps_of_no_pixels_are_refused() -> Result<()> {
         let message = decode(&"depth=1".parse()?, &outputs(&[], (1, 2, 0)), (5, 4)).unwrap_err().to_string();
         assert!(message.contains("outputs of depth") && message.contains("at least 1"), "{message}");
+        let message = decode(&"depth=1".parse()?, &outputs(&[1.], (1, 1, 1)), (5, 0)).unwrap_err().to_string();
+        assert!(message.contains("size of depth") && message.contains("5 x 0"), "{message}");
+        Ok(())
+    }
+
+    /// NaN was the highest score of all, and so a class.
+    #[test]
+    fn outputs_that_are_no_numbers_are_refused() -> Result<()> {
+        for wrong in [f32::NAN, f32::INFINITY] {
+            let map = outputs(&[0.0, wrong], (2, 1, 1));
+            let message = decode(&"semseg=2".parse()?, &map, (5, 4)).unwrap_err().to_string();
+            assert!(message.contains("`outputs of semseg`: expected numbers"), "{message}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn strips_together_are_the_map() -> Result<()> {
+        let task: Task = "normals=3".parse()?;
+        let values: Vec<f32> = (0..18).map(|i| (i as f32).sin()).collect();
+        let (readout, size) = (Readout::new(&task, &outputs(&values, (3, 2, 3)))?, (700, 600));
+        let (mut y, mut strips) = (0, 0);
+        let whole = readout.map(size)?.permute((1, 2, 0))?.contiguous()?;
+        let write = |at: usize, pixel: [f32; 3], row: &mut [f32]| row[3 * at..][..3].copy_from_slice(&pixel);
+        readout.strips(size, 3, write, |strip| {
+            let rows = strip.len() / 1800;
+            let want = whole.narrow(0, y, rows)?.flatten_all()?.to_vec1::<f32>()?;
+            assert_eq!(strip, want);
+            (y, strips) = (y + rows, strips + 1);
+            Ok::<(), Error>(())
+        })?;
+        assert_eq!((y, strips), (700, 2));
         Ok(())
     }
 

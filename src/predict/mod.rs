@@ -2,6 +2,8 @@
 
 mod decode;
 #[cfg(feature = "data")]
+mod npy;
+#[cfg(feature = "data")]
 mod predictor;
 
 pub use decode::decode;

@@ -4,6 +4,7 @@ mod padded;
 
 pub use padded::PaddedBatch;
 
+use crate::finite::is_finite;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use std::collections::BTreeMap;
@@ -42,7 +43,7 @@ impl Sample {
     ///
     /// # Errors
     /// An image that is not `[3, H, W]`, a label that is not `[c, H, W]` of the image's height and width, either of another type
-    /// than f32.
+    /// than f32, or with a value that is NaN or infinite.
     pub fn new(image: Tensor, labels: impl IntoIterator<Item = (impl Into<String>, Tensor)>) -> Result<Self> {
         let labels = labels.into_iter().map(|(name, label)| (name.into(), label)).collect();
         Self { image, labels }.checked()
@@ -56,7 +57,15 @@ impl Sample {
         for (name, label) in &self.labels {
             check_f32(&format!("label `{name}`"), label, "turn it with to_dtype(DType::F32)")?;
         }
+        self.check_numbers("")?;
         Ok(self)
+    }
+
+    /// Refuses NaN and infinity; `place` tells which sample of several it is.
+    fn check_numbers(&self, place: &str) -> Result<()> {
+        check_numbers(&format!("image{place}"), &self.image, "an image is f32 from 0 to 1")?;
+        let cure = "mark pixels of which nothing is known 255";
+        self.labels.iter().try_for_each(|(name, label)| check_numbers(&format!("label `{name}`{place}"), label, cure))
     }
 
     /// The image's height and width, which its labels share.
@@ -87,6 +96,22 @@ fn check_f32(what: &str, tensor: &Tensor, cure: &str) -> Result<()> {
     Err(Error::config(what, "f32", tensor.dtype().as_str(), cure))
 }
 
+/// Refuses a map with a value that is NaN or infinite, and tells where the first one is.
+fn check_numbers(what: &str, map: &Tensor, cure: &str) -> Result<()> {
+    if is_finite(map)? {
+        return Ok(());
+    }
+    let values = map.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+    let wrong = values.iter().enumerate().find(|(_, value)| !value.is_finite());
+    let got = match (map.dims(), wrong) {
+        (&[.., h, w], Some((at, value))) => {
+            format!("{value} in channel {}, row {}, column {}", at / (h * w), at / w % h, at % w)
+        }
+        _ => "NaN or infinity".to_owned(),
+    };
+    Err(Error::config(what, "numbers", got, cure))
+}
+
 /// Several samples of one size, ready for a model; [`PaddedBatch`] makes one of several sizes.
 #[derive(Clone, Debug)]
 pub struct Batch {
@@ -100,8 +125,17 @@ impl Batch {
     /// Stacks samples, normalises the images to `dtype` and moves all to `device`; labels stay f32.
     ///
     /// # Errors
-    /// No sample at all, samples of different sizes, images that are no floats, a label that one sample has and another lacks.
+    /// No sample at all, samples of different sizes, images that are no floats, values that are NaN or infinite, a label that one
+    /// sample has and another lacks.
     pub fn stack(samples: &[Sample], dtype: DType, device: &Device) -> Result<Self> {
+        for (i, sample) in samples.iter().enumerate() {
+            sample.check_numbers(&format!(" of sample {i} of a batch"))?;
+        }
+        Self::of_checked(samples, dtype, device)
+    }
+
+    /// [`Batch::stack`] of samples whose values have been looked at.
+    pub(crate) fn of_checked(samples: &[Sample], dtype: DType, device: &Device) -> Result<Self> {
         let first = samples
             .first()
             .ok_or_else(|| Error::config("batch", "at least one sample", "none", "use a batch size of 1 or more"))?;
@@ -186,6 +220,37 @@ mod tests {
             let message = new(image, label).unwrap_err().to_string();
             assert!(words.iter().all(|word| message.contains(word)), "{message}");
         }
+    }
+
+    /// Through the decoders' ReLU an image of NaN came out as numbers, and a NaN in a mask was taken for 0.
+    #[test]
+    fn values_that_are_no_numbers_are_refused_with_their_place() -> Result<()> {
+        let with = |c: usize, at: usize, value: f32| -> Result<Tensor> {
+            let mut values = vec![0f32; c * 24];
+            values[at] = value;
+            Ok(Tensor::from_vec(values, (c, 4, 6), &Device::Cpu)?)
+        };
+        let good = map(1, 4, DType::F32);
+        for (image, label, words) in [
+            (
+                with(3, 24 + 6 + 2, f32::NAN)?,
+                good.clone(),
+                "`image`: expected numbers, got NaN in channel 1, row 1, column 2",
+            ),
+            (
+                with(3, 0, 0.0)?,
+                with(1, 23, f32::INFINITY)?,
+                "`label `rooms``: expected numbers, got inf in channel 0, row 3, column 5",
+            ),
+        ] {
+            let message = Sample::new(image.clone(), [("rooms", label.clone())]).unwrap_err().to_string();
+            assert!(message.contains(words), "{message}");
+            let whole = Sample::new(map(3, 4, DType::F32), [("rooms", good.clone())])?;
+            let wrong = Sample { image, labels: [("rooms".to_owned(), label)].into() };
+            let message = Batch::stack(&[whole, wrong], DType::F32, &Device::Cpu).unwrap_err().to_string();
+            assert!(message.contains("of sample 1 of a batch`: expected numbers, got"), "{message}");
+        }
+        Ok(())
     }
 
     #[test]

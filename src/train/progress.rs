@@ -2,8 +2,12 @@
 
 use super::{Evaluation, History, StepRecord};
 use indicatif::{ProgressBar as Bar, ProgressStyle};
+use std::io::Write;
 
 /// Is told of every step and validation.
+///
+/// The best weights are in their file before [`Observer::validated`] hears of them. Nothing that an observer writes can end a run, if it
+/// takes no notice of what a terminal answers that has gone: `println!` and `eprintln!` panic there, `writeln!` tells.
 pub trait Observer {
     /// After each step, with how many images it trained on.
     fn step(&mut self, tasks: &[String], record: &StepRecord, images: usize);
@@ -25,7 +29,7 @@ impl Observer for Silent {
 
 /// A bar with each task's loss, images a second and the time left; a line for each validation.
 ///
-/// Draws to standard error, and nothing where that is no terminal but the lines.
+/// Draws to standard error, and nothing where that is no terminal but the lines; where it is closed, nothing.
 #[derive(Debug)]
 pub struct ProgressBar {
     bar: Bar,
@@ -45,7 +49,11 @@ impl ProgressBar {
     }
 
     fn line(&self, text: String) {
-        if self.bar.is_hidden() { eprintln!("{text}") } else { self.bar.println(text) }
+        if !self.bar.is_hidden() {
+            return self.bar.println(text);
+        }
+        // Who read it may be gone.
+        let _ = writeln!(std::io::stderr(), "{text}");
     }
 }
 

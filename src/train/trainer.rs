@@ -167,9 +167,13 @@ impl<'a> Trainer<'a> {
         Ok(Self { reference, ..self })
     }
 
-    /// Set it to true, from a Ctrl-C handler for instance, and the run ends after the step at hand, keeping what was learnt.
-    pub fn stop_flag(&self) -> Arc<AtomicBool> {
-        self.stop.clone()
+    /// Ends a run early once this flag is true, which a signal's handler may set.
+    ///
+    /// During a step it ends after that, with a last validation, so that what was learnt since the one before is kept where it is better.
+    /// During a validation it ends after the batch at hand, with the best weights so far; the first validation alone is made to its end,
+    /// since nothing has been kept before it.
+    pub fn with_stop_flag(self, stop: Arc<AtomicBool>) -> Self {
+        Self { stop, ..self }
     }
 
     /// The optimizer, to save its state or take one up.
@@ -206,15 +210,19 @@ impl<'a> Trainer<'a> {
             let record = self.step(&batches, step)?;
             observer.step(&names, &record, batches.iter().map(Batch::len).sum());
             history.push(record);
-            let stopped = self.stop.load(Ordering::Relaxed);
+            let mut stopped = self.stopped();
+            if stopped || step == steps || step.is_multiple_of(self.config.validate_every.max(1)) {
+                let evaluation = match &best {
+                    Some(_) if !stopped => self.evaluate_unless_stopped(validation()?)?,
+                    _ => Some(evaluate(self.model, validation()?)?),
+                };
+                if let Some(evaluation) = evaluation {
+                    self.keep_best(&mut best, step, evaluation, observer)?;
+                }
+                stopped |= self.stopped();
+            }
             if stopped {
                 ending = Ending::Stopped { after: step };
-            }
-            if stopped || step == steps || step.is_multiple_of(self.config.validate_every.max(1)) {
-                let evaluation = evaluate(self.model, validation()?)?;
-                self.keep_best(&mut best, step, evaluation, observer)?;
-            }
-            if stopped {
                 break;
             }
         }
@@ -222,6 +230,21 @@ impl<'a> Trainer<'a> {
         let (_, best_step, best) = best.ok_or_else(|| ran_out(first - 1, steps))?;
         self.model.load_adapter(&self.config.adapter)?;
         Ok(TrainReport { history, best, best_step, ending })
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// None where the run is asked to stop before the last batch: figures of a part compare with nothing.
+    fn evaluate_unless_stopped(&self, batches: impl IntoIterator<Item = Result<Batch>>) -> Result<Option<Evaluation>> {
+        let mut left_off = false;
+        let batches = batches.into_iter().take_while(|_| {
+            left_off = self.stopped();
+            !left_off
+        });
+        let evaluation = evaluate(self.model, batches)?;
+        Ok((!left_off).then_some(evaluation))
     }
 
     /// One step: forward, losses and backward of each batch; clip, move.
@@ -283,9 +306,12 @@ impl<'a> Trainer<'a> {
         }
         let gain = self.gain(&evaluation)?;
         let is_best = best.as_ref().is_none_or(|(so_far, ..)| gain > *so_far);
-        observer.validated(step, &evaluation, is_best);
         if is_best {
             self.model.save_adapter(&self.config.adapter)?;
+        }
+        // Not before: an observer that panics takes nothing with it.
+        observer.validated(step, &evaluation, is_best);
+        if is_best {
             *best = Some((gain, step, evaluation));
         }
         Ok(())

@@ -3,6 +3,8 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::atomic::{AtomicIsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 pub struct Counting;
 
@@ -18,6 +20,21 @@ pub struct Bytes {
 }
 
 const SMALL: usize = 4096;
+
+/// Bytes that all threads hold, and the most that they have held.
+static ALL: AtomicIsize = AtomicIsize::new(0);
+static MOST: AtomicIsize = AtomicIsize::new(0);
+
+/// The most bytes that all threads hold during `work`, beyond those before; one such work at a time.
+#[allow(dead_code)] // a test that counts its own thread alone has no use for it
+pub fn peak_of_all<T>(work: impl FnOnce() -> T) -> (T, usize) {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = ALL.load(Ordering::Relaxed);
+    MOST.store(before, Ordering::Relaxed);
+    let result = work();
+    (result, (MOST.load(Ordering::Relaxed) - before) as usize)
+}
 
 thread_local! {
     static BYTES: Cell<Bytes> = const { Cell::new(Bytes { held: 0, peak: 0, large: 0 }) };
@@ -36,10 +53,12 @@ pub fn during<T>(work: impl FnOnce() -> T) -> (T, Bytes) {
 }
 
 fn count(from: usize, to: usize) {
+    let more = to as isize - from as isize;
+    MOST.fetch_max(ALL.fetch_add(more, Ordering::Relaxed) + more, Ordering::Relaxed);
     // A thread that ends frees what nobody counts any more.
     let _ = BYTES.try_with(|bytes| {
         let Bytes { held, peak, large } = bytes.get();
-        let held = held + to as isize - from as isize;
+        let held = held + more;
         let large = if to > SMALL { large + to.saturating_sub(from) } else { large };
         bytes.set(Bytes { held, peak: peak.max(held), large });
     });

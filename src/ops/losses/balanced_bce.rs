@@ -3,6 +3,7 @@
 use super::lanes::{sum, sum_of_logs};
 use super::pixels::{BLOCK, Channels, ChannelsMut, PixelMean, Pixels};
 use super::{absolute, fuses, masked, mean_over, total, wide};
+use crate::finite::is_finite;
 use crate::ops::cpu::{Real, by_float};
 use crate::ops::simd::vectorised_fn;
 use crate::ops::trace::{self, Pass};
@@ -15,6 +16,12 @@ use candle_core::{Result, Tensor};
 /// # Shapes
 /// `outputs` and `label` have the same.
 pub(crate) fn balanced_bce(outputs: &Tensor, label: &Tensor, weight: Option<f64>, ignore: f32) -> Result<Tensor> {
+    // Neither a 0 nor a 1, and no loss would tell: NaN is not at least 0.5, and infinity is.
+    if !is_finite(label)? {
+        candle_core::bail!(
+            "label: expected 0, 1 or {ignore}, got NaN or infinity (mark pixels of which nothing is known {ignore})"
+        );
+    }
     let outputs = wide(outputs)?;
     if fuses(&outputs, label) && outputs.dims() == label.dims() {
         by_float!(outputs.dtype(), fused(&outputs.contiguous()?, label, weight, ignore))
