@@ -1,8 +1,22 @@
 //! Models of the hub, from a real server on loopback through the real client.
+//!
+//! Here: what a hub is for, and what keeps a model from being had. In `hub/`:
+//!
+//! | file | attacks |
+//! | --- | --- |
+//! | `replies.rs` | answers that lie, do not end, dribble or offer other ways: commits, listings, files, refusals, heads, Xet |
+//! | `redirects.rs` | redirects of every kind to other hosts, the token and the password on the way, `https` and its certificates |
+//! | `cache.rs` | damaged blobs and copies, links that lead out, FIFOs and folders, locks that are held, killed processes |
 #![cfg(feature = "hub")]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "hub/cache.rs"]
+mod cache;
 mod common;
+#[path = "hub/redirects.rs"]
+mod redirects;
+#[path = "hub/replies.rs"]
+mod replies;
 #[path = "common/server.rs"]
 mod server;
 
