@@ -78,7 +78,7 @@ impl ModelCache {
 
     pub(super) fn set_commit_of(&self, revision: &str, commit: &str) -> Result<()> {
         let path = self.reference(revision);
-        path.parent().map_or(Ok(()), create_folder)?;
+        self.make_folder_of(&path)?;
         write_atomically(&path, |file| file.write_all(commit.as_bytes()))
     }
 
@@ -86,7 +86,7 @@ impl ModelCache {
     pub(super) fn file(&self, commit: &str, name: &str) -> Result<Held> {
         let path = self.snapshot(commit).join(name);
         let Some(content) = self.content_of(&path)? else { return Ok(Held::Nothing) };
-        let digests = self.digests_of(&content)?;
+        let digests = self.digests_of(&content);
         // A copy without a blob of its own can be compared with nothing.
         let whole = digests.is_empty() || any(&digests, |digest| checked::is_called(&content, digest))?;
         Ok(if whole { Held::Whole(path) } else { Held::Damaged(path) })
@@ -108,17 +108,21 @@ impl ModelCache {
         regular::refusal(&content, kind).map_or(Ok(Some(content)), Err)
     }
 
+    /// Makes the folder that a path of this model is in.
+    fn make_folder_of<'a>(&self, path: &'a Path) -> Result<&'a Path> {
+        let folder = path.parent().unwrap_or(path);
+        make_folder_inside(&self.folder(), folder)?;
+        Ok(folder)
+    }
+
     /// The digests that content may have: a blob's is its name, and a copy's that of a blob as long as it.
-    fn digests_of(&self, content: &Path) -> Result<Vec<String>> {
+    fn digests_of(&self, content: &Path) -> Vec<String> {
         let blobs = self.blobs();
+        let is_blob = blobs.canonicalize().is_ok_and(|blobs| content.parent() == Some(&blobs));
         let name = content.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let is_blob = content.parent().and_then(|folder| folder.file_name()) == blobs.file_name();
-        if is_blob {
-            return Ok([name].into_iter().filter(|name| content::is_digest(name)).map(str::to_owned).collect());
-        }
         let len = regular_len(content);
-        let as_long = |name: &String| content::is_digest(name) && regular_len(&blobs.join(name)) == len;
-        Ok(names_in(&blobs).into_iter().filter(as_long).collect())
+        let may_be = |other: &String| if is_blob { other == name } else { regular_len(&blobs.join(other)) == len };
+        names_in(&blobs).into_iter().filter(|name| content::is_digest(name)).filter(may_be).collect()
     }
 
     /// Whether the hub said that a commit has no such file.
@@ -128,14 +132,14 @@ impl ModelCache {
 
     pub(super) fn set_lacking(&self, commit: &str, name: &str) -> Result<()> {
         let path = self.absence(commit, name);
-        path.parent().map_or(Ok(()), create_folder)?;
+        self.make_folder_of(&path)?;
         write_atomically(&path, |_| Ok(()))
     }
 
     /// Waits until no other process downloads this file, or the one that does has stood still for too long.
     pub(super) fn lock(&self, file: &Listed, patience: Duration) -> Result<lock::Taken> {
         let locks = self.cache.join(".locks").join(self.name());
-        create_folder(&locks)?;
+        make_folder_inside(&self.cache, &locks)?;
         lock::take(&locks.join(format!("{}.lock", file.oid)), &self.download_of(file), patience)
     }
 
@@ -162,15 +166,15 @@ impl ModelCache {
 
     /// What an earlier download of this file left, or nothing.
     pub(super) fn partial(&self, file: &Listed) -> Result<Partial> {
-        create_folder(&self.blobs())?;
-        Partial::open(&self.download_of(file), file)
+        let path = self.download_of(file);
+        self.make_folder_of(&path)?;
+        Partial::open(&path, file)
     }
 
     /// Puts a blob under its name in a commit.
     pub(super) fn link(&self, commit: &str, name: &str, blob: &Path) -> Result<PathBuf> {
         let path = self.snapshot(commit).join(name);
-        let folder = path.parent().unwrap_or(&path);
-        create_folder(folder)?;
+        let folder = self.make_folder_of(&path)?;
         let content = blob.file_name().unwrap_or_default();
         let up: PathBuf = (0..name.split('/').count() + 1).map(|_| "..").collect();
         // A link cannot be replaced in one step: it is made under a name of its own and renamed.
@@ -216,6 +220,18 @@ fn symlink(target: &Path, link: &Path) -> std::io::Result<()> {
 #[cfg(not(unix))]
 fn symlink(_: &Path, _: &Path) -> std::io::Result<()> {
     Err(std::io::ErrorKind::Unsupported.into())
+}
+
+/// Makes a folder below another one; a link on the way leads nowhere else.
+fn make_folder_inside(root: &Path, folder: &Path) -> Result<()> {
+    create_folder(root)?;
+    let resolved = |path: &Path| path.canonicalize().map_err(Error::io(path, "resolve"));
+    let there = folder.ancestors().find(|above| above.exists()).unwrap_or(root);
+    if !resolved(there)?.starts_with(resolved(root)?) {
+        let problem = format!("a link out of {}", root.display());
+        return Err(Error::file(there, problem, "remove it, and see who put it there"));
+    }
+    create_folder(folder)
 }
 
 /// The length of a regular file; a link is none.

@@ -3,11 +3,10 @@
 //! Nothing but plain requests: what a server says of other ways to its files, such as Xet, is not read. Redirects are followed here
 //! rather than by ureq, which has no rule against the way from https to http and knows servers by their host alone.
 
-use super::Hub;
 use super::address::{Address, Endpoint};
 use super::failure::Failure;
 use super::pace::Pace;
-use super::reply;
+use super::{Hub, regular, reply};
 use crate::{Error, Result};
 use std::io::Read;
 use std::ops::Range;
@@ -79,21 +78,18 @@ impl Client {
         Ok(json)
     }
 
-    /// An answer that is none of refusal, wherever the hub redirects to for it.
+    /// An answer that is no refusal, wherever the hub redirects to for it.
     pub(super) fn ask(&self, address: &Address, question: &Question) -> std::result::Result<Reply, Failure> {
         let (home, mut address, mut at_home) = (address, address.clone(), true);
         for _ in 0..=MOST_REDIRECTS {
             // Whom the hub sends us to does not send us back with its secret.
             at_home &= address.is_beside(home);
             let response = self.send(&address, question, at_home)?;
-            match response.status().as_u16() {
-                200..=299 => return Reply::new(response),
-                301 | 302 | 303 | 307 | 308 if response.headers().contains_key(header::LOCATION) => {
-                    let location = response.headers()[header::LOCATION].as_bytes();
-                    address = address.redirected(location).map_err(Failure::Nonsense)?;
-                }
-                _ => return Err(self.refusal(response)),
+            if response.status().is_success() {
+                return Reply::new(response);
             }
+            let Some(location) = location(&response) else { return Err(self.refusal(response)) };
+            address = address.redirected(location).map_err(Failure::Nonsense)?;
         }
         Err(Failure::Nonsense(format!("redirects more than {MOST_REDIRECTS} times")))
     }
@@ -188,6 +184,12 @@ impl Reply {
     }
 }
 
+/// Where an answer sends the question, which is asked there as it is.
+fn location(response: &Response<Body>) -> Option<&[u8]> {
+    let redirects = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+    response.headers().get(header::LOCATION).filter(|_| redirects).map(HeaderValue::as_bytes)
+}
+
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
@@ -206,9 +208,7 @@ fn secret(endpoint: &Endpoint, token: Option<&str>) -> Result<Option<HeaderValue
 
 /// The certificates of a file, in place of those that come with the crate.
 fn roots(path: &Path) -> Result<RootCerts> {
-    let mut pem = Vec::new();
-    let file = std::fs::File::open(path).map_err(Error::io(path, "read"))?;
-    file.take(MOST_CERTIFICATE_BYTES).read_to_end(&mut pem).map_err(Error::io(path, "read"))?;
+    let pem = regular::read(path, MOST_CERTIFICATE_BYTES)?;
     let certificate = |item| match item {
         Ok(PemItem::Certificate(certificate)) => Some(certificate),
         _ => None,

@@ -1,9 +1,8 @@
 //! What the environment says, by the variables of the hub's own tools.
 
 use super::address::Endpoint;
-use super::{Hub, Lookup};
+use super::{Hub, Lookup, regular};
 use hf_hub::Cache;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -38,10 +37,7 @@ pub(super) fn hub(variable: impl Fn(&str) -> Option<String>) -> Hub {
 
 /// A token on a line of its own in a file.
 fn token_in(path: &Path) -> Option<String> {
-    // Of anything else there may be no end.
-    let file = path.metadata().ok().filter(|found| found.is_file()).and_then(|_| std::fs::File::open(path).ok())?;
-    let mut token = String::new();
-    file.take(MOST_TOKEN_BYTES).read_to_string(&mut token).ok()?;
+    let token = String::from_utf8(regular::read(path, MOST_TOKEN_BYTES).ok()?).ok()?;
     Some(token).filter(|token| !token.trim().is_empty())
 }
 

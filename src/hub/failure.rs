@@ -62,10 +62,11 @@ impl From<Error> for Failure {
 
 impl From<ureq::Error> for Failure {
     fn from(error: ureq::Error) -> Self {
-        use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+        use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof};
         use ureq::Error::{ConnectProxyFailed, ConnectionFailed, HostNotFound, Io, Rustls, Timeout, Tls};
         match error {
             Timeout(_) => Self::Silence,
+            Io(e) if e.kind() == TimedOut => Self::Silence,
             Io(e) if [BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof].contains(&e.kind()) => Self::Cut,
             Io(e) => Self::NoWay(shown(&e.to_string())),
             e @ (HostNotFound | ConnectionFailed | ConnectProxyFailed(_) | Tls(_) | Rustls(_)) => {

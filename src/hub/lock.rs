@@ -16,7 +16,7 @@ pub(super) enum Taken {
     /// It is held until this is dropped; a process that ends gives it back, however it ends.
     Lock(#[expect(dead_code, reason = "held, not read")] File),
     /// Another process holds it, and did nothing for as long as was waited.
-    Held(HubProblem),
+    ByAnother(HubProblem),
 }
 
 /// Waits for a lock, as long as its holder's download grows; `patience` is how long it may stand still.
@@ -43,7 +43,7 @@ pub(super) fn take(path: &Path, download: &Path, patience: Duration) -> Result<T
         }
         if since.elapsed() >= patience {
             let (lock, holder, waited) = (path.to_owned(), holder(&mut file), start.elapsed());
-            return Ok(Taken::Held(HubProblem::Locked { lock, holder, waited }));
+            return Ok(Taken::ByAnother(HubProblem::Locked { lock, holder, waited }));
         }
         std::thread::sleep(POLL.min(patience));
     }
@@ -87,7 +87,8 @@ mod tests {
         let first = take(&lock, &download, PATIENCE).unwrap();
         assert!(matches!(first, Taken::Lock(_)));
         let start = Instant::now();
-        let Taken::Held(HubProblem::Locked { lock: named, holder, waited }) = take(&lock, &download, PATIENCE).unwrap()
+        let Taken::ByAnother(HubProblem::Locked { lock: named, holder, waited }) =
+            take(&lock, &download, PATIENCE).unwrap()
         else {
             panic!("two hold one lock")
         };

@@ -186,11 +186,10 @@ impl Hub {
     pub fn model(&self, id: &str) -> Result<HubModel> {
         let id: ModelId = id.parse()?;
         let cache = ModelCache::new(&self.cache, id.name());
-        let held = match self.lookup {
-            Lookup::Newest => id.commit(),
-            Lookup::Missing | Lookup::Offline => {
-                id.commit().map_or_else(|| cache.commit_of(id.revision()), |c| Ok(Some(c)))?
-            }
+        let held = match (id.commit(), self.lookup) {
+            (None, Lookup::Newest) => None,
+            (None, Lookup::Missing | Lookup::Offline) => cache.commit_of(id.revision())?,
+            (commit, _) => commit,
         };
         let commit = match held {
             Some(commit) => commit,
@@ -287,7 +286,7 @@ impl HubModel {
     fn obtain(&self, session: &Session, file: &Listed) -> Result<PathBuf> {
         // A holder that downloads gives up within four times our patience, where it has the same.
         let _lock = match self.cache.lock(file, self.hub.patience.saturating_mul(5))? {
-            Taken::Held(by) => return Err(problem(&self.id, by)),
+            Taken::ByAnother(held) => return Err(problem(&self.id, held)),
             lock => lock, // until this function returns
         };
         let blob = match self.cache.blob_of(file)? {

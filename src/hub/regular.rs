@@ -1,8 +1,8 @@
-//! The cache's own files, opened as what they must be: regular ones, never through a link.
+//! Files opened as what they must be: regular ones, and the cache's own never through a link.
 
 use crate::{Error, Result};
 use std::fs::{File, FileType, OpenOptions};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 /// Opens a file as `options` say; `None` where there is none.
@@ -36,16 +36,31 @@ fn follow_nothing(path: &Path, _: &mut OpenOptions) -> Result<()> {
     link.and_then(|kind| refusal(path, kind)).map_or(Ok(()), Err)
 }
 
-/// What is said of anything but a regular file.
+/// What is said of anything but a regular file in the cache.
 pub(super) fn refusal(path: &Path, kind: FileType) -> Option<Error> {
-    let found = match () {
-        () if kind.is_file() => return None,
-        () if kind.is_symlink() => "a link",
-        () if kind.is_dir() => "a folder",
-        () => special(kind),
-    };
-    let problem = format!("{found} lies where the cache keeps a file of its own");
-    Some(Error::file(path, problem, "remove it: the file is made or downloaded anew"))
+    let problem = |found| format!("{found} lies where the cache keeps a file of its own");
+    other_kind(kind).map(|found| Error::file(path, problem(found), "remove it: the file is made or downloaded anew"))
+}
+
+/// The start of a file that somebody names, `most` bytes of it; their links are followed.
+pub(super) fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
+    let kind = path.metadata().map_err(Error::io(path, "read"))?.file_type();
+    if let Some(found) = other_kind(kind) {
+        return Err(Error::file(path, format!("is {found}"), "name a file"));
+    }
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes));
+    read.map(|_| bytes).map_err(Error::io(path, "read"))
+}
+
+/// What is no regular file, in words.
+fn other_kind(kind: FileType) -> Option<&'static str> {
+    match () {
+        () if kind.is_file() => None,
+        () if kind.is_symlink() => Some("a link"),
+        () if kind.is_dir() => Some("a folder"),
+        () => Some(special(kind)),
+    }
 }
 
 #[cfg(unix)]
@@ -103,5 +118,9 @@ mod tests {
         assert_eq!(std::fs::read(at("victim")).unwrap(), b"precious");
         assert!(!at("none").exists());
         assert!(open(&at("none"), File::options().read(true)).unwrap().is_none());
+        for (name, kind) in [("folder", "is a folder"), ("fifo", "is a FIFO"), ("/dev/zero", "is a device")] {
+            assert!(read(&at(name), 5).unwrap_err().to_string().contains(kind));
+        }
+        assert_eq!(read(&at("link"), 5).unwrap(), b"preci");
     }
 }

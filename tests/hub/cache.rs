@@ -135,6 +135,28 @@ fn a_link_out_of_the_models_folder_is_refused() {
     assert!(std::fs::read(file(&filled.hub).unwrap()).unwrap() == weights());
 }
 
+#[test]
+#[cfg(unix)]
+fn nothing_is_written_through_a_folder_that_leads_out() {
+    let model = "models--someone--swin-small";
+    for place in ["blobs", "refs", "snapshots", "locks"] {
+        let (_server, cache, hub) = start(transformers());
+        let outside = tempfile::tempdir().unwrap();
+        let at = cache.path().join(if place == "locks" { ".locks".into() } else { format!("{model}/{place}") });
+        std::fs::create_dir_all(at.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(outside.path(), &at).unwrap();
+        let message = file(&hub).unwrap_err().to_string();
+        assert!(message.contains("a link out of "), "{place}: {message}");
+        assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0, "{place}");
+    }
+    // A whole model that somebody keeps on another disk is one that is meant.
+    let (_server, cache, hub) = start(transformers());
+    let disk = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(disk.path(), cache.path().join(model)).unwrap();
+    assert!(std::fs::read(file(&hub).unwrap()).unwrap() == weights());
+    assert!(file(&hub.offline()).is_ok());
+}
+
 /// Where the cache keeps a file.
 #[cfg(unix)]
 type Place = fn(&Filled) -> PathBuf;
