@@ -57,6 +57,7 @@ pub struct Progress<'a> {
     pub total: u64,
 }
 
+/// A longer patience is cut to this.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 
 type Report = Arc<dyn Fn(Progress<'_>) + Send + Sync>;
@@ -233,7 +234,9 @@ impl HubModel {
     /// One of its files, from the cache or else downloaded.
     ///
     /// # Errors
-    /// A name that leaves the model's folder; a file that the model does not have; a download that fails or comes damaged.
+    /// A name that leaves the model's folder; a file that the model does not have; a download that fails, dribbles or comes damaged;
+    /// another process that holds the file and does not get on; in the cache what was changed, where the hub cannot be asked, and
+    /// what is no file or leads elsewhere.
     pub fn file(&self, name: &str) -> Result<PathBuf> {
         self.first_of(&[name], u64::MAX)?.ok_or_else(|| self.missing(&[name]))
     }
