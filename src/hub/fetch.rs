@@ -120,7 +120,7 @@ impl Session {
             if let Some(report) = &self.hub.report {
                 report(Progress { file: &file.name, done: partial.len(), total: file.size });
             }
-            if !pace.keeps_up(read, Instant::now()) {
+            if !pace.keeps_up(read, Instant::now()) && partial.lacks() > 0 {
                 let (name, done, total) = (&file.name, partial.len(), file.size);
                 return Err(Failure::Slow(format!("{done} of {total} bytes of {name} are kept for the next try")));
             }

@@ -303,7 +303,10 @@ impl HubModel {
     fn download(&self, session: &Session, file: &Listed) -> Result<PathBuf> {
         let mut partial = self.cache.partial(file)?;
         let left = partial.len() > 0;
-        session.download(&self.commit, file, &mut partial)?;
+        if let Err(error) = session.download(&self.commit, file, &mut partial) {
+            partial.leave()?;
+            return Err(error);
+        }
         if left && partial.digest_name().is_none() {
             partial.restart()?;
             session.download(&self.commit, file, &mut partial)?;

@@ -65,6 +65,11 @@ impl Partial {
         Ok(blob)
     }
 
+    /// Leaves what came for the next try, where anything did.
+    pub(super) fn leave(self) -> Result<()> {
+        if self.len() > 0 { Ok(()) } else { self.remove() }
+    }
+
     pub(super) fn remove(self) -> Result<()> {
         std::fs::remove_file(&self.path).map_err(Error::io(&self.path, "remove"))
     }

@@ -162,6 +162,7 @@ fn check_disk(name: &str, tree: &[String], served: bool) {
         assert!(known && !path.contains("..") || path.contains(" -> ../../blobs/"), "{name}: {path}");
         assert!(!path.contains("pwned"), "{name}: {path}");
     }
+    assert!(!tree.iter().any(|path| path.ends_with(".incomplete")), "{name}: {tree:?}");
     let linked = tree.iter().any(|path| path.contains("/snapshots/") && path.contains(FILE));
     assert_eq!(linked, served, "{name}: {tree:?}");
 }
