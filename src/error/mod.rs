@@ -159,6 +159,28 @@ pub enum HubProblem {
         /// What the cache holds.
         cache: String,
     },
+    /// The hub answers, and too slowly to wait for.
+    #[error("{endpoint} sends less than {least} bytes a second: {kept} (try again, or lower `Hub::least_speed`)")]
+    Slow {
+        /// The hub that was asked.
+        endpoint: String,
+        /// The least speed.
+        least: u64,
+        /// What stays of the transfer.
+        kept: String,
+    },
+    /// Another process downloads the same file, and does not get on.
+    #[error(
+        "{holder} holds {} and got on with nothing for {waited:.0?} (end it, or wait for it)", lock.display()
+    )]
+    Locked {
+        /// The lock's file.
+        lock: std::path::PathBuf,
+        /// Who holds it, as it wrote there.
+        holder: String,
+        /// How long was waited.
+        waited: std::time::Duration,
+    },
     /// Offline mode is on, and the cache does not hold what was asked for.
     #[error("not asked for, since offline mode is on; {cache} (unset HF_HUB_OFFLINE, or name what the cache holds)")]
     Offline {

@@ -1,8 +1,13 @@
 //! What the environment says, by the variables of the hub's own tools.
 
-use super::{Hub, Lookup};
-use std::path::PathBuf;
+use super::address::Endpoint;
+use super::{Hub, Lookup, regular};
+use hf_hub::Cache;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// The longest token, with room to spare.
+const MOST_TOKEN_BYTES: u64 = 4096;
 
 /// The hub that these variables describe; a variable that is set but empty counts as not set.
 pub(super) fn hub(variable: impl Fn(&str) -> Option<String>) -> Hub {
@@ -10,22 +15,30 @@ pub(super) fn hub(variable: impl Fn(&str) -> Option<String>) -> Hub {
     let user_cache =
         || folder("XDG_CACHE_HOME").unwrap_or_else(|| std::env::home_dir().unwrap_or_default().join(".cache"));
     let home = folder("HF_HOME").unwrap_or_else(|| user_cache().join("huggingface"));
-    let cache = folder("HF_HUB_CACHE").or_else(|| folder("HUGGINGFACE_HUB_CACHE")).unwrap_or_else(|| home.join("hub"));
-    let token_in = |file: PathBuf| std::fs::read_to_string(file).ok().filter(|token| !token.trim().is_empty());
+    let home = Cache::new(home.join("hub"));
+    let cache = folder("HF_HUB_CACHE").or_else(|| folder("HUGGINGFACE_HUB_CACHE"));
     let token =
-        variable("HF_TOKEN").or_else(|| token_in(folder("HF_TOKEN_PATH")?)).or_else(|| token_in(home.join("token")));
+        variable("HF_TOKEN").or_else(|| token_in(&folder("HF_TOKEN_PATH")?)).or_else(|| token_in(&home.token_path()));
     let on = |value: String| ["1", "on", "yes", "true"].contains(&value.to_lowercase().as_str());
     let offline = variable("HF_HUB_OFFLINE").is_some_and(on);
     let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_owned());
     let hub = Hub {
-        endpoint: String::new(),
-        cache,
+        endpoint: Endpoint::new(&endpoint),
+        cache: cache.unwrap_or_else(|| home.path().clone()),
         token: None,
         lookup: if offline { Lookup::Offline } else { Lookup::Missing },
         patience: Duration::from_secs(20),
+        least_speed: 1000,
+        certificates: folder("SSL_CERT_FILE"),
         report: None,
     };
-    hub.endpoint(endpoint).token(token.unwrap_or_default())
+    hub.token(token.unwrap_or_default())
+}
+
+/// A token on a line of its own in a file.
+fn token_in(path: &Path) -> Option<String> {
+    let token = String::from_utf8(regular::read(path, MOST_TOKEN_BYTES).ok()?).ok()?;
+    Some(token).filter(|token| !token.trim().is_empty())
 }
 
 #[cfg(test)]
@@ -65,15 +78,17 @@ mod tests {
 
     #[test]
     fn endpoint_and_offline_mode() {
-        assert_eq!(with(&[]).endpoint, "https://huggingface.co");
-        assert_eq!(with(&[("HF_ENDPOINT", "http://mirror:8080/")]).endpoint, "http://mirror:8080");
+        assert_eq!(with(&[]).endpoint.to_string(), "https://huggingface.co");
+        assert_eq!(with(&[("HF_ENDPOINT", "http://mirror:8080/")]).endpoint.to_string(), "http://mirror:8080");
         for (value, lookup) in [("1", Lookup::Offline), ("TRUE", Lookup::Offline), ("0", Lookup::Missing)] {
             assert_eq!(with(&[("HF_HUB_OFFLINE", value)]).lookup, lookup);
         }
     }
 
     #[test]
-    fn a_token_is_not_printed() {
-        assert!(!format!("{:?}", with(&[("HF_TOKEN", "hf_secret")])).contains("hf_secret"));
+    fn a_token_and_a_password_are_not_printed() {
+        let hub = with(&[("HF_TOKEN", "hf_secret"), ("HF_ENDPOINT", "https://user:secret@mirror")]);
+        assert!(!format!("{hub:?}").contains("secret"));
+        assert!(format!("{hub:?}").contains("https://mirror"));
     }
 }

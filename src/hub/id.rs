@@ -26,11 +26,6 @@ impl ModelId {
     pub(super) fn commit(&self) -> Option<String> {
         self.revision.clone().filter(|revision| is_commit(revision))
     }
-
-    /// Owner and name; models of the hub's early days have no owner.
-    pub(super) fn parts(&self) -> (&str, &str) {
-        self.name.split_once('/').unwrap_or(("", &self.name))
-    }
 }
 
 impl fmt::Display for ModelId {

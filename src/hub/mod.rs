@@ -9,22 +9,39 @@
 //!
 //! The cache is the one that the hub's Python tools fill and read: `models--OWNER--NAME/{blobs,refs,snapshots}` and `.locks`. What it
 //! holds is used without asking the hub. What is downloaded is checked against the object id that the hub lists for it before any
-//! reader can find it; a download that was cut goes on where it stopped, in this process or the next, and one process downloads
-//! while others wait for it.
+//! reader can find it, and a blob is compared with the digest that it is called by once in each process; a download that was cut
+//! goes on where it stopped, in this process or the next, and one process downloads while others wait for it.
+//!
+//! A hub is not trusted with anything but the content of its models: every answer is bounded in size and in time, it is followed to
+//! `http` and `https` alone, never from the second to the first, and nothing is written outside the cache folder. Proxies are those
+//! of `ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`.
 
+mod address;
 mod cache;
+mod checked;
+mod client;
+mod content;
 mod environment;
+mod failure;
 mod fetch;
 mod id;
+mod lock;
+mod pace;
+mod partial;
+mod regular;
+mod reply;
+mod tries;
 
 pub use id::ModelId;
 
 use crate::error::HubProblem;
 use crate::{Error, Result};
-use cache::ModelCache;
+use address::Endpoint;
+use cache::{Held, ModelCache};
 use fetch::Session;
+use lock::Taken;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +57,9 @@ pub struct Progress<'a> {
     pub total: u64,
 }
 
+/// A longer patience is cut to this.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
+
 type Report = Arc<dyn Fn(Progress<'_>) + Send + Sync>;
 
 /// Where models come from and where they are kept.
@@ -52,13 +72,17 @@ type Report = Arc<dyn Fn(Progress<'_>) + Send + Sync>;
 /// | cache folder | `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE`, `HF_HOME`/hub, `XDG_CACHE_HOME`/huggingface/hub | `~/.cache/huggingface/hub` |
 /// | token | `HF_TOKEN`, the file `HF_TOKEN_PATH`, the file `HF_HOME`/token | none |
 /// | offline | `HF_HUB_OFFLINE` is 1, on, yes or true | no |
+/// | certificates | the file `SSL_CERT_FILE` | those that Mozilla trusts |
 #[derive(Clone)]
 pub struct Hub {
-    endpoint: String,
+    endpoint: Endpoint,
     cache: PathBuf,
     token: Option<String>,
     lookup: Lookup,
     patience: Duration,
+    /// Bytes a second.
+    least_speed: u64,
+    certificates: Option<PathBuf>,
     report: Option<Report>,
 }
 
@@ -81,7 +105,7 @@ impl Default for Hub {
 
 impl fmt::Debug for Hub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The token is a secret.
+        // The token is a secret, and the endpoint keeps its own to itself.
         let mut hub = f.debug_struct("Hub");
         hub.field("endpoint", &self.endpoint).field("cache", &self.cache).field("lookup", &self.lookup);
         hub.finish_non_exhaustive()
@@ -95,8 +119,11 @@ impl Hub {
     }
 
     /// Another hub: the start of its addresses, such as `https://huggingface.co`.
+    ///
+    /// A user's name and password in it (`https://NAME:PASSWORD@mirror`, signs escaped) are sent to it in place of the token, and
+    /// never shown.
     pub fn endpoint(mut self, endpoint: impl Into<String>) -> Self {
-        self.endpoint = endpoint.into().trim_end_matches('/').to_owned();
+        self.endpoint = Endpoint::new(&endpoint.into());
         self
     }
 
@@ -124,13 +151,30 @@ impl Hub {
         self
     }
 
-    /// The longest silence before the hub counts as not answering; 20 seconds by default.
+    /// The longest silence before the hub counts as not answering; 20 seconds by default, and a day at most.
+    ///
+    /// Another process that downloads the same file is waited for as long as it gets on; five times as long as this without, and it
+    /// is given up.
     pub fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+        self.patience = patience.min(LONGEST_PATIENCE);
         self
     }
 
-    /// Is told how far a download is, from a thread of its own, many times a second.
+    /// The bytes a second below which a transfer is given up, on the mean of four times the patience; 1000 by default.
+    ///
+    /// What came of a file stays, and the next try goes on there.
+    pub fn least_speed(mut self, bytes_per_second: u64) -> Self {
+        self.least_speed = bytes_per_second;
+        self
+    }
+
+    /// The certificates that a hub behind `https` is trusted by: a PEM file, in place of those that Mozilla trusts.
+    pub fn certificates(mut self, file: impl Into<PathBuf>) -> Self {
+        self.certificates = Some(file.into());
+        self
+    }
+
+    /// Is told how far a download is, by the thread that downloads, many times a second.
     pub fn progress(mut self, report: impl Fn(Progress<'_>) + Send + Sync + 'static) -> Self {
         self.report = Some(Arc::new(report));
         self
@@ -143,9 +187,10 @@ impl Hub {
     pub fn model(&self, id: &str) -> Result<HubModel> {
         let id: ModelId = id.parse()?;
         let cache = ModelCache::new(&self.cache, id.name());
-        let held = match self.lookup {
-            Lookup::Newest => id.commit(),
-            Lookup::Missing | Lookup::Offline => id.commit().or_else(|| cache.commit_of(id.revision())),
+        let held = match (id.commit(), self.lookup) {
+            (None, Lookup::Newest) => None,
+            (None, Lookup::Missing | Lookup::Offline) => cache.commit_of(id.revision())?,
+            (commit, _) => commit,
         };
         let commit = match held {
             Some(commit) => commit,
@@ -160,7 +205,7 @@ impl Hub {
 
     fn session(&self, id: &ModelId, cache: &ModelCache) -> Result<Session> {
         if self.lookup == Lookup::Offline {
-            return Err(problem(id, HubProblem::Offline { cache: cache.holds(&self.cache) }));
+            return Err(problem(id, HubProblem::Offline { cache: cache.holds() }));
         }
         Session::open(self, id, cache)
     }
@@ -189,7 +234,9 @@ impl HubModel {
     /// One of its files, from the cache or else downloaded.
     ///
     /// # Errors
-    /// A name that leaves the model's folder; a file that the model does not have; a download that fails or comes damaged.
+    /// A name that leaves the model's folder; a file that the model does not have; a download that fails, dribbles or comes damaged;
+    /// another process that holds the file and does not get on; in the cache what was changed, where the hub cannot be asked, and
+    /// what is no file or leads elsewhere.
     pub fn file(&self, name: &str) -> Result<PathBuf> {
         self.first_of(&[name], u64::MAX)?.ok_or_else(|| self.missing(&[name]))
     }
@@ -197,12 +244,30 @@ impl HubModel {
     /// The first of these files that the cache holds, else the first that the model has; `None` where it has none of them.
     pub(crate) fn first_of(&self, names: &[&str], most: u64) -> Result<Option<PathBuf>> {
         names.iter().try_for_each(|name| id::check_file(name))?;
-        if let Some(path) = names.iter().find_map(|name| self.cache.file(&self.commit, name)) {
-            return Ok(Some(path));
+        match self.held(names)? {
+            Held::Whole(path) => Ok(Some(path)),
+            Held::Damaged(path) => {
+                tracing::warn!(path = %path.display(), "not what its digest says: it is downloaded anew");
+                self.ask(names, most).map_err(|e| damaged(&path, &e))
+            }
+            Held::Nothing if names.iter().all(|name| self.cache.lacks(&self.commit, name)) => Ok(None),
+            Held::Nothing => self.ask(names, most),
         }
-        if names.iter().all(|name| self.cache.lacks(&self.commit, name)) {
-            return Ok(None);
+    }
+
+    /// What the cache holds of the first of these files that it knows.
+    fn held(&self, names: &[&str]) -> Result<Held> {
+        for name in names {
+            match self.cache.file(&self.commit, name)? {
+                Held::Nothing => {}
+                held => return Ok(held),
+            }
         }
+        Ok(Held::Nothing)
+    }
+
+    /// The first of these files that the model has, asked of the hub.
+    fn ask(&self, names: &[&str], most: u64) -> Result<Option<PathBuf>> {
         let session = self.hub.session(&self.id, &self.cache)?;
         let listed = session.list(&self.commit, names)?;
         let Some(file) = names.iter().find_map(|name| listed.iter().find(|file| file.name == **name)) else {
@@ -222,8 +287,12 @@ impl HubModel {
 
     /// Downloads a file that the hub lists, unless another process did or another commit has it.
     fn obtain(&self, session: &Session, file: &Listed) -> Result<PathBuf> {
-        let _lock = self.cache.lock(&file.oid)?; // until this function returns
-        let blob = match self.cache.blob_of(file) {
+        // A holder that downloads gives up within four times our patience, where it has the same.
+        let _lock = match self.cache.lock(file, self.hub.patience.saturating_mul(5))? {
+            Taken::ByAnother(held) => return Err(problem(&self.id, held)),
+            lock => lock, // until this function returns
+        };
+        let blob = match self.cache.blob_of(file)? {
             Some(blob) => blob,
             None => self.download(session, file)?,
         };
@@ -234,7 +303,10 @@ impl HubModel {
     fn download(&self, session: &Session, file: &Listed) -> Result<PathBuf> {
         let mut partial = self.cache.partial(file)?;
         let left = partial.len() > 0;
-        session.download(&self.commit, file, &mut partial)?;
+        if let Err(error) = session.download(&self.commit, file, &mut partial) {
+            partial.leave()?;
+            return Err(error);
+        }
         if left && partial.digest_name().is_none() {
             partial.restart()?;
             session.download(&self.commit, file, &mut partial)?;
@@ -257,6 +329,12 @@ struct Listed {
     size: u64,
     /// Git's id of the file, or of the pointer that stands for it in git.
     oid: String,
+}
+
+/// A file of the cache that is not what its digest says, and why it cannot be had again.
+fn damaged(path: &Path, error: &Error) -> Error {
+    let problem = format!("its content is not what its digest says, and it cannot be had again: {error}");
+    Error::file(path, problem, "it was changed after it was downloaded: remove it, or let it be downloaded")
 }
 
 fn problem(id: &ModelId, problem: HubProblem) -> Error {

@@ -1,5 +1,7 @@
 //! A hub on loopback: its routes, its redirects to another host, and what can go wrong on the way.
 
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -67,12 +69,19 @@ pub struct Request {
     pub path: String,
     pub range: Option<(usize, Option<usize>)>,
     pub token: Option<String>,
-    body: Vec<u8>,
+    /// Names in small letters.
+    pub headers: BTreeMap<String, String>,
+    pub body: Vec<u8>,
 }
+
+/// Writes any bytes as an answer.
+pub type Script = Arc<dyn Fn(&Request, &mut dyn Write) -> std::io::Result<()> + Send + Sync>;
 
 #[derive(Default)]
 struct State {
     models: BTreeMap<String, Model>,
+    /// What answers at paths that contain this, before everything else.
+    scripts: Vec<(String, Script)>,
     /// What goes wrong with paths that contain this, so many times.
     faults: Vec<(String, Fault, usize)>,
     requests: Vec<Request>,
@@ -82,37 +91,68 @@ struct State {
 pub struct Server {
     state: Arc<Mutex<State>>,
     stop: Arc<AtomicBool>,
+    scheme: &'static str,
     hub: SocketAddr,
     listeners: Vec<(SocketAddr, JoinHandle<()>)>,
 }
 
+/// A connection, with TLS or without.
+trait Stream: Read + Write {}
+impl<T: Read + Write> Stream for T {}
+
 impl Server {
     pub fn start() -> Self {
+        Self::start_at("127.0.0.1", None)
+    }
+
+    /// Behind TLS, with the certificate in `tests/tls`.
+    pub fn start_with_tls() -> Self {
+        Self::start_at("127.0.0.1", Some(tls()))
+    }
+
+    /// At another address of this machine.
+    pub fn start_at(ip: &str, tls: Option<Arc<ServerConfig>>) -> Self {
         let (state, stop) = (Arc::new(Mutex::new(State::default())), Arc::new(AtomicBool::new(false)));
-        let large = TcpListener::bind("127.0.0.1:0").unwrap();
-        let host = large.local_addr().unwrap();
-        let hub = TcpListener::bind("127.0.0.1:0").unwrap();
+        let large = TcpListener::bind((ip, 0)).unwrap();
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let host = format!("{scheme}://{}", large.local_addr().unwrap());
+        let hub = TcpListener::bind((ip, 0)).unwrap();
         let address = hub.local_addr().unwrap();
         let listen = |listener: TcpListener| {
-            let (state, stop) = (state.clone(), stop.clone());
+            let (state, stop, host, tls) = (state.clone(), stop.clone(), host.clone(), tls.clone());
             let own = listener.local_addr().unwrap();
             let accept = move || {
                 for stream in listener.incoming() {
                     if stop.load(Ordering::SeqCst) {
                         return;
                     }
-                    let (state, stop) = (state.clone(), stop.clone());
-                    std::thread::spawn(move || stream.and_then(|stream| serve(stream, &state, &stop, host)));
+                    let (state, stop, host, tls) = (state.clone(), stop.clone(), host.clone(), tls.clone());
+                    std::thread::spawn(move || {
+                        stream.and_then(|stream| serve(connected(stream, tls), &state, &stop, &host))
+                    });
                 }
             };
             (own, std::thread::spawn(accept))
         };
         let listeners = vec![listen(large), listen(hub)];
-        Self { state, stop, hub: address, listeners }
+        Self { state, stop, scheme, hub: address, listeners }
     }
 
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.hub)
+        format!("{}://{}", self.scheme, self.hub)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.hub.port()
+    }
+
+    /// From now on requests whose path contains this are answered so.
+    pub fn answer(
+        &self,
+        path: &str,
+        script: impl Fn(&Request, &mut dyn Write) -> std::io::Result<()> + Send + Sync + 'static,
+    ) {
+        self.state.lock().unwrap().scripts.push((path.to_owned(), Arc::new(script)));
     }
 
     /// Puts a model there, in place of one of that id; gives its commit.
@@ -158,11 +198,34 @@ fn refusal(status: u16, code: &str, said: &str) -> Answer {
     answer(status, headers, format!(r#"{{"error":"{said}"}}"#))
 }
 
-fn serve(stream: TcpStream, state: &Mutex<State>, stop: &AtomicBool, host: SocketAddr) -> std::io::Result<()> {
-    let Some(request) = read(&stream)? else { return Ok(()) };
-    let (answer, fault) = {
+/// The server's side of TLS.
+fn tls() -> Arc<ServerConfig> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls");
+    let certificate = CertificateDer::from_pem_file(folder.join("server.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(folder.join("server.key")).unwrap();
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key);
+    Arc::new(config.unwrap())
+}
+
+fn connected(stream: TcpStream, tls: Option<Arc<ServerConfig>>) -> Box<dyn Stream> {
+    match tls {
+        Some(tls) => Box::new(StreamOwned::new(ServerConnection::new(tls).unwrap(), stream)),
+        None => Box::new(stream),
+    }
+}
+
+fn serve(mut stream: Box<dyn Stream>, state: &Mutex<State>, stop: &AtomicBool, host: &str) -> std::io::Result<()> {
+    let Some(request) = read(&mut stream)? else { return Ok(()) };
+    let script = {
         let mut state = state.lock().unwrap();
         state.requests.push(request.clone());
+        state.scripts.iter().find(|(path, _)| request.path.contains(path.as_str())).map(|(_, script)| script.clone())
+    };
+    if let Some(script) = script {
+        return script(&request, &mut stream);
+    }
+    let (answer, fault) = {
+        let mut state = state.lock().unwrap();
         let failing =
             state.faults.iter_mut().find(|(path, _, times)| *times > 0 && request.path.contains(path.as_str()));
         let fault = failing.map(|(_, fault, times)| {
@@ -173,17 +236,17 @@ fn serve(stream: TcpStream, state: &Mutex<State>, stop: &AtomicBool, host: Socke
             if fault == Some(Fault::NoRanges) { Request { range: None, ..request.clone() } } else { request.clone() };
         (route(&state, &asked, host), fault)
     };
-    write(stream, &request, answer, fault, stop)
+    write(&mut stream, &request, answer, fault, stop)
 }
 
-fn read(stream: &TcpStream) -> std::io::Result<Option<Request>> {
+fn read(stream: &mut dyn Stream) -> std::io::Result<Option<Request>> {
     let mut lines = BufReader::new(stream);
     let mut line = String::new();
     lines.read_line(&mut line)?;
     let mut words = line.split(' ');
     let (Some(method), Some(path)) = (words.next(), words.next()) else { return Ok(None) };
-    let mut request =
-        Request { method: method.to_owned(), path: path.to_owned(), range: None, token: None, body: vec![] };
+    let (method, path) = (method.to_owned(), path.to_owned());
+    let mut request = Request { method, path, range: None, token: None, headers: BTreeMap::new(), body: vec![] };
     let mut length = 0;
     loop {
         let mut line = String::new();
@@ -198,13 +261,14 @@ fn read(stream: &TcpStream) -> std::io::Result<Option<Request>> {
             }
             _ => {}
         }
+        request.headers.insert(name.to_lowercase(), value.to_owned());
     }
     request.body.resize(length, 0);
     lines.read_exact(&mut request.body)?;
     Ok(Some(request))
 }
 
-fn route(state: &State, request: &Request, host: SocketAddr) -> Answer {
+fn route(state: &State, request: &Request, host: &str) -> Answer {
     let path = request.path.split('?').next().unwrap();
     if let Some(digest) = path.strip_prefix("/cdn/") {
         let mut files = state.models.values().flat_map(|model| model.files.values());
@@ -250,7 +314,7 @@ fn route(state: &State, request: &Request, host: SocketAddr) -> Answer {
         let (digest, size) = (sha256(content), content.len());
         let headers = vec![
             repo,
-            ("Location", format!("http://{host}/cdn/{digest}")),
+            ("Location", format!("{host}/cdn/{digest}")),
             ("X-Linked-Etag", format!("\"{digest}\"")),
             ("X-Linked-Size", size.to_string()),
         ];
@@ -288,7 +352,7 @@ fn whole_or_part(request: &Request, content: &[u8], mut headers: Vec<(&'static s
 }
 
 fn write(
-    mut stream: TcpStream,
+    stream: &mut dyn Stream,
     request: &Request,
     mut answer: Answer,
     fault: Option<Fault>,

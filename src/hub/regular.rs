@@ -1,0 +1,126 @@
+//! Files opened as what they must be: regular ones, and the cache's own never through a link.
+
+use crate::{Error, Result};
+use std::fs::{File, FileType, OpenOptions};
+use std::io::{ErrorKind, Read};
+use std::path::Path;
+
+/// Opens a file as `options` say; `None` where there is none.
+///
+/// A link, a folder, a FIFO or a device in its place is refused at once, before a byte is read or written.
+pub(super) fn open(path: &Path, options: &mut OpenOptions) -> Result<Option<File>> {
+    follow_nothing(path, options)?;
+    let file = match options.open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(e) => {
+            let kind = path.symlink_metadata().map(|found| found.file_type());
+            return Err(kind.ok().and_then(|kind| refusal(path, kind)).unwrap_or_else(|| Error::io(path, "open")(e)));
+        }
+    };
+    let kind = file.metadata().map_err(Error::io(path, "read"))?.file_type();
+    refusal(path, kind).map_or(Ok(Some(file)), Err)
+}
+
+/// The system refuses a link in the same step that opens the file, and waits for nobody at a FIFO's other end.
+#[cfg(unix)]
+fn follow_nothing(_: &Path, options: &mut OpenOptions) -> Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn follow_nothing(path: &Path, _: &mut OpenOptions) -> Result<()> {
+    let link = path.symlink_metadata().ok().map(|found| found.file_type()).filter(FileType::is_symlink);
+    link.and_then(|kind| refusal(path, kind)).map_or(Ok(()), Err)
+}
+
+/// What is said of anything but a regular file in the cache.
+pub(super) fn refusal(path: &Path, kind: FileType) -> Option<Error> {
+    let problem = |found| format!("{found} lies where the cache keeps a file of its own");
+    other_kind(kind).map(|found| Error::file(path, problem(found), "remove it: the file is made or downloaded anew"))
+}
+
+/// The start of a file that somebody names, `most` bytes of it; their links are followed.
+pub(super) fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
+    let kind = path.metadata().map_err(Error::io(path, "read"))?.file_type();
+    if let Some(found) = other_kind(kind) {
+        return Err(Error::file(path, format!("is {found}"), "name a file"));
+    }
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes));
+    read.map(|_| bytes).map_err(Error::io(path, "read"))
+}
+
+/// What is no regular file, in words.
+fn other_kind(kind: FileType) -> Option<&'static str> {
+    match () {
+        () if kind.is_file() => None,
+        () if kind.is_symlink() => Some("a link"),
+        () if kind.is_dir() => Some("a folder"),
+        () => Some(special(kind)),
+    }
+}
+
+#[cfg(unix)]
+fn special(kind: FileType) -> &'static str {
+    use std::os::unix::fs::FileTypeExt;
+    match () {
+        () if kind.is_fifo() => "a FIFO",
+        () if kind.is_socket() => "a socket",
+        () => "a device",
+    }
+}
+
+#[cfg(not(unix))]
+fn special(_: FileType) -> &'static str {
+    "something else"
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn fifo(path: &Path) {
+        let made = std::process::Command::new("mkfifo").arg(path).status().unwrap();
+        assert!(made.success());
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_refused_by_its_kind_and_neither_read_nor_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("victim"), "precious").unwrap();
+        symlink(at("victim"), at("link")).unwrap();
+        symlink(at("none"), at("dangling")).unwrap();
+        std::fs::create_dir(at("folder")).unwrap();
+        fifo(&at("fifo"));
+        let ways: [fn() -> OpenOptions; 2] = [
+            || File::options().read(true).clone(),
+            || File::options().create(true).truncate(false).read(true).write(true).clone(),
+        ];
+        for mut options in ways.map(|way| way()) {
+            for (name, kind) in [
+                ("link", "a link"),
+                ("dangling", "a link"),
+                ("folder", "a folder"),
+                ("fifo", "a FIFO"),
+                ("/dev/null", "a device"),
+            ] {
+                let message = open(&at(name), &mut options).unwrap_err().to_string();
+                assert!(message.contains(&format!("{kind} lies")) && message.contains("remove it"), "{message}");
+            }
+            assert!(open(&at("victim"), &mut options).unwrap().is_some());
+        }
+        assert_eq!(std::fs::read(at("victim")).unwrap(), b"precious");
+        assert!(!at("none").exists());
+        assert!(open(&at("none"), File::options().read(true)).unwrap().is_none());
+        for (name, kind) in [("folder", "is a folder"), ("fifo", "is a FIFO"), ("/dev/zero", "is a device")] {
+            assert!(read(&at(name), 5).unwrap_err().to_string().contains(kind));
+        }
+        assert_eq!(read(&at("link"), 5).unwrap(), b"preci");
+    }
+}
