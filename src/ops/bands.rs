@@ -1,9 +1,11 @@
 //! Products of maps with band matrices along both axes.
 #![allow(unsafe_code)] // chunks of rows write their own parts of the result
 
-use super::cpu::{Fresh, Real};
+use super::cpu::{Fresh, Real, unwritten, zeros};
+use super::product::Place;
 use super::simd::vectorised_fn;
 use rayon::prelude::*;
+use std::mem::MaybeUninit;
 
 /// A matrix `[to, from]` whose rows are zero but for a few values side by side.
 pub(super) struct Bands<T> {
@@ -76,7 +78,7 @@ pub(super) fn separable<T: Real>(x: &[T], rows: &Bands<T>, columns: &Bands<T>) -
 
 vectorised_fn! {
     /// Output rows from `first` on, by way of the input rows they need at the output's width.
-    fn columns_first<T: Real>(y: &mut [T], x: &[T], first: usize, rows: &Bands<T>, columns: &Bands<T>) {
+    fn columns_first<T: Real>(y: &mut [MaybeUninit<T>], x: &[T], first: usize, rows: &Bands<T>, columns: &Bands<T>) {
         let width = columns.to();
         let last = first + y.len() / width - 1;
         let (start, end) = (rows.starts[first], rows.starts[last] + rows.width);
@@ -94,27 +96,28 @@ vectorised_fn! {
 
 vectorised_fn! {
     /// Output rows from `first` on, each by way of its row at the input's width.
-    fn rows_first<T: Real>(y: &mut [T], x: &[T], first: usize, rows: &Bands<T>, columns: &Bands<T>) {
-        let mut row = vec![T::zero(); columns.from];
+    fn rows_first<T: Real>(y: &mut [MaybeUninit<T>], x: &[T], first: usize, rows: &Bands<T>, columns: &Bands<T>) {
+        let mut row = Vec::new();
         for (i, y) in (first..).zip(y.chunks_exact_mut(columns.to())) {
             let (at, weights) = rows.row(i);
-            mix(&mut row, &x[at * columns.from..], weights);
-            across(y, &row, columns);
+            let row = mix(unwritten(&mut row, columns.from), &x[at * columns.from..], weights);
+            across(y, row, columns);
         }
     }
 }
 
-/// `y = Σ_k weights_k x_k`, `x_k` the rows of `y`'s width that `x` begins with.
+/// `y = Σ_k weights_k x_k`, `x_k` the rows of `y`'s width that `x` begins with; hands y back as values.
 #[inline(always)]
-fn mix<T: Real>(y: &mut [T], x: &[T], weights: &[T]) {
+fn mix<'y, T: Real>(y: &'y mut [MaybeUninit<T>], x: &[T], weights: &[T]) -> &'y mut [T] {
     let n = y.len();
     if let [a, b] = weights {
         for ((y, x0), x1) in y.iter_mut().zip(&x[..n]).zip(&x[n..2 * n]) {
-            *y = *x0 * *a + *x1 * *b;
+            y.write(*x0 * *a + *x1 * *b);
         }
-        return;
+        // SAFETY: both rows of x are as long as y.
+        return unsafe { y.assume_init_mut() };
     }
-    y.fill(T::zero());
+    let y = zeros(y);
     let (fours, rest) = weights.as_chunks::<4>();
     for ([a, b, c, d], x) in fours.iter().zip(x.chunks_exact(4 * n)) {
         let ((x0, x1), (x2, x3)) = (x[..2 * n].split_at(n), x[2 * n..].split_at(n));
@@ -127,25 +130,27 @@ fn mix<T: Real>(y: &mut [T], x: &[T], weights: &[T]) {
             *y += *x * *a;
         }
     }
+    y
 }
 
-/// `y = columns · x` for one row; the usual widths are compiled for their own.
+/// `y = columns · x` for one row, all of y written; the usual widths are compiled for their own.
 #[inline(always)]
-fn across<T: Real>(y: &mut [T], x: &[T], columns: &Bands<T>) {
+fn across<T: Real>(y: &mut [impl Place<T>], x: &[T], columns: &Bands<T>) {
+    assert!(y.len() == columns.to(), "a row of {} places for {}", y.len(), columns.to());
     match columns.width {
-        2 => across_bands::<T, 2>(y, x, columns), // a row made larger
-        4 => across_bands::<T, 4>(y, x, columns), // the gradient of one made twice as large
-        8 => across_bands::<T, 8>(y, x, columns), // and of four times
+        2 => across_bands::<T, 2, _>(y, x, columns), // a row made larger
+        4 => across_bands::<T, 4, _>(y, x, columns), // the gradient of one made twice as large
+        8 => across_bands::<T, 8, _>(y, x, columns), // and of four times
         _ => {
             for ((y, start), weights) in y.iter_mut().zip(&columns.starts).zip(columns.weights.chunks(columns.width)) {
-                *y = x[*start..].iter().zip(weights).map(|(x, weight)| *x * *weight).sum();
+                y.put(x[*start..].iter().zip(weights).map(|(x, weight)| *x * *weight).sum());
             }
         }
     }
 }
 
 #[inline(always)]
-fn across_bands<T: Real, const WIDTH: usize>(y: &mut [T], x: &[T], columns: &Bands<T>) {
+fn across_bands<T: Real, const WIDTH: usize, P: Place<T>>(y: &mut [P], x: &[T], columns: &Bands<T>) {
     let (weights, _) = columns.weights.as_chunks::<WIDTH>();
     for ((y, start), weights) in y.iter_mut().zip(&columns.starts).zip(weights) {
         let x = &x[*start..*start + WIDTH];
@@ -162,6 +167,6 @@ fn across_bands<T: Real, const WIDTH: usize>(y: &mut [T], x: &[T], columns: &Ban
             }
             half /= 2;
         }
-        *y = products[0];
+        y.put(products[0]);
     }
 }

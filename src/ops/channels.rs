@@ -2,8 +2,8 @@
 #![allow(unsafe_code)] // loads and stores in inner loops, whose bounds the loops' owners have checked
 
 use super::cpu::Real;
+use super::product::Place;
 use pulp::Simd;
-use std::mem::MaybeUninit;
 
 /// A register's channels of a pixel, or what the last register has left of them.
 #[derive(Clone, Copy)]
@@ -61,7 +61,7 @@ impl Channels {
     pub(super) unsafe fn store<T: Real, S: Simd, const WHOLE: bool>(
         self,
         simd: S,
-        y: &mut [MaybeUninit<T>],
+        y: &mut [impl Place<T>],
         pixel: usize,
         values: T::Of<S>,
     ) {
@@ -86,7 +86,7 @@ impl Channels {
     pub(super) fn put<T: Real, S: Simd, const WHOLE: bool>(self, simd: S, to: &mut [T], row: usize, x: T::Of<S>) {
         assert!(row + self.first + self.count <= to.len(), "channels lie inside their row");
         // SAFETY: the assertion.
-        unsafe { self.store::<T, S, WHOLE>(simd, written(to), row, x) }
+        unsafe { self.store::<T, S, WHOLE>(simd, to, row, x) }
     }
 
     /// Adds to the channels of the row that begins at `row`.
@@ -95,10 +95,4 @@ impl Channels {
         let sum = T::plus(simd, self.of::<T, S, WHOLE>(simd, sums, row), x);
         self.put::<T, S, WHOLE>(simd, sums, row, sum);
     }
-}
-
-/// Written memory as what may be written over.
-pub(super) fn written<T: Real>(y: &mut [T]) -> &mut [MaybeUninit<T>] {
-    // SAFETY: the same layout, and only values are written: that is for the callers, all in these kernels.
-    unsafe { &mut *(std::ptr::from_mut(y) as *mut [MaybeUninit<T>]) }
 }

@@ -6,7 +6,7 @@ use super::cpu::{Fresh, Parts, Real, by_float, is_fused, values};
 use super::layer_norm::{Norm, NormKernel};
 use super::linear;
 use super::low_rank::{resize, zeroed};
-use super::product::{Into, Matrix, product};
+use super::product::{Matrix, add_product, product};
 use super::segment::{self, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
 use super::shapes::Shapes;
 use super::simd;
@@ -118,7 +118,7 @@ impl<T: Real> Segment<T> for ConditionedDown {
                 // SAFETY: each window is in one block.
                 let out = unsafe { out.at(place.start, place.len()) };
                 let (z, a) = (Matrix::rows(&buffers.normed, c), kernel.a.t());
-                product(out, kernel.rank, Into::Write, z, a, T::one());
+                product(out, kernel.rank, z, a, T::one());
             }
         });
         // SAFETY: the blocks cover all rows, and each row is written whole.
@@ -141,9 +141,9 @@ impl<T: Real> Segment<T> for ConditionedDown {
                 for t in 0..tasks {
                     kernel.normed(&block, t, buffers);
                     let du = Matrix::rows(&du[kernel.rows(&block, t)], kernel.rank);
-                    product(dweight, c, Into::Add, du.t(), Matrix::rows(&buffers.normed, c), T::one());
+                    add_product(dweight, c, du.t(), Matrix::rows(&buffers.normed, c), T::one());
                     resize(dnormed, buffers.normed.len());
-                    product(dnormed, c, Into::Write, du, kernel.a.matrix(), T::one());
+                    product(dnormed, c, du, kernel.a.matrix(), T::one());
                     zeroed(dconditioned, dnormed.len());
                     kernel.norm.backward(&buffers.conditioned, dnormed, dconditioned, norm);
                     let Buffers { gates, dgates, .. } = buffers;

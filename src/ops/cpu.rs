@@ -230,7 +230,7 @@ pub(super) struct Parts<'a, T> {
     slice: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: a part is handed out to one thread at a time, as `Parts::at` demands.
+// SAFETY: whoever calls `Parts::at` sees to it that each part is one thread's.
 unsafe impl<T: Send> Sync for Parts<'_, T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Send for Parts<'_, T> {}
@@ -241,49 +241,50 @@ impl<'a, T> Parts<'a, T> {
         Self { start: slice.as_mut_ptr(), len: slice.len(), slice: PhantomData }
     }
 
-    /// The `len` values from `start`.
+    /// The `len` places from `start`.
     ///
     /// # Safety
     /// No other part that overlaps it is alive.
     #[allow(clippy::mut_from_ref)]
     #[inline(always)]
     pub(super) unsafe fn at(&self, start: usize, len: usize) -> &mut [T] {
-        assert!(start + len <= self.len, "a part lies inside its slice");
-        // SAFETY: inside the slice by the assertion, and disjoint from other parts by the caller's promise.
+        assert!(start <= self.len && len <= self.len - start, "a part lies inside its slice");
+        // SAFETY: inside the slice by the assertion; disjoint from the parts that live by the caller's promise; and `of` has lent
+        // the slice to this value alone.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
     }
+}
 
-    /// [`Parts::at`], or as much of `scratch` where the whole is empty because nobody keeps it.
+impl<T> Parts<'_, MaybeUninit<T>> {
+    /// [`Parts::at`], or [`unwritten`] memory of `scratch` where the whole is empty because nobody keeps it.
     ///
     /// # Safety
     /// As of [`Parts::at`].
     #[allow(clippy::mut_from_ref)]
-    pub(super) unsafe fn or<'s>(&'s self, start: usize, len: usize, scratch: &'s mut Vec<T>) -> &'s mut [T]
-    where
-        T: Real,
-    {
-        if self.len == 0 {
-            scratch.resize(len, T::zero());
-            return scratch;
-        }
+    pub(super) unsafe fn or<'s>(
+        &'s self,
+        start: usize,
+        len: usize,
+        scratch: &'s mut Vec<T>,
+    ) -> &'s mut [MaybeUninit<T>] {
         // SAFETY: by the caller's promise.
-        unsafe { self.at(start, len) }
+        if self.len == 0 { unwritten(scratch, len) } else { unsafe { self.at(start, len) } }
     }
 }
 
-/// Room for values that a kernel writes in parts, each before anybody reads it. Nothing fills the memory first.
+/// Memory for values that a kernel writes in parts. Nothing fills it first, so that it is touched once, by who writes it.
 pub(super) struct Fresh<T> {
     values: Vec<T>,
     len: usize,
 }
 
-impl<T: Real> Fresh<T> {
+impl<T> Fresh<T> {
     pub(super) fn of(len: usize) -> Self {
         Self { values: Vec::with_capacity(len), len }
     }
 
-    pub(super) fn parts(&mut self) -> Parts<'_, T> {
-        Parts { start: self.values.as_mut_ptr(), len: self.len, slice: PhantomData }
+    pub(super) fn parts(&mut self) -> Parts<'_, MaybeUninit<T>> {
+        Parts::of(&mut self.values.spare_capacity_mut()[..self.len])
     }
 
     /// The values.
@@ -291,22 +292,37 @@ impl<T: Real> Fresh<T> {
     /// # Safety
     /// Every one of them has been written.
     pub(super) unsafe fn written(mut self) -> Vec<T> {
-        // SAFETY: the capacity is there, and the values are written by the caller's promise.
+        // SAFETY: the capacity is there since `of`, and the values are written by the caller's promise.
         unsafe { self.values.set_len(self.len) };
         self.values
     }
 }
 
-/// `len` values that `write` writes in parts. Nothing fills the memory first, so that it is touched once, by who writes it.
-///
-/// # Safety
-/// `write` writes every value.
-pub(super) unsafe fn fresh<T>(len: usize, write: impl FnOnce(&Parts<MaybeUninit<T>>)) -> Vec<T> {
-    let mut values = Vec::with_capacity(len);
-    write(&Parts::of(&mut values.spare_capacity_mut()[..len]));
-    // SAFETY: the capacity is there, and the values are written by the caller's promise.
-    unsafe { values.set_len(len) };
-    values
+/// Memory for `len` values in a buffer that a thread uses again and again; nothing fills it first.
+pub(super) fn unwritten<T>(buffer: &mut Vec<T>, len: usize) -> &mut [MaybeUninit<T>] {
+    buffer.clear();
+    buffer.reserve(len);
+    &mut buffer.spare_capacity_mut()[..len]
+}
+
+/// Fills memory with zeros, and hands it back as values.
+#[inline(always)]
+pub(super) fn zeros<T: Real>(y: &mut [MaybeUninit<T>]) -> &mut [T] {
+    for y in y.iter_mut() {
+        y.write(T::zero());
+    }
+    // SAFETY: the loop has written every one.
+    unsafe { y.assume_init_mut() }
+}
+
+/// Fills memory of whole rows with copies of one, and hands it back as values.
+pub(super) fn copies<'y, T: Real>(y: &'y mut [MaybeUninit<T>], row: &[T]) -> &'y mut [T] {
+    assert!(y.len().is_multiple_of(row.len()), "{} places are whole rows of {}", y.len(), row.len());
+    for y in y.chunks_exact_mut(row.len()) {
+        y.write_copy_of_slice(row);
+    }
+    // SAFETY: by the assertion the rows are all of it.
+    unsafe { y.assume_init_mut() }
 }
 
 /// Sums over rows in a fixed order, whatever the threads: `add(row, sum)` for each of `rows` adds into `width` sums.

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)] // blocks of maps write their own parts of fresh memory
 
 use super::blocks::Blocks;
-use super::cpu::{Parts, Real, Values, by_float, fresh, is_fused, values};
+use super::cpu::{Fresh, Parts, Real, Values, by_float, is_fused, values};
 use super::filter::{depthwise_filter, filter_norm};
 use super::filter_map::MapSize;
 use super::filter_taps::{FilterKernel, FilterSums, FilterWeights, Normed};
@@ -116,12 +116,11 @@ impl<T: Real> Segment<T> for DynamicFilter {
     fn forward(&self, _: Keep) -> Result<Passed<T, Vec<T>>> {
         let kernel = self.kernel::<T>()?;
         let mut pooled = vec![T::zero(); kernel.u.len() / (self.map.h * self.map.w)];
-        let contexts = Parts::of(&mut pooled);
-        let forward = |y: &Parts<MaybeUninit<T>>| {
-            kernel.blocks.for_each(Vec::new, |taps, block| kernel.forward(block, &contexts, taps, y));
-        };
-        // SAFETY: the blocks cover all maps, and each map of y is written whole.
-        let y = unsafe { fresh(kernel.u.len(), forward) };
+        let (contexts, mut y) = (Parts::of(&mut pooled), Fresh::of(kernel.u.len()));
+        let out = y.parts();
+        kernel.blocks.for_each(Vec::new, |taps, block| kernel.forward(block, &contexts, taps, &out));
+        // SAFETY: the blocks cover all maps, and `forward` writes those of its block.
+        let y = unsafe { y.written() };
         Ok((vec![Output::new(y, self.u.shape())], Some(pooled)))
     }
 
@@ -135,13 +134,12 @@ impl<T: Real> Segment<T> for DynamicFilter {
             dtaps: Vec::new(),
             dpooled: Vec::new(),
         };
-        let mut sums = start();
-        let backward = |du: &Parts<MaybeUninit<T>>| {
-            let add = |sums: &mut Sums<T>, block| kernel.backward(&dy, &pooled, block, sums, du);
-            sums = kernel.blocks.sum(start, add, |sums, other| sums.weights.add(&other.weights));
-        };
-        // SAFETY: the blocks cover all maps, and each map of du is written whole.
-        let du = unsafe { fresh(kernel.u.len(), backward) };
+        let mut du = Fresh::of(kernel.u.len());
+        let out = du.parts();
+        let add = |sums: &mut Sums<T>, block| kernel.backward(&dy, &pooled, block, sums, &out);
+        let sums = kernel.blocks.sum(start, add, |sums, other| sums.weights.add(&other.weights));
+        // SAFETY: the blocks cover all maps, and `backward` writes those of its block.
+        let du = unsafe { du.written() };
         grads.give_values(&self.u, du)?;
         sums.weights.give(&self.weights, grads)
     }

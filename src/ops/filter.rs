@@ -2,12 +2,11 @@
 #![allow(unsafe_code)] // maps write their own parts of fresh memory
 
 use super::blocks::Blocks;
-use super::cpu::{Parts, Real, by_float, fresh, is_fused, slice, values};
+use super::cpu::{Fresh, Parts, Real, by_float, is_fused, slice, values};
 use super::filter_map::MapSize;
 use super::trace::Traced;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor};
-use std::mem::MaybeUninit;
 
 /// FilterNorm: each channel's k*k taps minus their mean, divided by their unbiased standard deviation + 1e-10, times a learned
 /// scale, plus a learned shift.
@@ -65,7 +64,7 @@ fn sizes(u: &Shape, taps: &Shape) -> Result<MapSize> {
     Ok(MapSize { h, w, r, kernel: kk.isqrt() })
 }
 
-/// Calls `f` with each map's number, in parallel.
+/// Calls `f` once with each map's number, in parallel.
 fn for_maps(maps: usize, size: MapSize, f: impl Fn(usize) + Sync + Send) {
     Blocks::of_maps(maps, size.len()).for_each(|| (), |(), block| block.for_each(&f));
 }
@@ -78,15 +77,15 @@ impl CustomOp2 for Depthwise {
     fn cpu_fwd(&self, u: &CpuStorage, lu: &Layout, t: &CpuStorage, lt: &Layout) -> Result<(CpuStorage, Shape)> {
         fn kernel<T: Real>(u: &[T], taps: &[T], size: MapSize) -> Result<CpuStorage> {
             let (len, maps) = (size.len(), taps.len() / size.taps_len().max(1));
-            let convolve = |y: &Parts<MaybeUninit<T>>| {
-                for_maps(maps, size, |i| {
-                    // SAFETY: each map has its own part.
-                    let y = unsafe { y.at(i * len, len) };
-                    size.convolve(&u[i * len..][..len], &taps[i * size.taps_len()..][..size.taps_len()], y);
-                });
-            };
-            // SAFETY: the maps cover y, and each is written whole.
-            Ok(T::to_cpu_storage_owned(unsafe { fresh(maps * len, convolve) }))
+            let mut y = Fresh::of(maps * len);
+            let out = y.parts();
+            for_maps(maps, size, |i| {
+                // SAFETY: `for_maps` calls this once for each map.
+                let y = unsafe { out.at(i * len, len) };
+                size.convolve(&u[i * len..][..len], &taps[i * size.taps_len()..][..size.taps_len()], y);
+            });
+            // SAFETY: the maps cover y, and `convolve` writes each.
+            Ok(T::to_cpu_storage_owned(unsafe { y.written() }))
         }
         let size = sizes(lu.shape(), lt.shape())?;
         Ok((by_float!(u.dtype(), kernel(slice(u, lu)?, slice(t, lt)?, size))?, lu.shape().clone()))
@@ -99,22 +98,21 @@ impl CustomOp2 for Depthwise {
             let (us, ts, dys) = (&*us, &*ts, &*dys);
             let (len, taps_len) = (size.len(), size.taps_len());
             let mut dtaps = vec![T::zero(); if taps.track_op() { ts.len() } else { 0 }];
-            let gradients = Parts::of(&mut dtaps);
-            let backward = |du: &Parts<MaybeUninit<T>>| {
-                for_maps(u.dims()[0], size, |i| {
-                    let dy = &dys[i * len..][..len];
-                    // SAFETY: each map has its own part.
-                    let du = unsafe { du.at(i * len, len) };
-                    size.convolve_backward(dy, &ts[i * taps_len..][..taps_len], None, du);
-                    if taps.track_op() {
-                        // SAFETY: as above.
-                        let dtaps = unsafe { gradients.at(i * taps_len, taps_len) };
-                        size.tap_gradients(&us[i * len..][..len], dy, dtaps);
-                    }
-                });
-            };
-            // SAFETY: the maps cover du, and each is written whole.
-            let du = unsafe { fresh(us.len(), backward) };
+            let (gradients, mut du) = (Parts::of(&mut dtaps), Fresh::of(us.len()));
+            let out = du.parts();
+            for_maps(u.dims()[0], size, |i| {
+                let dy = &dys[i * len..][..len];
+                // SAFETY: `for_maps` calls this once for each map.
+                let du = unsafe { out.at(i * len, len) };
+                size.convolve_backward(dy, &ts[i * taps_len..][..taps_len], None, du);
+                if taps.track_op() {
+                    // SAFETY: as above.
+                    let dtaps = unsafe { gradients.at(i * taps_len, taps_len) };
+                    size.tap_gradients(&us[i * len..][..len], dy, dtaps);
+                }
+            });
+            // SAFETY: the maps cover du, and `convolve_backward` writes each.
+            let du = unsafe { du.written() };
             let dtaps = taps.track_op().then(|| Tensor::from_vec(dtaps, taps.shape(), taps.device())).transpose()?;
             Ok((Some(Tensor::from_vec(du, u.shape(), u.device())?), dtaps))
         }

@@ -3,7 +3,7 @@
 use super::channels::by_channels;
 use super::cpu::{Real, loan};
 use super::low_rank::resize;
-use super::product::{Into, Matrix, product};
+use super::product::{Matrix, add_product, product};
 use super::segment::Gradients;
 use super::simd;
 use candle_core::{Result, Tensor};
@@ -120,7 +120,7 @@ impl<T: Real> FilterKernel<T> {
     fn centred(&self, pooled: &[T], out: &mut Vec<T>) {
         let n = self.bias.len();
         resize(out, pooled.len() * self.kk);
-        product(out, n, Into::Write, Matrix::rows(pooled, self.r), Matrix::rows(&self.weight, n), T::one());
+        product(out, n, Matrix::rows(pooled, self.r), Matrix::rows(&self.weight, n), T::one());
     }
 
     pub(super) fn sums(&self) -> FilterSums<T> {
@@ -141,9 +141,9 @@ impl<T: Real> FilterKernel<T> {
         assert!(dtaps.len() == normed.values.len() && dtaps.len() == pooled.len() * self.kk, "taps of {r} channels");
         Arch::new().dispatch(NormBackward { d: dtaps, normed, kernel: self, sums });
         let (pooled, d) = (Matrix::rows(pooled, r), Matrix::rows(dtaps, n));
-        product(&mut sums.weight, n, Into::Add, pooled.t(), d, T::one());
+        add_product(&mut sums.weight, n, pooled.t(), d, T::one());
         resize(dpooled, pooled_len);
-        product(dpooled, r, Into::Write, d, Matrix::rows(&self.weight, n).t(), T::one());
+        product(dpooled, r, d, Matrix::rows(&self.weight, n).t(), T::one());
     }
 }
 

@@ -1,7 +1,7 @@
 //! A frozen weight as products read it: one way round forward, the other backward.
 
 use super::cpu::{Loan, Real, lend_matrix};
-use super::product::{Into, Matrix, product};
+use super::product::{Matrix, add_product};
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
@@ -57,8 +57,8 @@ impl<T: Real> FrozenMatrix<'_, T> {
             borrowed => borrowed.to_vec(),
         };
         match self.stored {
-            Stored::Rows => product(&mut values, self.n_in, Into::Add, b, a, s),
-            Stored::Columns => product(&mut values, self.out, Into::Add, a.t(), b.t(), s),
+            Stored::Rows => add_product(&mut values, self.n_in, b, a, s),
+            Stored::Columns => add_product(&mut values, self.out, a.t(), b.t(), s),
         }
         self.values = Loan::Owned(values);
     }
@@ -84,6 +84,7 @@ pub(super) fn turned<T: Real>(values: &[T], width: usize) -> Vec<T> {
 mod tests {
     use super::*;
     use crate::ops::finite_difference::{close, normal};
+    use crate::ops::product::product;
     use candle_core::Device;
 
     /// `[out, in]` as the matrix tells it, by a product with one.
@@ -92,7 +93,7 @@ mod tests {
         let mut one = vec![0.0; out * out];
         (0..out).for_each(|i| one[i * out + i] = 1.0);
         let mut values = vec![0.0; out * n_in];
-        product(&mut values, n_in, Into::Write, Matrix::rows(&one, out), matrix.matrix(), 1.0);
+        product(&mut values, n_in, Matrix::rows(&one, out), matrix.matrix(), 1.0);
         Tensor::from_vec(values, (out, n_in), &Device::Cpu)
     }
 

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // registers are read and written by pointers
 
 use super::cpu::{Real, by_float, for_rows, is_fused, slice, values};
+use super::product::Place;
 use super::simd;
 use super::trace::Traced;
 use candle_core::backend::BackendStorage;
@@ -65,10 +66,12 @@ pub(super) fn forward<T: Real>(x: &[T], y: &mut [T]) {
     pulp::Arch::new().dispatch(Slices { from, shared: None, sum: None, y });
 }
 
-/// `x = gelu(x + shared)` for slices; `sum` receives `x + shared`.
-pub(super) fn in_place<T: Real>(shared: Option<&[T]>, sum: Option<&mut [T]>, x: &mut [T]) {
+/// `x = gelu(x + shared)` for slices; all of `sum` receives `x + shared`.
+pub(super) fn in_place<T: Real>(shared: Option<&[T]>, sum: Option<&mut [impl Place<T>]>, x: &mut [T]) {
     let len = x.len();
-    let (shared, sum) = (shared.map(|shared| &shared[..len]), sum.map(|sum| &mut sum[..len]));
+    let shared = shared.map(|shared| &shared[..len]);
+    assert!(sum.as_ref().is_none_or(|sum| sum.len() == len), "a sum of as many values");
+    let sum = sum.map(|sum| sum.as_mut_ptr().cast());
     pulp::Arch::new().dispatch(Slices { from: None, shared, sum, y: x });
 }
 
@@ -76,7 +79,8 @@ pub(super) fn in_place<T: Real>(shared: Option<&[T]>, sum: Option<&mut [T]>, x: 
 struct Slices<'a, T> {
     from: Option<&'a [T]>,
     shared: Option<&'a [T]>,
-    sum: Option<&'a mut [T]>,
+    /// As many places as y has.
+    sum: Option<*mut T>,
     y: &'a mut [T],
 }
 
@@ -84,19 +88,19 @@ impl<T: Real> WithSimd for Slices<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let (all, lanes) = (|value: f64| T::splat(simd, T::of(value)), T::lanes::<S>());
         for (i, y) in self.y.chunks_mut(lanes).enumerate() {
             let (first, count) = (i * lanes, y.len());
-            // SAFETY: `y`, and what lies as far into the others, holds `count` values.
+            // SAFETY: `y`, and what lies as far into the others, is `count` places: `forward` and `in_place` make all of one length.
             unsafe {
                 let from = self.from.map_or(y.as_ptr(), |from| from.as_ptr().add(first));
                 let mut before = T::load(simd, from, count);
                 if let Some(shared) = self.shared {
                     before = T::plus(simd, before, T::load(simd, shared.as_ptr().add(first), count));
                 }
-                if let Some(sum) = &mut self.sum {
-                    T::store(simd, sum.as_mut_ptr().add(first), count, before);
+                if let Some(sum) = self.sum {
+                    T::store(simd, sum.add(first), count, before);
                 }
                 let erf = T::erf_of(simd, T::times(simd, before, all(std::f64::consts::FRAC_1_SQRT_2)));
                 let half = T::times(simd, before, all(0.5));

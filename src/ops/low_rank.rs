@@ -1,14 +1,15 @@
 //! A linear map with a trained path of low rank beside it.
 
 use super::both_ways::BothWays;
-use super::cpu::{Loan, Real, loan};
+use super::cpu::{Loan, Real, copies, loan};
 use super::frozen_matrix::FrozenMatrix;
 use super::linear;
-use super::product::{Into, Matrix, product};
+use super::product::{Into, Matrix, add_product, new_product, product, product_into};
 use super::segment::Gradients;
 use super::simd;
 use super::trace::Pass;
 use candle_core::{DType, Result, Tensor};
+use std::mem::MaybeUninit;
 
 /// `y = W x + b + s B A dropout(x)`: the weights of a frozen linear map, and of the trained path beside it where there is one.
 ///
@@ -246,23 +247,20 @@ impl<T: Real> MapKernel<'_, T> {
         self.folded = true;
     }
 
-    /// `y = W x + b`, with the path where it is folded.
-    pub(super) fn pretrained(&self, x: &[T], y: &mut [T]) {
-        let into = match &self.bias {
-            Some(bias) => {
-                y.chunks_exact_mut(self.out).for_each(|y| y.copy_from_slice(bias));
-                Into::Add
-            }
-            None => Into::Write,
-        };
-        product(y, self.out, into, Matrix::rows(x, self.n_in), self.weight.matrix().t(), T::one());
+    /// `y = W x + b`, with the path where it is folded, in memory that nothing was written to; hands it back as values.
+    pub(super) fn pretrained<'y>(&self, x: &[T], y: &'y mut [MaybeUninit<T>]) -> &'y mut [T] {
+        let (x, weight) = (Matrix::rows(x, self.n_in), self.weight.matrix().t());
+        let Some(bias) = &self.bias else { return new_product(y, x, weight, T::one()) };
+        let y = copies(y, bias);
+        add_product(y, self.out, x, weight, T::one());
+        y
     }
 
     /// `y += s B A x`, unless the path is folded.
     pub(super) fn add_path(&self, x: &[T], y: &mut [T], u: &mut Vec<T>) {
         let Some(path) = self.path.as_ref().filter(|_| !self.folded) else { return };
         let rank = path.down(x, self.n_in, u);
-        product(y, self.out, Into::Add, Matrix::rows(u, rank), path.b.t(), path.scale);
+        add_product(y, self.out, Matrix::rows(u, rank), path.b.t(), path.scale);
     }
 
     pub(super) fn sums(&self) -> MapSums<T> {
@@ -293,9 +291,9 @@ impl<T: Real> MapKernel<'_, T> {
     /// `dx += dy W` or `dx = dy W`, and the sums of W and b where they train.
     pub(super) fn pretrained_backward(&self, x: &[T], dy: &[T], into: Into, dx: &mut [T], sums: &mut MapSums<T>) {
         let rows = Matrix::rows(dy, self.out);
-        product(dx, self.n_in, into, rows, self.weight.matrix(), T::one());
+        product_into(dx, self.n_in, into, rows, self.weight.matrix(), T::one());
         if self.trains[0] {
-            product(&mut sums.weight, self.n_in, Into::Add, rows.t(), Matrix::rows(x, self.n_in), T::one());
+            add_product(&mut sums.weight, self.n_in, rows.t(), Matrix::rows(x, self.n_in), T::one());
         }
         if self.trains[1] {
             simd::vectorised(|| {
@@ -313,11 +311,11 @@ impl<T: Real> MapKernel<'_, T> {
         let rank = path.down(x, self.n_in, u);
         resize(du, u.len());
         let dy = Matrix::rows(dy, self.out);
-        product(du, rank, Into::Write, dy, path.b.matrix(), path.scale);
-        product(b, rank, Into::Add, dy.t(), Matrix::rows(u, rank), path.scale);
-        product(a, self.n_in, Into::Add, Matrix::rows(du, rank).t(), Matrix::rows(x, self.n_in), T::one());
+        product(du, rank, dy, path.b.matrix(), path.scale);
+        add_product(b, rank, dy.t(), Matrix::rows(u, rank), path.scale);
+        add_product(a, self.n_in, Matrix::rows(du, rank).t(), Matrix::rows(x, self.n_in), T::one());
         if !self.folded {
-            product(dx, self.n_in, Into::Add, Matrix::rows(du, rank), path.a.matrix(), T::one());
+            add_product(dx, self.n_in, Matrix::rows(du, rank), path.a.matrix(), T::one());
         }
     }
 }
@@ -327,7 +325,7 @@ impl<T: Real> PathKernel<'_, T> {
     fn down(&self, x: &[T], n_in: usize, u: &mut Vec<T>) -> usize {
         let rank = self.a.len() / n_in;
         resize(u, x.len() / n_in * rank);
-        product(u, rank, Into::Write, Matrix::rows(x, n_in), self.a.t(), T::one());
+        product(u, rank, Matrix::rows(x, n_in), self.a.t(), T::one());
         rank
     }
 }

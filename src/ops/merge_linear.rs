@@ -7,7 +7,7 @@ use super::cpu::{Fresh, Real, Values, by_float, is_fused, values};
 use super::layer_norm::{Norm, NormKernel};
 use super::low_rank::{resize, zeroed};
 use super::patches::merge_patches;
-use super::product::{Into, Matrix, product};
+use super::product::{Matrix, add_product, product};
 use super::segment::{self, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
 use super::shapes::Shapes;
 use super::{linear, simd};
@@ -140,7 +140,7 @@ impl<T: Real> Segment<T> for MergeLinear {
             let place = kernel.rows(&block);
             // SAFETY: each row is in one block.
             let out = unsafe { out.at(place.start, place.len()) };
-            product(out, width, Into::Write, Matrix::rows(normed, 4 * c), kernel.weight.t(), T::one());
+            product(out, width, Matrix::rows(normed, 4 * c), kernel.weight.t(), T::one());
         });
         // SAFETY: the blocks cover all rows, and each row is written whole.
         let y = unsafe { y.written() };
@@ -163,16 +163,16 @@ impl<T: Real> Segment<T> for MergeLinear {
                 kernel.normed(&block, gathered, normed);
                 let dy = Matrix::rows(&dy[kernel.rows(&block)], kernel.out);
                 if trains {
-                    product(dweight, 4 * c, Into::Add, dy.t(), Matrix::rows(normed, 4 * c), T::one());
+                    add_product(dweight, 4 * c, dy.t(), Matrix::rows(normed, 4 * c), T::one());
                 }
                 resize(dnormed, normed.len());
-                product(dnormed, 4 * c, Into::Write, dy, kernel.weight.matrix(), T::one());
+                product(dnormed, 4 * c, dy, kernel.weight.matrix(), T::one());
                 zeroed(dgathered, dnormed.len());
                 kernel.norm.backward(gathered, dnormed, dgathered, norm);
                 for (at, to) in kernel.neighbours(&block) {
                     let Some(to) = to else { continue };
                     // SAFETY: each patch is a neighbour of one token.
-                    unsafe { out.at(to * c, c) }.copy_from_slice(&dgathered[at * c..(at + 1) * c]);
+                    unsafe { out.at(to * c, c) }.write_copy_of_slice(&dgathered[at * c..(at + 1) * c]);
                 }
             },
             |sums, other| {

@@ -3,7 +3,7 @@
 
 use super::attention_half::{WithParts, scale_images};
 use super::blocks::Blocks;
-use super::cpu::{Fresh, Parts, Real, Values, by_float, is_fused, values};
+use super::cpu::{Fresh, Parts, Real, Values, by_float, is_fused, unwritten, values};
 use super::layer_norm::{Norm, NormKernel, NormSums};
 use super::low_rank::{Dropout, LowRankMap, MapKernel, MapSums, UseOfW, path_backward, resize, zeroed};
 use super::segment::{self, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
@@ -11,6 +11,7 @@ use super::shapes::Shapes;
 use super::trace::Pass;
 use super::{gelu, simd};
 use candle_core::{Result, Tensor};
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 /// `y = x + k fc2(GELU(fc1(norm(x))))`.
@@ -149,14 +150,14 @@ struct Incoming<'a, T: Real> {
 }
 
 impl<T: Real> Kernel<'_, T> {
-    /// `y = x + k update` for a block of rows, image by image.
-    fn residual(&self, block: Range<usize>, update: &[T], y: &mut [T]) {
+    /// `y = x + k update` for a block of rows, image by image; all of y is written.
+    fn residual(&self, block: Range<usize>, update: &[T], y: &mut [MaybeUninit<T>]) {
         let c = self.c;
         let x = &self.x[block.start * c..block.end * c];
         simd::vectorised(|| match &self.keep {
             None => {
                 for ((y, x), update) in y.iter_mut().zip(x).zip(update) {
-                    *y = *x + *update;
+                    y.write(*x + *update);
                 }
             }
             Some(keep) => {
@@ -164,7 +165,7 @@ impl<T: Real> Kernel<'_, T> {
                 for (row, ((y, x), update)) in block.zip(rows) {
                     let k = keep[row / self.tokens];
                     for ((y, x), update) in y.iter_mut().zip(x).zip(update) {
-                        *y = *x + k * *update;
+                        y.write(*x + k * *update);
                     }
                 }
             }
@@ -226,10 +227,10 @@ impl<T: Real> Segment<T> for MlpHalf {
         let kernel = self.kernel::<T>(Pass::Forward)?;
         let (images, tokens, c) = self.x.dims3()?;
         let (rows, hidden) = (images * tokens, kernel.hidden);
-        let room = |len: usize, on: bool| Fresh::<T>::of(if on { len } else { 0 });
+        let fresh = |len: usize, on: bool| Fresh::<T>::of(if on { len } else { 0 });
         let (all, parts) = (keep == Keep::All, self.parts == WithParts::Yes);
-        let (mut y, mut saved) = (room(rows * c, true), room(rows * hidden, all));
-        let (mut pre, mut post) = (room(rows * hidden, parts), room(rows * c, parts));
+        let (mut y, mut saved) = (fresh(rows * c, true), fresh(rows * hidden, all));
+        let (mut pre, mut post) = (fresh(rows * hidden, parts), fresh(rows * c, parts));
         {
             let [y, saved, pre_out, post] = [&mut y, &mut saved, &mut pre, &mut post].map(Fresh::parts);
             kernel.blocks.for_each(Buffers::default, |buffers, block| {
@@ -237,21 +238,19 @@ impl<T: Real> Segment<T> for MlpHalf {
                 let (first, count) = (block.start, block.len());
                 resize(normed, count * c);
                 kernel.norm.forward(&kernel.x[first * c..block.end * c], normed);
-                resize(h, count * hidden);
-                kernel.fc1.pretrained(normed, h);
+                let h = kernel.fc1.pretrained(normed, unwritten(h, count * hidden));
                 if parts {
                     // SAFETY: each row is in one block.
-                    unsafe { pre_out.at(first * hidden, count * hidden) }.copy_from_slice(h);
+                    unsafe { pre_out.at(first * hidden, count * hidden) }.write_copy_of_slice(h);
                 }
                 kernel.fc1.add_path(dropped(kernel.dropouts[0], first * c, normed, room), h, u);
                 // SAFETY: each row is in one block.
                 let before = all.then(|| unsafe { saved.at(first * hidden, count * hidden) });
                 gelu::in_place(None, before, h);
-                resize(out, count * c);
-                kernel.fc2.pretrained(h, out);
+                let out = kernel.fc2.pretrained(h, unwritten(out, count * c));
                 if parts {
                     // SAFETY: each row is in one block.
-                    unsafe { post.at(first * c, count * c) }.copy_from_slice(out);
+                    unsafe { post.at(first * c, count * c) }.write_copy_of_slice(out);
                 }
                 kernel.fc2.add_path(dropped(kernel.dropouts[1], first * hidden, h, room), out, u);
                 // SAFETY: each row is in one block.

@@ -7,7 +7,7 @@ use super::cpu::{Fresh, Parts, Real, Values, by_float, is_fused, values};
 use super::layer_norm::{Norm, NormKernel};
 use super::linear;
 use super::low_rank::resize;
-use super::product::{Into, Matrix, product};
+use super::product::{Matrix, add_product, product};
 use super::segment::{self, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
 use super::shapes::Shapes;
 use super::simd;
@@ -81,7 +81,7 @@ impl<T: Real> Segment<T> for NormDown {
             kernel.norm.forward(&kernel.x[block.start * c..block.end * c], normed);
             // SAFETY: each row is in one block.
             let out = unsafe { out.at(block.start * rank, block.len() * rank) };
-            product(out, rank, Into::Write, Matrix::rows(normed, c), kernel.a.t(), T::one());
+            product(out, rank, Matrix::rows(normed, c), kernel.a.t(), T::one());
         });
         // SAFETY: the blocks cover all rows, and each row is written whole.
         let u = unsafe { u.written() };
@@ -102,9 +102,9 @@ impl<T: Real> Segment<T> for NormDown {
                 resize(normed, x.len());
                 kernel.norm.forward(x, normed);
                 let du = Matrix::rows(du, rank);
-                product(da, c, Into::Add, du.t(), Matrix::rows(normed, c), T::one());
+                add_product(da, c, du.t(), Matrix::rows(normed, c), T::one());
                 resize(dnormed, x.len());
-                product(dnormed, c, Into::Write, du, kernel.a.matrix(), T::one());
+                product(dnormed, c, du, kernel.a.matrix(), T::one());
                 // SAFETY: each row is in one block.
                 kernel.norm.backward(x, dnormed, unsafe { out.at(block.start * c, block.len() * c) }, norm);
             },

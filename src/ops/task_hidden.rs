@@ -5,11 +5,12 @@ use super::blocks::Blocks;
 use super::both_ways::BothWays;
 use super::cpu::{Fresh, Parts, Real, Values, by_float, is_fused, values};
 use super::low_rank::{LowRankPath, resize};
-use super::product::{Into, Matrix, product};
+use super::product::{Matrix, add_product, product};
 use super::segment::{self, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
 use super::shapes::Shapes;
 use super::{gelu, simd};
 use candle_core::{Result, Tensor};
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 /// `u_t = A2 GELU(pre + s1 B1 f_t)` for each task t: what the second layer's path reads of the first layer's values.
@@ -90,7 +91,7 @@ impl<T: Real> Kernel<'_, T> {
     fn hidden(&self, block: &Range<usize>, f: &[T], before: Option<&mut [T]>, h: &mut Vec<T>) {
         let (hidden, r1) = (self.hidden, self.ranks[0]);
         resize(h, block.len() * hidden);
-        product(h, hidden, Into::Write, Matrix::rows(f, r1), self.b.t(), self.scale);
+        product(h, hidden, Matrix::rows(f, r1), self.b.t(), self.scale);
         gelu::in_place(Some(&self.pre[block.start * hidden..block.end * hidden]), before, h);
     }
 }
@@ -135,7 +136,7 @@ impl<T: Real> Segment<T> for TaskHidden {
                 let place = kernel.of_task(t, &block, r2);
                 // SAFETY: each row is in one block.
                 let out = unsafe { out.at(place.start, place.len()) };
-                product(out, r2, Into::Write, Matrix::rows(h, hidden), kernel.a.t(), T::one());
+                product(out, r2, Matrix::rows(h, hidden), kernel.a.t(), T::one());
             }
         });
         let (tb, n, _) = self.filtered.dims3()?;
@@ -174,7 +175,7 @@ impl<T: Real> Segment<T> for TaskHidden {
 
 impl<T: Real> Kernel<'_, T> {
     /// The gradients of one block of rows, task by task.
-    fn backward(&self, du: &[T], block: Range<usize>, dpre: &Parts<T>, df: &Parts<T>, sums: &mut Sums<T>) {
+    fn backward(&self, du: &[T], block: Range<usize>, dpre: &Parts<T>, df: &Parts<MaybeUninit<T>>, sums: &mut Sums<T>) {
         let (hidden, [r1, r2]) = (self.hidden, self.ranks);
         let Sums { a, b, before, h, dh } = sums;
         // SAFETY: each row is in one block.
@@ -184,15 +185,15 @@ impl<T: Real> Kernel<'_, T> {
             let du = Matrix::rows(&du[self.of_task(t, &block, r2)], r2);
             resize(before, block.len() * hidden);
             self.hidden(&block, f, Some(before), h);
-            product(a, hidden, Into::Add, du.t(), Matrix::rows(h, hidden), T::one());
+            add_product(a, hidden, du.t(), Matrix::rows(h, hidden), T::one());
             resize(dh, h.len());
-            product(dh, hidden, Into::Write, du, self.a.matrix(), T::one());
+            product(dh, hidden, du, self.a.matrix(), T::one());
             gelu::backward(before, dh);
             let (dq, place) = (Matrix::rows(dh, hidden), self.of_task(t, &block, r1));
             // SAFETY: each row is in one block.
             let df = unsafe { df.at(place.start, place.len()) };
-            product(df, r1, Into::Write, dq, self.b.matrix(), self.scale);
-            product(b, r1, Into::Add, dq.t(), Matrix::rows(f, r1), self.scale);
+            product(df, r1, dq, self.b.matrix(), self.scale);
+            add_product(b, r1, dq.t(), Matrix::rows(f, r1), self.scale);
             simd::vectorised(|| simd::add(dpre, dh));
         }
     }

@@ -10,6 +10,7 @@ use super::tpc::{ConditionKernel, TaskCondition};
 use super::window::WindowGrid;
 use candle_core::{Result, Tensor, WithDType};
 use serde::{Deserialize, Serialize};
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 /// How the gate at a stage's end reads the TPC feature.
@@ -158,7 +159,7 @@ impl<T: Real> Segment<T> for TaskMix {
         let kernel = self.kernel::<T>()?;
         let ConditionKernel { tasks, c, .. } = kernel.condition;
         let mut y: Vec<Fresh<T>> = (0..tasks).map(|t| Fresh::of(kernel.task(t).len())).collect();
-        let parts: Vec<Parts<T>> = y.iter_mut().map(Fresh::parts).collect();
+        let parts: Vec<_> = y.iter_mut().map(Fresh::parts).collect();
         kernel.condition.blocks().for_each(Buffers::default, |buffers, block| {
             for (w, t) in block.flat_map(|w| (0..tasks).map(move |t| (w, t))) {
                 kernel.read(w, t, buffers);
@@ -233,7 +234,7 @@ simd::vectorised_fn! {
     /// # Safety
     /// No other thread writes these places.
     unsafe fn mix_rows<T: Real>(
-        x: &[T], z: &[T], places: &[Option<u32>], g: T, y: &Parts<'_, T>, first: usize,
+        x: &[T], z: &[T], places: &[Option<u32>], g: T, y: &Parts<'_, MaybeUninit<T>>, first: usize,
     ) -> () {
         let c = z.len() / places.len();
         for (place, z) in places.iter().zip(z.chunks_exact(c)) {
@@ -242,7 +243,7 @@ simd::vectorised_fn! {
             // SAFETY: by the caller's promise.
             let y = unsafe { y.at(first + at, c) };
             for ((y, x), z) in y.iter_mut().zip(&x[at..at + c]).zip(z) {
-                *y = *x + (*z - *x) * g;
+                y.write(*x + (*z - *x) * g);
             }
         }
     }

@@ -5,13 +5,14 @@ use super::blocks::Blocks;
 use super::both_ways::BothWays;
 use super::cpu::{Fresh, Parts, Real, Values, by_float, is_fused, values};
 use super::low_rank::{LowRankPath, zeroed};
-use super::product::{Into, Matrix, product};
+use super::product::{Matrix, add_product, product};
 use super::segment::{self, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
 use super::shapes::Shapes;
 use super::task_hidden::add_to_shared;
 use super::window::WindowGrid;
 use super::{scale_images, simd};
 use candle_core::{Result, Tensor};
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 /// `x_t = x + k reverse(shared + s B f_t)` for each task t.
@@ -166,11 +167,11 @@ impl<T: Real> Segment<T> for TaskProjection {
                 update.clear();
                 update.extend_from_slice(&kernel.shared[block.start * n * c..block.end * n * c]);
                 let f = Matrix::rows(&kernel.filtered[kernel.filtered(t, &block)], rank);
-                product(update, c, Into::Add, f, kernel.b.t(), kernel.scale);
+                add_product(update, c, f, kernel.b.t(), kernel.scale);
                 for (row, token, k) in kernel.rows(t, &block) {
                     // SAFETY: each token stands in one window, each window in one block.
                     let y = unsafe { out.at(t * x.len() + token * c, c) };
-                    y.copy_from_slice(&x[token * c..][..c]);
+                    let y = y.write_copy_of_slice(&x[token * c..][..c]);
                     simd::vectorised(|| simd::add_scaled(y, &update[row * c..][..c], k));
                 }
             }
@@ -187,10 +188,10 @@ impl<T: Real> Segment<T> for TaskProjection {
         let mut dx = vec![T::zero(); self.x.elem_count()];
         let (mut dshared, mut df) = (vec![T::zero(); kernel.shared.len()], Fresh::of(kernel.filtered.len()));
         let (db, _) = {
-            let parts = [Parts::of(&mut dx), Parts::of(&mut dshared), df.parts()];
+            let (residuals, df) = ([Parts::of(&mut dx), Parts::of(&mut dshared)], df.parts());
             kernel.blocks.sum(
                 || (vec![T::zero(); kernel.b.len()], Vec::new()),
-                |(db, update), block| kernel.backward(&dys, block, &parts, db, update),
+                |(db, update), block| kernel.backward(&dys, block, &residuals, &df, db, update),
                 |sums, other| simd::add(&mut sums.0, &other.0),
             )
         };
@@ -209,7 +210,8 @@ impl<T: Real> Kernel<'_, T> {
         &self,
         dy: &[T],
         block: Range<usize>,
-        [dx, dshared, df]: &[Parts<T>; 3],
+        [dx, dshared]: &[Parts<T>; 2],
+        df: &Parts<MaybeUninit<T>>,
         db: &mut [T],
         update: &mut Vec<T>,
     ) {
@@ -232,8 +234,8 @@ impl<T: Real> Kernel<'_, T> {
             let (d, place) = (Matrix::rows(update, c), self.filtered(t, &block));
             // SAFETY: each window is in one block.
             let df = unsafe { df.at(place.start, place.len()) };
-            product(df, rank, Into::Write, d, self.b.matrix(), self.scale);
-            product(db, rank, Into::Add, d.t(), Matrix::rows(&self.filtered[place], rank), self.scale);
+            product(df, rank, d, self.b.matrix(), self.scale);
+            add_product(db, rank, d.t(), Matrix::rows(&self.filtered[place], rank), self.scale);
         }
     }
 }

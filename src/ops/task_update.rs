@@ -5,7 +5,7 @@ use super::blocks::Blocks;
 use super::both_ways::BothWays;
 use super::cpu::{Fresh, Parts, Real, Values, by_float, is_fused, values};
 use super::low_rank::{LowRankPath, resize};
-use super::product::{Into, Matrix, product};
+use super::product::{Matrix, add_product, product};
 use super::scale_images;
 use super::segment::{self, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
 use super::shapes::Shapes;
@@ -143,9 +143,9 @@ impl<T: Real> Segment<T> for TaskUpdate {
                     let rows = kernel.of_task(t, &block);
                     // SAFETY: each row is in one block.
                     let y = unsafe { out.at(rows.start * c, rows.len() * c) };
-                    y.copy_from_slice(&kernel.shared[block.start * c..block.end * c]);
+                    let y = y.write_copy_of_slice(&kernel.shared[block.start * c..block.end * c]);
                     let f = Matrix::rows(&kernel.filtered[rows.start * rank..rows.end * rank], rank);
-                    product(y, c, Into::Add, f, kernel.b.t(), kernel.scale);
+                    add_product(y, c, f, kernel.b.t(), kernel.scale);
                     kernel.scale(rows.clone(), y);
                     simd::vectorised(|| simd::add(y, &x[rows.start * c..rows.end * c]));
                 }
@@ -177,9 +177,9 @@ impl<T: Real> Segment<T> for TaskUpdate {
                         let (d, thin) = (Matrix::rows(update, c), rows.start * rank..rows.end * rank);
                         // SAFETY: as above.
                         let df = unsafe { df.at(thin.start, thin.len()) };
-                        product(df, rank, Into::Write, d, kernel.b.matrix(), kernel.scale);
+                        product(df, rank, d, kernel.b.matrix(), kernel.scale);
                         let f = Matrix::rows(&kernel.filtered[thin], rank);
-                        product(db, rank, Into::Add, d.t(), f, kernel.scale);
+                        add_product(db, rank, d.t(), f, kernel.scale);
                     }
                 },
                 |sums, other| simd::add(&mut sums.0, &other.0),

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)] // tiles read and write registers by pointers, after the bounds have been checked
 
 use super::cpu::Real;
-use super::product::{Into, Matrix, product};
+use super::product::{Matrix, Place, product};
 use pulp::{Simd, WithSimd};
 
 /// Columns that every processor's registers divide.
@@ -11,21 +11,21 @@ pub(super) const COLUMNS: usize = 16;
 /// Rows of a tile; with four registers a row its sums fill 24 of 32.
 const ROWS: usize = 6;
 
-/// `c = s a b`: `a` any way round, `b` and `c` by rows of `columns` values, `b_stride` and `c_stride` apart.
+/// `c = s a b`: `a` any way round, `b` and `c` by rows of `columns` values, `b_stride` and `c_stride` apart; each of those of c is written.
 ///
 /// Operands should lie in the first cache. Widths that [`COLUMNS`] does not divide take the general product.
 #[track_caller]
 pub(super) fn small_product<T: Real>(
-    (c, c_stride): (&mut [T], usize),
+    (c, c_stride): (&mut [impl Place<T>], usize),
     a: Matrix<T>,
     (b, b_stride): (&[T], usize),
     columns: usize,
     s: T,
 ) {
-    if !columns.is_multiple_of(COLUMNS) {
-        return product(c, c_stride, Into::Write, a, Matrix::part(b, a.columns, columns, b_stride), s);
+    if !columns.is_multiple_of(COLUMNS) || a.columns == 0 {
+        return product(c, c_stride, a, Matrix::part(b, a.columns, columns, b_stride), s);
     }
-    if a.rows == 0 || a.columns == 0 || columns == 0 {
+    if a.rows == 0 || columns == 0 {
         return;
     }
     let end = |rows: usize, stride: usize| (rows - 1) * stride + columns;
@@ -41,7 +41,7 @@ pub(super) fn small_product<T: Real>(
         a_strides: [a.row_stride, a.column_stride],
         b: b.as_ptr(),
         b_stride,
-        c: c.as_mut_ptr(),
+        c: c.as_mut_ptr().cast(),
         c_stride,
         sizes: [a.rows, columns, a.columns],
         s,
@@ -161,7 +161,7 @@ mod tests {
             for a in [Matrix::part(&a, rows, k, k), Matrix::part(&a, k, rows, rows).t()] {
                 let (mut got, mut want) = (vec![9.0; rows * (columns + 1)], vec![9.0; rows * (columns + 1)]);
                 small_product((&mut got, columns + 1), a, (&b, columns + 2), columns, 0.5);
-                product(&mut want, columns + 1, Into::Write, a, Matrix::part(&b, k, columns, columns + 2), 0.5);
+                product(&mut want, columns + 1, a, Matrix::part(&b, k, columns, columns + 2), 0.5);
                 let far = got.iter().zip(&want).fold(0f64, |far, (a, b)| far.max((a - b).abs()));
                 assert!(far < 1e-13, "{rows} x {columns} over {k}: {far:.1e}");
             }

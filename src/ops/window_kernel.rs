@@ -2,10 +2,11 @@
 
 use super::cpu::{Loan, Real, loan};
 use super::low_rank::resize;
-use super::product::{Into, Matrix, product};
+use super::product::{Matrix, new_product};
 use super::simd;
 use super::tile::{COLUMNS, small_product};
 use candle_core::{Result, Tensor};
+use std::mem::MaybeUninit;
 
 /// Attention of windows of one layer: see [`super::window_attention`].
 pub(super) struct WindowKernel<'a, T: Real> {
@@ -84,8 +85,8 @@ impl<'a, T: Real> WindowKernel<'a, T> {
         Matrix::part(scores, self.length, self.length, self.width)
     }
 
-    /// `qkv` `[P+N, 3C]` of window `w` to `out` `[P+N, C]`.
-    pub(super) fn forward(&self, qkv: &[T], w: usize, out: &mut [T], scratch: &mut Scratch<T>) {
+    /// `qkv` `[P+N, 3C]` of window `w` to `out` `[P+N, C]`, which the heads write whole.
+    pub(super) fn forward(&self, qkv: &[T], w: usize, out: &mut [MaybeUninit<T>], scratch: &mut Scratch<T>) {
         scratch.fit(self);
         let d = self.head_dim();
         for head in 0..self.heads {
@@ -101,13 +102,13 @@ impl<'a, T: Real> WindowKernel<'a, T> {
         }
     }
 
-    /// The unscaled scores of prompts with patches: `[nH, P, N]`.
-    pub(super) fn prompt_scores(&self, qkv: &[T], out: &mut [T]) {
+    /// The unscaled scores of prompts with patches: `[nH, P, N]`, all written.
+    pub(super) fn prompt_scores(&self, qkv: &[T], out: &mut [MaybeUninit<T>]) {
         let (p, n, d) = (self.length - self.n, self.n, self.head_dim());
         for (head, out) in out.chunks_exact_mut((p * n).max(1)).enumerate() {
             let q = Matrix::part(&qkv[head * d..], p, d, 3 * self.c);
             let k = Matrix::part(&qkv[p * 3 * self.c + self.c + head * d..], n, d, 3 * self.c);
-            product(out, n, Into::Write, q, k.t(), T::one());
+            new_product(out, q, k.t(), T::one());
         }
     }
 

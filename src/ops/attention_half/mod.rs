@@ -4,9 +4,9 @@
 mod backward;
 mod kernel;
 
-use super::cpu::{Fresh, Parts, Real, by_float, is_fused, values};
+use super::cpu::{Fresh, Parts, Real, by_float, is_fused, unwritten, values};
 use super::layer_norm::Norm;
-use super::low_rank::{LowRankMap, resize};
+use super::low_rank::LowRankMap;
 use super::segment::{self, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
 use super::shapes::Shapes;
 use super::trace::Pass;
@@ -210,14 +210,14 @@ impl<T: Real> Segment<T> for AttentionHalf {
         let kernel = self.kernel::<T>(Pass::Forward)?;
         let Sizes { images, tokens, c, length, n, windows } = kernel.sizes;
         let (p, heads) = (kernel.sizes.prompts(), kernel.attention.heads());
-        let room = |len: usize, on: bool| Fresh::<T>::of(if on { len } else { 0 });
+        let fresh = |len: usize, on: bool| Fresh::<T>::of(if on { len } else { 0 });
         let (all, parts) = (keep == Keep::All, self.parts == WithParts::Yes);
-        let mut y = room(images * tokens * c, true);
-        let mut seen = room(images * windows * p * c, true); // the prompts' rows of every window
-        let mut saved = [room(kernel.sizes.rows() * 3 * c, all), room(kernel.sizes.rows() * c, all)];
-        let mut attended = room(images * windows * n * c, parts);
-        let mut projected = room(images * windows * n * c, parts);
-        let mut scores = room(images * windows * heads * p * n, parts);
+        let mut y = fresh(images * tokens * c, true);
+        let mut seen = fresh(images * windows * p * c, true); // the prompts' rows of every window
+        let mut saved = [fresh(kernel.sizes.rows() * 3 * c, all), fresh(kernel.sizes.rows() * c, all)];
+        let mut attended = fresh(images * windows * n * c, parts);
+        let mut projected = fresh(images * windows * n * c, parts);
+        let mut scores = fresh(images * windows * heads * p * n, parts);
         {
             let [y, seen] = [&mut y, &mut seen].map(Fresh::parts);
             let [qkv_out, attended_out] = saved.each_mut().map(Fresh::parts);
@@ -230,7 +230,7 @@ impl<T: Real> Segment<T> for AttentionHalf {
                 let (qkv, a) = unsafe {
                     (qkv_out.or(first * 3 * c, count * 3 * c, qkv), attended_out.or(first * c, count * c, a))
                 };
-                kernel.qkv.pretrained(rows, qkv);
+                let qkv = kernel.qkv.pretrained(rows, qkv);
                 kernel.qkv.add_path(kernel.dropped(0, first * c, rows, dropped), qkv, u);
                 for (i, w) in block.clone().enumerate() {
                     let (qkv, a) =
@@ -241,23 +241,24 @@ impl<T: Real> Segment<T> for AttentionHalf {
                         kernel.attention.prompt_scores(qkv, unsafe { scores.at(w * heads * p * n, heads * p * n) });
                     }
                 }
-                resize(out, count * c);
-                kernel.proj.pretrained(a, out);
+                // SAFETY: attention has written all of each window, and these are the block's.
+                let a = unsafe { a.assume_init_ref() };
+                let out = kernel.proj.pretrained(a, unwritten(out, count * c));
                 let a = kernel.dropped(1, first * c, a, dropped);
                 if parts {
                     for (i, w) in block.clone().enumerate() {
                         let patches = (i * length + p) * c..(i + 1) * length * c;
                         // SAFETY: each window is in one block.
-                        unsafe { attended.at(w * n * c, n * c) }.copy_from_slice(&a[patches.clone()]);
+                        unsafe { attended.at(w * n * c, n * c) }.write_copy_of_slice(&a[patches.clone()]);
                         // SAFETY: as above.
-                        unsafe { projected.at(w * n * c, n * c) }.copy_from_slice(&out[patches]);
+                        unsafe { projected.at(w * n * c, n * c) }.write_copy_of_slice(&out[patches]);
                     }
                 }
                 kernel.proj.add_path(a, out, u);
                 for (w, rows) in block.zip(out.chunks_exact(length * c)) {
                     let (prompts, patches) = rows.split_at(p * c);
                     // SAFETY: each window is in one block.
-                    unsafe { seen.at(w * p * c, p * c) }.copy_from_slice(prompts);
+                    unsafe { seen.at(w * p * c, p * c) }.write_copy_of_slice(prompts);
                     let k = kernel.keep(w / windows);
                     for (i, row) in patches.chunks_exact(c).enumerate() {
                         let Some(place) = kernel.place(w, i) else { continue };
@@ -266,7 +267,7 @@ impl<T: Real> Segment<T> for AttentionHalf {
                         let x = &kernel.patches[place * c..][..c];
                         simd::vectorised(|| {
                             for ((y, x), row) in y.iter_mut().zip(x).zip(row) {
-                                *y = *x + k * *row;
+                                y.write(*x + k * *row);
                             }
                         });
                     }

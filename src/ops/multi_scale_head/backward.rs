@@ -4,7 +4,7 @@
 use super::super::batch_norm::MomentsOf;
 use super::super::cpu::{Parts, Real, values};
 use super::super::low_rank::resize;
-use super::super::product::{Into, Matrix, product};
+use super::super::product::{Matrix, add_product, product};
 use super::super::segment::Gradients;
 use super::super::simd::{self, vectorised_fn};
 use super::kernel::{Image, Kernel, Layer, Rows, Scale};
@@ -102,7 +102,7 @@ impl<T: Real> Kernel<'_, T> {
     /// The gradient of ReLU's result in some rows.
     fn of_relu(&self, dy: Matrix<T>, d: &mut Vec<T>, len: usize) {
         resize(d, len);
-        product(d, self.hidden, Into::Write, dy.t(), Matrix::rows(&self.out_weight, self.hidden), T::one());
+        product(d, self.hidden, dy.t(), Matrix::rows(&self.out_weight, self.hidden), T::one());
     }
 
     fn sums(&self, given: &Given<T>) -> Sums<T> {
@@ -125,7 +125,7 @@ impl<T: Real> Kernel<'_, T> {
                     let [weight, bias] = [&*self.norm_weight, &*self.norm_bias];
                     add_sums(&mut sums.d, &mut sums.dv, &mut v.z, d, weight, bias);
                     let normed = Matrix::rows(&v.z, self.hidden);
-                    product(&mut sums.out_weight, self.hidden, Into::Add, dy, normed, T::one());
+                    add_product(&mut sums.out_weight, self.hidden, dy, normed, T::one());
                 },
                 |(sums, _), (more, _)| join(sums, more),
             );
@@ -215,11 +215,11 @@ impl<T: Real> Kernel<'_, T> {
                 let dz = Matrix::rows(&scratch.d, hidden);
                 for ((map, dw), out) in scale.maps.iter().zip(weights).zip(&out) {
                     let tokens = Matrix::rows(map.rows(&positions), map.c);
-                    product(dw, hidden, Into::Add, tokens.t(), dz, T::one());
+                    add_product(dw, hidden, tokens.t(), dz, T::one());
                     // SAFETY: each row is in one block.
                     let out = unsafe { out.at(positions.start * map.c, positions.len() * map.c) };
                     let weight = Matrix::part(&self.weight[map.column..], hidden, map.c, self.channels);
-                    product(out, map.c, Into::Write, dz, weight, T::one());
+                    product(out, map.c, dz, weight, T::one());
                 }
             },
             |(sums, scratch), (more, other)| {

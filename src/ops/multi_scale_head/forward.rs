@@ -3,7 +3,7 @@
 
 use super::super::cpu::{Parts, Real, sum_rows};
 use super::super::low_rank::resize;
-use super::super::product::{Into, Matrix, product};
+use super::super::product::{Matrix, product};
 use super::super::simd::{self, vectorised_fn};
 use super::Moments;
 use super::kernel::{Kernel, Layer, Rows};
@@ -24,7 +24,7 @@ impl<T: Real> Kernel<'_, T> {
                     let n = rows.len() * self.size.1;
                     resize(part, self.outputs * n);
                     let (weight, z) = (Matrix::rows(&self.out_weight, self.hidden), Matrix::rows(&made.z, self.hidden));
-                    product(part, n, Into::Write, weight, z.t(), T::one());
+                    product(part, n, weight, z.t(), T::one());
                     for (i, (part, bias)) in part.chunks_exact(n).zip(&*self.out_bias).enumerate() {
                         let start = (image.i * self.outputs + i) * self.positions() + rows.start * self.size.1;
                         // SAFETY: each row of an image's output is in one block.

@@ -4,7 +4,7 @@
 use super::super::blocks::Blocks;
 use super::super::cpu::{Loan, Parts, Real, loan};
 use super::super::low_rank::resize;
-use super::super::product::{Into, Matrix, product};
+use super::super::product::{Into, Matrix, product_into};
 use super::super::simd;
 use super::resample::{Resample, Then, complete};
 use super::{Moments, MultiScaleHead};
@@ -208,7 +208,7 @@ impl<T: Real> Kernel<'_, T> {
         for (i, map) in scale.maps.iter().enumerate() {
             let weight = &layer.weight[map.column * self.hidden..(map.column + map.c) * self.hidden];
             let (tokens, weight) = (Matrix::rows(map.rows(positions), map.c), Matrix::rows(weight, self.hidden));
-            product(z, self.hidden, if i == 0 { Into::Write } else { Into::Add }, tokens, weight, T::one());
+            product_into(z, self.hidden, if i == 0 { Into::Write } else { Into::Add }, tokens, weight, T::one());
         }
     }
 
