@@ -96,7 +96,7 @@ fn shared(s: Stage) -> Vec<Case> {
     let (n, windows, hidden) = (s.tokens(), s.windows(), s.hidden());
     let [up, qkv, proj, down] = [[hidden, c], [3 * c, c], [c, c], [c, hidden]].map(|dims| normal(&dims));
     let (frozen, half_norm, mlp_norm) = (up.clone(), norm(c), norm(c));
-    let grid = WindowGrid::new((side, side), WINDOW, false);
+    let grid = WindowGrid::new((side, side), WINDOW, false).unwrap();
     vec![
         case("layer-norm", &[&[TASKS, n, c], &[c], &[c]], |v| ops::layer_norm(&v[0], &v[1], &v[2], 1e-5)),
         case("gelu", &[&[1, n, hidden]], |v| ops::gelu(&v[0])),
@@ -136,7 +136,7 @@ fn of_tasks(s: Stage) -> Vec<Case> {
     let Stage { channels: c, heads, rank: r, side, .. } = s;
     let (n, windows, hidden) = (s.tokens(), s.windows(), s.hidden());
     let (tokens, thin): ([usize; 3], [usize; 3]) = ([TASKS, n, c], [TASKS, n, r]);
-    let grid = WindowGrid::new((side, side), WINDOW, false);
+    let grid = WindowGrid::new((side, side), WINDOW, false).unwrap();
     let (down_norm, conditioned_norm, merged_norm, decoder) = (norm(c), norm(c), norm(4 * c), decoder());
     let condition = |attended: &Tensor, scores: &Tensor| TaskCondition {
         attended: attended.clone(),

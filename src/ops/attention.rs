@@ -20,15 +20,19 @@ pub struct Attention {
 /// `qkv` `[B*nW, P+N, 3C]`; `bias` `[nH, N, N]`; `mask` `[nW, N, N]` or none; P follows from the two.
 ///
 /// # Errors
-/// Tensors whose shapes do not fit.
+/// Tensors whose shapes or float types do not fit; the mask, which is a constant, may be of any float type.
 pub fn window_attention(qkv: &Tensor, bias: &Tensor, mask: Option<&Tensor>) -> Result<Attention> {
-    let (bw, length, c3) = qkv.dims3()?;
-    let (heads, n, _) = bias.dims3()?;
-    let shapes = Shapes("window-attention");
+    let shapes = Shapes::of("window-attention", qkv)?;
+    let ([bw, length, c3], [heads, n, _]) = (shapes.sizes("qkv", qkv)?, shapes.sizes("a bias", bias)?);
     shapes.expect("a bias", bias, &[heads, n, n])?;
     shapes.times("channels of queries, keys and values", c3, 3 * heads)?;
     if n > length {
         candle_core::bail!("window-attention: expected at least {n} rows of a window, got {length}")
+    }
+    if let Some(mask) = mask {
+        let windows = mask.dim(0)?;
+        shapes.times("windows of all images", bw, windows)?;
+        shapes.stored("a mask", mask, &[windows, n, n])?;
     }
     let (p, head_dim) = (length - n, c3 / 3 / heads);
     let qkv = qkv.reshape((bw, length, 3, heads, head_dim))?.permute((2, 0, 3, 1, 4))?; // [3, B*nW, nH, P+N, d]
@@ -55,7 +59,7 @@ mod tests {
         };
         assert!(refuse(3, 12, &[2, 4, 4])?.contains("at least 4 rows"));
         assert!(refuse(4, 12, &[2, 4, 3])?.contains("a bias [2, 4, 4]"));
-        assert!(refuse(4, 12, &[0, 4, 4])?.contains("multiple of 0"));
+        assert!(refuse(4, 12, &[0, 4, 4])?.contains("above 0, got [0, 4, 4]"));
         Ok(())
     }
 

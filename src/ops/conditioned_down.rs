@@ -2,12 +2,12 @@
 #![allow(unsafe_code)] // blocks of windows write their own parts of the outputs
 
 use super::both_ways::BothWays;
-use super::cpu::{Fresh, Parts, Real, by_float, is_fused, values};
+use super::cpu::{Fresh, Parts, Real, values};
 use super::layer_norm::{Norm, NormKernel};
 use super::linear;
 use super::low_rank::{resize, zeroed};
 use super::product::{Matrix, add_product, product};
-use super::segment::{self, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
+use super::segment::{self, Composed, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
 use super::shapes::Shapes;
 use super::simd;
 use super::tpc::{ConditionKernel, TaskCondition};
@@ -20,22 +20,10 @@ use std::ops::Range;
 /// `a` `[r, C]`; result `[T*B*nW, N, r]`, the tasks leading.
 ///
 /// # Errors
-/// Tensors whose shapes do not fit.
+/// Tensors whose shapes or float types do not fit.
 pub fn conditioned_down(condition: &TaskCondition, norm: &Norm, a: &Tensor) -> Result<Tensor> {
-    if !is_fused(&condition.attended) {
-        return composed(condition, norm, a);
-    }
-    let step = ConditionedDown { condition: condition.contiguous()?, norm: norm.clone(), a: a.contiguous()? };
-    segment::only(by_float!(step.condition.attended.dtype(), run(step))?)
-}
-
-fn composed(condition: &TaskCondition, norm: &Norm, a: &Tensor) -> Result<Tensor> {
-    let conditioned = condition.feature()?.broadcast_add(&condition.attended)?.flatten_to(1)?;
-    linear(&norm.forward(&conditioned)?, a, None)
-}
-
-fn run<T: Real>(step: ConditionedDown) -> Result<Vec<Tensor>> {
-    segment::run::<T, _>(step, GradientCheckpointing::Off)
+    let step = ConditionedDown { condition: condition.clone(), norm: norm.clone(), a: a.clone() };
+    segment::only(segment::apply(step, GradientCheckpointing::Off)?)
 }
 
 struct ConditionedDown {
@@ -87,9 +75,7 @@ impl<T: Real> Kernel<'_, T> {
     }
 }
 
-impl<T: Real> Segment<T> for ConditionedDown {
-    type Saved = ();
-
+impl Composed for ConditionedDown {
     fn name(&self) -> &'static str {
         "conditioned-down"
     }
@@ -99,12 +85,25 @@ impl<T: Real> Segment<T> for ConditionedDown {
         vec![&self.condition.attended, &self.condition.scores, weight, bias, &self.a]
     }
 
-    fn check(&self) -> Result<()> {
-        let (shapes, (_, _, c)) = (Shapes("conditioned-down"), self.condition.attended.dims3()?);
-        self.condition.check(shapes)?;
+    fn check(&self, shapes: Shapes) -> Result<()> {
+        let [_, _, c] = self.condition.check(shapes)?;
         shapes.norm(&self.norm, c)?;
-        shapes.expect("A", &self.a, &[self.a.dim(0)?, c])
+        let [rank, _] = shapes.sizes("A", &self.a)?;
+        shapes.expect("A", &self.a, &[rank, c])
     }
+
+    fn composed(&self) -> Result<Vec<Tensor>> {
+        let conditioned = self.condition.feature()?.broadcast_add(&self.condition.attended)?.flatten_to(1)?;
+        Ok(vec![linear(&self.norm.forward(&conditioned)?, &self.a, None)?])
+    }
+
+    fn contiguous(self) -> Result<Self> {
+        Ok(Self { condition: self.condition.contiguous()?, norm: self.norm.contiguous()?, a: self.a.contiguous()? })
+    }
+}
+
+impl<T: Real> Segment<T> for ConditionedDown {
+    type Saved = ();
 
     fn forward(&self, _: Keep) -> Result<Passed<T, ()>> {
         let kernel = self.kernel::<T>()?;
@@ -170,6 +169,7 @@ impl<T: Real> Segment<T> for ConditionedDown {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::Definition;
     use crate::ops::finite_difference::{check, close, normal};
 
     #[test]
@@ -183,8 +183,9 @@ mod tests {
         ];
         let condition = |v: &[Tensor]| TaskCondition { attended: v[0].clone(), scores: v[1].clone(), tasks: 2 };
         let norm = |v: &[Tensor]| Norm { weight: v[2].clone(), bias: v[3].clone(), eps: 1e-5 };
-        let want = composed(&condition(&inputs), &norm(&inputs), &inputs[4])?;
-        close(&conditioned_down(&condition(&inputs), &norm(&inputs), &inputs[4])?, &want, 1e-12)?;
+        let [fused, composed] =
+            Definition::ALL.map(|by| by.run(|| conditioned_down(&condition(&inputs), &norm(&inputs), &inputs[4])));
+        close(&fused?, &composed?, 1e-12)?;
         check(&inputs.each_ref(), |v| conditioned_down(&condition(v), &norm(v), &v[4]))
     }
 }

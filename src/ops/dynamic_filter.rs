@@ -2,13 +2,13 @@
 #![allow(unsafe_code)] // blocks of maps write their own parts of fresh memory
 
 use super::blocks::Blocks;
-use super::cpu::{Fresh, Parts, Real, Values, by_float, is_fused, values};
+use super::cpu::{Fresh, Parts, Real, Values, values};
 use super::filter::{depthwise_filter, filter_norm};
 use super::filter_map::MapSize;
 use super::filter_taps::{FilterKernel, FilterSums, FilterWeights, Normed};
 use super::linear;
 use super::low_rank::resize;
-use super::segment::{self, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
+use super::segment::{self, Composed, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
 use super::shapes::Shapes;
 use candle_core::{Result, Tensor};
 use std::mem::MaybeUninit;
@@ -25,47 +25,29 @@ use std::ops::Range;
 /// `u` `[b, h*w, r]` of maps of `size` (h, w), result the same.
 ///
 /// # Errors
-/// Weights that are not for maps of r channels, tokens that are not a map of `size`.
+/// Tensors whose shapes or float types do not fit: tokens that are not a map of `size`, weights that are not for maps of r channels,
+/// a kernel that is even or below 3.
 pub fn dynamic_filter(u: &Tensor, size: (usize, usize), weights: &FilterWeights) -> Result<Tensor> {
-    let (_, n, r) = u.dims3()?;
-    if n != size.0 * size.1 || weights.weight.dims() != [r * weights.kernel * weights.kernel, r] {
-        candle_core::bail!(
-            "a dynamic filter of weight {:?} and kernel {} for maps {size:?} as tokens {:?}",
-            weights.weight.dims(),
-            weights.kernel,
-            u.dims()
-        )
-    }
-    if !is_fused(u) || n == 0 {
-        return composed(u, size, weights);
-    }
-    let map = MapSize { h: size.0, w: size.1, r, kernel: weights.kernel };
-    let step = DynamicFilter { u: u.contiguous()?, weights: weights.contiguous()?, map };
-    segment::only(by_float!(u.dtype(), run(step))?)
+    let step = DynamicFilter { u: u.clone(), size, weights: weights.clone() };
+    segment::only(segment::apply(step, GradientCheckpointing::Off)?)
 }
 
 /// Each map's own filter, `FilterNorm(W pool(u) + b)`: `u` `[b, n, r]` to `[b, k*k, r]`.
 ///
 /// # Errors
-/// Tensors whose shapes do not fit.
+/// Tensors whose shapes or float types do not fit; a kernel that is even or below 3.
 pub fn filter_taps(u: &Tensor, weights: &FilterWeights) -> Result<Tensor> {
+    let shapes = Shapes::of("filter-taps", u)?;
+    let [_, _, r] = shapes.sizes("maps", u)?;
+    weights.check(shapes, r)?;
     let raw = linear(&u.mean(1)?, &weights.weight, Some(&weights.bias))?;
     filter_norm(&raw, &weights.scale, &weights.shift, weights.kernel)
 }
 
-fn composed(u: &Tensor, (h, w): (usize, usize), weights: &FilterWeights) -> Result<Tensor> {
-    let (b, _, r) = u.dims3()?;
-    depthwise_filter(&u.reshape((b, h, w, r))?, &filter_taps(u, weights)?)?.reshape(u.shape())
-}
-
-fn run<T: Real>(step: DynamicFilter) -> Result<Vec<Tensor>> {
-    segment::run::<T, _>(step, GradientCheckpointing::Off)
-}
-
 struct DynamicFilter {
     u: Tensor,
+    size: (usize, usize),
     weights: FilterWeights,
-    map: MapSize,
 }
 
 struct Kernel<'a, T: Real> {
@@ -77,8 +59,10 @@ struct Kernel<'a, T: Real> {
 
 impl DynamicFilter {
     fn kernel<T: Real>(&self) -> Result<Kernel<'_, T>> {
-        let blocks = Blocks::of_maps(self.u.dim(0)?, self.map.len());
-        Ok(Kernel { u: values(&self.u)?, filter: FilterKernel::new(&self.weights)?, map: self.map, blocks })
+        let (maps, _, r) = self.u.dims3()?;
+        let map = MapSize::new(self.size, r, self.weights.kernel)?;
+        let blocks = Blocks::of_maps(maps, map.len());
+        Ok(Kernel { u: values(&self.u)?, filter: FilterKernel::new(&self.weights)?, map, blocks })
     }
 }
 
@@ -91,10 +75,7 @@ struct Sums<T> {
     dpooled: Vec<T>,
 }
 
-impl<T: Real> Segment<T> for DynamicFilter {
-    /// Each map's pooled context.
-    type Saved = Vec<T>;
-
+impl Composed for DynamicFilter {
     fn name(&self) -> &'static str {
         "dynamic-filter"
     }
@@ -104,18 +85,30 @@ impl<T: Real> Segment<T> for DynamicFilter {
         vec![&self.u, weight, bias, scale, shift]
     }
 
-    fn check(&self) -> Result<()> {
-        let (shapes, (b, _, r)) = (Shapes("dynamic-filter"), self.u.dims3()?);
-        let taps = r * self.map.kernel * self.map.kernel;
-        shapes.expect("maps", &self.u, &[b, self.map.h * self.map.w, self.map.r])?;
-        shapes.expect("a weight", &self.weights.weight, &[taps, r])?;
-        let [_, vectors @ ..] = self.weights.tensors();
-        vectors.into_iter().try_for_each(|vector| shapes.expect("a bias, scale and shift", vector, &[taps]))
+    fn check(&self, shapes: Shapes) -> Result<()> {
+        let ([maps, _, r], tokens) = (shapes.sizes("maps", &self.u)?, shapes.tokens(self.size)?);
+        shapes.expect("maps", &self.u, &[maps, tokens, r])?;
+        self.weights.check(shapes, r)
     }
+
+    fn composed(&self) -> Result<Vec<Tensor>> {
+        let ((b, _, r), (h, w)) = (self.u.dims3()?, self.size);
+        let filtered = depthwise_filter(&self.u.reshape((b, h, w, r))?, &filter_taps(&self.u, &self.weights)?)?;
+        Ok(vec![filtered.reshape(self.u.shape())?])
+    }
+
+    fn contiguous(self) -> Result<Self> {
+        Ok(Self { u: self.u.contiguous()?, weights: self.weights.contiguous()?, ..self })
+    }
+}
+
+impl<T: Real> Segment<T> for DynamicFilter {
+    /// Each map's pooled context.
+    type Saved = Vec<T>;
 
     fn forward(&self, _: Keep) -> Result<Passed<T, Vec<T>>> {
         let kernel = self.kernel::<T>()?;
-        let mut pooled = vec![T::zero(); kernel.u.len() / (self.map.h * self.map.w)];
+        let mut pooled = vec![T::zero(); kernel.u.len() / kernel.map.pixels()];
         let (contexts, mut y) = (Parts::of(&mut pooled), Fresh::of(kernel.u.len()));
         let out = y.parts();
         kernel.blocks.for_each(Vec::new, |taps, block| kernel.forward(block, &contexts, taps, &out));
@@ -152,7 +145,7 @@ impl<T: Real> Kernel<'_, T> {
 
     /// One block of maps: their contexts, their filters at once, and each map's convolution.
     fn forward(&self, block: Range<usize>, pooled: &Parts<T>, taps: &mut Vec<T>, y: &Parts<MaybeUninit<T>>) {
-        let (len, r) = (self.map.len(), self.map.r);
+        let (len, r) = (self.map.len(), self.map.channels());
         // SAFETY: each map is in one block.
         let pooled = unsafe { pooled.at(block.start * r, block.len() * r) };
         for (i, mean) in block.clone().zip(pooled.chunks_exact_mut(r)) {
@@ -167,7 +160,7 @@ impl<T: Real> Kernel<'_, T> {
 
     /// The gradients of one block of maps: by way of the convolution, and by way of the pooled contexts.
     fn backward(&self, dy: &[T], pooled: &[T], block: Range<usize>, sums: &mut Sums<T>, du: &Parts<MaybeUninit<T>>) {
-        let (len, taps_len, r) = (self.map.len(), self.map.taps_len(), self.map.r);
+        let (len, taps_len, r) = (self.map.len(), self.map.taps_len(), self.map.channels());
         let Sums { weights, taps, normed, dtaps, dpooled } = sums;
         let pooled = &pooled[block.start * r..block.end * r];
         self.filter.taps_and_normed(pooled, taps, normed);
@@ -176,7 +169,7 @@ impl<T: Real> Kernel<'_, T> {
             self.map.tap_gradients(self.of_map(i, &self.u), self.of_map(i, dy), dtaps);
         }
         self.filter.backward_taps(pooled, normed, dtaps, dpooled, weights);
-        let count = T::of((self.map.h * self.map.w) as f64);
+        let count = T::of(self.map.pixels() as f64);
         dpooled.iter_mut().for_each(|d| *d /= count);
         for ((i, taps), dmean) in block.zip(taps.chunks_exact(taps_len)).zip(dpooled.chunks_exact(r)) {
             // SAFETY: each map is in one block.
@@ -188,6 +181,7 @@ impl<T: Real> Kernel<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::Definition;
     use crate::ops::finite_difference::{check, close, normal};
 
     /// Maps of h, w and r, then the weights of their filter.
@@ -207,8 +201,8 @@ mod tests {
         for (kernel, size) in shapes.into_iter().chain([(3, [90, 31, 27])]) {
             let inputs = inputs(11, size, kernel)?;
             let (weights, size) = (weights(&inputs, kernel), (size[0], size[1]));
-            let want = composed(&inputs[0], size, &weights)?;
-            close(&dynamic_filter(&inputs[0], size, &weights)?, &want, 1e-12)?;
+            let [fused, composed] = Definition::ALL.map(|by| by.run(|| dynamic_filter(&inputs[0], size, &weights)));
+            close(&fused?, &composed?, 1e-12)?;
         }
         Ok(())
     }
@@ -254,8 +248,9 @@ mod tests {
         let vars = inputs(2, size, kernel)?.iter().map(candle_core::Var::from_tensor).collect::<Result<Vec<_>>>()?;
         let tensors: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
         let (weights, size) = (weights(&tensors, kernel), (size[0], size[1]));
-        let got = dynamic_filter(&tensors[0], size, &weights)?.sqr()?.sum_all()?.backward()?;
-        let want = composed(&tensors[0], size, &weights)?.sqr()?.sum_all()?.backward()?;
+        let gradients =
+            |by: Definition| by.run(|| dynamic_filter(&tensors[0], size, &weights)?.sqr()?.sum_all()?.backward());
+        let (got, want) = (gradients(Definition::Fused)?, gradients(Definition::Composed)?);
         for var in &vars {
             close(got.get(var).unwrap(), want.get(var).unwrap(), 1e-10)?;
         }

@@ -4,6 +4,7 @@
 use super::blocks::Blocks;
 use super::cpu::{Fresh, Parts, Real, by_float, is_fused, slice, values};
 use super::filter_map::MapSize;
+use super::shapes::Shapes;
 use super::trace::Traced;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor};
@@ -12,13 +13,16 @@ use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor};
 /// scale, plus a learned shift.
 ///
 /// # Shapes
-/// `taps` `[b, r*k*k]` channel-major, `scale` and `shift` `[r*k*k]`, result `[b, k*k, r]`: one row of channels for each tap.
+/// `taps` `[b, r*k*k]` channel-major with k odd, at least 3, `scale` and `shift` `[r*k*k]`, result `[b, k*k, r]`: one row of channels for each tap.
 ///
 /// # Errors
-/// Tensors whose shapes do not fit.
+/// Tensors whose shapes or float types do not fit; a k that is even or below 3: its deviation would not exist.
 pub fn filter_norm(taps: &Tensor, scale: &Tensor, shift: &Tensor, kernel: usize) -> Result<Tensor> {
-    let (b, n) = taps.dims2()?;
-    let kk = kernel * kernel;
+    let shapes = Shapes::of("filter-norm", taps)?;
+    let ([b, n], kk) = (shapes.sizes("taps", taps)?, shapes.taps(kernel, 3)?);
+    shapes.times("taps of all channels", n, kk)?;
+    shapes.expect("a scale", scale, &[n])?;
+    shapes.expect("a shift", shift, &[n])?;
     let taps = taps.reshape((b, n / kk, kk))?;
     let centred = taps.broadcast_sub(&taps.mean_keepdim(D::Minus1)?)?;
     let deviation = (centred.sqr()?.sum_keepdim(D::Minus1)? / (kk - 1) as f64)?.sqrt()?;
@@ -35,8 +39,12 @@ pub fn filter_norm(taps: &Tensor, scale: &Tensor, shift: &Tensor, kernel: usize)
 /// Candle's grouped convolution would run once for each of the b*r maps.
 ///
 /// # Errors
-/// Taps of other maps or channels than u's; on the CPU, a k that is even.
+/// Taps of other maps, channels or float type than u's; a k that is even.
 pub fn depthwise_filter(u: &Tensor, taps: &Tensor) -> Result<Tensor> {
+    let shapes = Shapes::of("depthwise-filter", u)?;
+    let ([b, _, _, r], [_, kk, _]) = (shapes.sizes("u", u)?, shapes.sizes("taps", taps)?);
+    let kernel = kk.isqrt();
+    shapes.expect("taps", taps, &[b, shapes.taps(kernel, 1)?, r])?;
     if is_fused(u) { u.contiguous()?.apply_op2(&taps.contiguous()?, Traced(Depthwise)) } else { composed(u, taps) }
 }
 
@@ -57,11 +65,8 @@ struct Depthwise;
 
 /// The sizes that `u` and `taps` have.
 fn sizes(u: &Shape, taps: &Shape) -> Result<MapSize> {
-    let ((b, h, w, r), (maps, kk, channels)) = (u.dims4()?, taps.dims3()?);
-    if (maps, channels) != (b, r) || kk.isqrt().pow(2) != kk || kk.is_multiple_of(2) {
-        candle_core::bail!("a filter of {taps:?} for maps of {u:?}: expected [b, k*k, r] with k odd for [b, h, w, r]")
-    }
-    Ok(MapSize { h, w, r, kernel: kk.isqrt() })
+    let ((_, h, w, r), (_, kk, _)) = (u.dims4()?, taps.dims3()?);
+    MapSize::new((h, w), r, kk.isqrt())
 }
 
 /// Calls `f` once with each map's number, in parallel.

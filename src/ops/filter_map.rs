@@ -5,18 +5,19 @@
 use super::channels::{Channels, by_channels};
 use super::cpu::{Parts, Real};
 use super::simd;
+use candle_core::Result;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-/// The sizes of maps `[h, w, r]` and of their filters' taps `[k*k, r]`, k odd.
+/// The sizes of maps `[h, w, r]` and of their filters' taps `[k*k, r]`, none of them 0 and k odd.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MapSize {
-    pub(super) h: usize,
-    pub(super) w: usize,
-    pub(super) r: usize,
-    pub(super) kernel: usize,
+    h: usize,
+    w: usize,
+    r: usize,
+    kernel: usize,
 }
 
 /// Which way a tap moves values.
@@ -35,9 +36,27 @@ const TILE: usize = 1 << 10;
 const LEAST_TILE: usize = 8;
 
 impl MapSize {
+    /// The only way to one: what loads without checks of their own take for granted holds of each.
+    pub(super) fn new((h, w): (usize, usize), r: usize, kernel: usize) -> Result<Self> {
+        if h == 0 || w == 0 || r == 0 || kernel.is_multiple_of(2) {
+            candle_core::bail!("expected maps of [h, w, r] and an odd kernel, got {:?} and {kernel}", [h, w, r])
+        }
+        Ok(Self { h, w, r, kernel })
+    }
+
+    /// Places of a map.
+    pub(super) fn pixels(&self) -> usize {
+        self.h * self.w
+    }
+
+    /// r.
+    pub(super) fn channels(&self) -> usize {
+        self.r
+    }
+
     /// Values of a map.
     pub(super) fn len(&self) -> usize {
-        self.h * self.w * self.r
+        self.pixels() * self.r
     }
 
     /// Values of a map's taps.
@@ -531,8 +550,8 @@ mod tests {
     }
 
     #[test]
-    fn bands_of_a_large_map_give_what_the_whole_gives() {
-        let map = MapSize { h: 150, w: 33, r: 27, kernel: 3 };
+    fn bands_of_a_large_map_give_what_the_whole_gives() -> Result<()> {
+        let map = MapSize::new((150, 33), 27, 3)?;
         assert!(map.h > map.band_rows());
         let values = |n: usize, step: f64| -> Vec<f64> { (0..n).map(|i| (i as f64 * step).sin()).collect() };
         let (u, dy, taps) = (values(map.len(), 0.37), values(map.len(), 0.11), values(map.taps_len(), 0.7));
@@ -549,5 +568,6 @@ mod tests {
         u.chunks(map.r).for_each(|u| want.iter_mut().zip(u).for_each(|(sum, u)| *sum += u));
         want.iter_mut().for_each(|sum| *sum /= (map.h * map.w) as f64);
         assert!(close(&got, &want));
+        Ok(())
     }
 }

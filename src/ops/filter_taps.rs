@@ -5,6 +5,7 @@ use super::cpu::{Real, loan};
 use super::low_rank::resize;
 use super::product::{Matrix, add_product, product};
 use super::segment::Gradients;
+use super::shapes::Shapes;
 use super::simd;
 use candle_core::{Result, Tensor};
 use pulp::{Arch, Simd, WithSimd};
@@ -31,6 +32,15 @@ impl FilterWeights {
     /// Every weight.
     pub(super) fn tensors(&self) -> [&Tensor; 4] {
         [&self.weight, &self.bias, &self.scale, &self.shift]
+    }
+
+    /// For the step of `shapes`, on maps of r channels.
+    pub(super) fn check(&self, shapes: Shapes, r: usize) -> Result<()> {
+        let n = shapes.taps(self.kernel, 3)?.saturating_mul(r);
+        shapes.expect("a weight", &self.weight, &[n, r])?;
+        shapes.expect("a bias", &self.bias, &[n])?;
+        shapes.expect("a scale", &self.scale, &[n])?;
+        shapes.expect("a shift", &self.shift, &[n])
     }
 
     /// The weights with their values in order.
@@ -80,16 +90,9 @@ pub(super) struct FilterSums<T> {
 const EPSILON: f64 = 1e-10;
 
 impl<T: Real> FilterKernel<T> {
+    /// From weights that [`FilterWeights::check`] has found to fit.
     pub(super) fn new(weights: &FilterWeights) -> Result<Self> {
-        let (n, r) = weights.weight.dims2()?;
-        let kk = weights.kernel * weights.kernel;
-        if n != r * kk || weights.tensors()[1..].iter().any(|tensor| tensor.elem_count() != n) {
-            candle_core::bail!(
-                "the filter's weights: expected {} rows for {r} channels of {kk} taps, got {n}, and as many values of bias, \
-                 scale and shift",
-                r * kk
-            )
-        }
+        let ((n, r), kk) = (weights.weight.dims2()?, weights.kernel * weights.kernel);
         let tap_major = |tensor: &Tensor| -> Result<Vec<T>> { Ok(transposed(&loan::<T>(tensor)?, r, kk)) };
         let (loaned, mut weight) = (loan::<T>(&weights.weight)?, vec![T::zero(); n * r]);
         for (row, values) in loaned.chunks_exact(r).enumerate() {
@@ -307,10 +310,16 @@ mod tests {
 
     #[test]
     fn weights_that_do_not_fit_are_refused() -> Result<()> {
-        let (n, short) = (normal(1, &[18])?, normal(2, &[9])?);
-        let weights =
-            FilterWeights { weight: normal(3, &[18, 2])?, bias: n.clone(), scale: n, shift: short, kernel: 3 };
-        assert!(FilterKernel::<f64>::new(&weights).is_err());
+        let (n, weight) = (normal(1, &[18])?, normal(3, &[18, 2])?);
+        let check = |shift: &Tensor, kernel| {
+            let (weight, bias, scale, shift) = (weight.clone(), n.clone(), n.clone(), shift.clone());
+            FilterWeights { weight, bias, scale, shift, kernel }.check(Shapes::of("taps", &n)?, 2)
+        };
+        check(&n, 3)?;
+        assert!(check(&normal(2, &[9])?, 3).unwrap_err().to_string().contains("a shift [18]"));
+        for kernel in [0, 1, 2, 4, usize::MAX] {
+            assert!(check(&n, kernel).unwrap_err().to_string().contains("odd kernel"), "{kernel}");
+        }
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 
 use super::cpu::{Real, by_float, for_rows, is_fused, slice, values};
 use super::product::Place;
+use super::shapes::Shapes;
 use super::simd;
 use super::trace::Traced;
 use candle_core::backend::BackendStorage;
@@ -14,8 +15,9 @@ use pulp::{Simd, WithSimd};
 /// Candle's own `gelu_erf` has a backward whose constant is rounded to six digits; this one's is exact.
 ///
 /// # Errors
-/// A device without room for the result.
+/// Values that are no floats; a device without room for the result.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
+    Shapes::of("gelu", x)?;
     if is_fused(x) { x.contiguous()?.apply_op1(Traced(Gelu)) } else { composed(x) }
 }
 

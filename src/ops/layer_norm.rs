@@ -16,13 +16,14 @@ use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Result, Shape, Tensor
 /// Half precision is normalised in f32. Candle's fast layer norm has no backward; this has.
 ///
 /// # Errors
-/// A weight or bias that is not `[C]`.
+/// A weight or bias that is not `[C]` in x's float type; an x without values.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
+    let shapes = Shapes::of("layer-norm", x)?;
+    let c = shapes.channels("x", x)?;
+    shapes.expect("a weight", weight, &[c])?;
+    shapes.expect("a bias", bias, &[c])?;
     if is_fused(x) {
-        let (shapes, c) = (Shapes("layer-norm"), x.dim(D::Minus1)?);
-        shapes.expect("a weight", weight, &[c])?;
-        shapes.expect("a bias", bias, &[c])?;
-        x.contiguous()?.apply_op3(weight, bias, Traced(LayerNorm { eps }))
+        x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, Traced(LayerNorm { eps }))
     } else {
         composed(x, weight, bias, eps)
     }
@@ -189,6 +190,10 @@ impl Norm {
 
     pub(super) fn tensors(&self) -> [&Tensor; 2] {
         [&self.weight, &self.bias]
+    }
+
+    pub(super) fn contiguous(&self) -> Result<Self> {
+        Ok(Self { weight: self.weight.contiguous()?, bias: self.bias.contiguous()?, eps: self.eps })
     }
 
     pub(super) fn kernel<T: Real>(&self) -> Result<NormKernel<'_, T>> {

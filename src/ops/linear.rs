@@ -1,6 +1,7 @@
 //! The linear map, which makes the gradient of its weight only where that weight trains.
 
 use super::cpu::{for_rows, is_fused};
+use super::shapes::Shapes;
 use super::trace::Traced;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, WithDType};
@@ -14,9 +15,14 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, WithDTyp
 /// `dx = dy W` alone: candle's own product would make `dW` too and keep it.
 ///
 /// # Errors
-/// A weight that is no matrix; a last dimension of x other than `in`; a bias of another length.
+/// A last dimension of x other than `in`; a bias of another length or float type than x; a weight that is no matrix of floats.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let (out, n_in) = weight.dims2()?;
+    let shapes = Shapes::of("linear", x)?;
+    let n_in = shapes.channels("x", x)?;
+    let out = shapes.matrix("a weight", weight, n_in)?;
+    if let Some(bias) = bias {
+        shapes.expect("a bias", bias, &[out])?;
+    }
     let weight = &weight.to_dtype(x.dtype())?; // no copy unless a frozen one is stored in another type
     let mut dims = x.dims().to_vec();
     let rows = x.contiguous()?.reshape(((), n_in))?;

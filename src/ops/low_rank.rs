@@ -6,6 +6,7 @@ use super::frozen_matrix::FrozenMatrix;
 use super::linear;
 use super::product::{Into, Matrix, add_product, new_product, product, product_into};
 use super::segment::Gradients;
+use super::shapes::Shapes;
 use super::simd;
 use super::trace::Pass;
 use candle_core::{DType, Result, Tensor};
@@ -97,8 +98,17 @@ impl LowRankPath {
     /// # Errors
     /// A last dimension other than `r`.
     pub fn up(&self, u: &Tensor) -> Result<Tensor> {
-        linear(&(u * self.scale)?, &self.b, None)
+        scaled_up(u, &self.b, self.scale)
     }
+
+    fn contiguous(&self) -> Result<Self> {
+        Ok(Self { a: self.a.contiguous()?, b: self.b.contiguous()?, ..self.clone() })
+    }
+}
+
+/// `s B u`: `[.., r]` to `[.., out]`.
+pub(super) fn scaled_up(u: &Tensor, b: &Tensor, scale: f64) -> Result<Tensor> {
+    linear(&(u * scale)?, b, None)
 }
 
 impl LowRankMap {
@@ -113,8 +123,9 @@ impl LowRankMap {
     /// What the path reads: `dropout(x)`.
     ///
     /// # Errors
-    /// A device without room for the factors.
+    /// Values that are no floats; a device without room for the factors.
     pub fn dropped(&self, x: &Tensor) -> Result<Tensor> {
+        Shapes::of("dropout", x)?.channels("x", x)?;
         match self.dropout() {
             Some(dropout) => x * dropout.of(x)?,
             None => Ok(x.clone()),
@@ -135,9 +146,12 @@ impl LowRankMap {
     /// The same map as one frozen matrix, `W + s B A` in W's float type, made in f32 where that is a half.
     ///
     /// # Errors
-    /// W, A and B whose shapes do not fit.
+    /// W, A and B whose shapes or float types do not fit.
     pub fn folded(&self) -> Result<Self> {
         let Some(path) = &self.path else { return Ok(self.clone()) };
+        let shapes = Shapes::of("low-rank map", &path.a)?;
+        let [_, n_in] = shapes.sizes("A", &path.a)?;
+        shapes.map("the map", self, n_in, shapes.matrix("a weight", &self.weight, n_in)?)?;
         let dtype = self.weight.dtype();
         let inner = if dtype == DType::F64 { DType::F64 } else { DType::F32 };
         let [w, a, b] = [&self.weight, &path.a, &path.b].map(|t| t.detach().to_dtype(inner));
@@ -151,6 +165,17 @@ impl LowRankMap {
     /// A last dimension other than `in`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.add_path(&self.pretrained(x)?, &self.dropped(x)?)
+    }
+
+    /// The same map with its tensors' values in order; W by rows or by columns.
+    pub(super) fn contiguous(&self) -> Result<Self> {
+        let turned = self.weight.is_contiguous() || self.weight.t()?.is_contiguous();
+        let path = self.path.as_ref().map(LowRankPath::contiguous).transpose()?;
+        Ok(Self {
+            weight: if turned { self.weight.clone() } else { self.weight.contiguous()? },
+            bias: self.bias.as_ref().map(Tensor::contiguous).transpose()?,
+            path,
+        })
     }
 
     pub(super) fn dropout(&self) -> Option<Dropout> {

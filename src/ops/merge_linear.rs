@@ -3,12 +3,12 @@
 
 use super::blocks::Blocks;
 use super::both_ways::BothWays;
-use super::cpu::{Fresh, Real, Values, by_float, is_fused, values};
+use super::cpu::{Fresh, Real, Values, values};
 use super::layer_norm::{Norm, NormKernel};
 use super::low_rank::{resize, zeroed};
 use super::patches::merge_patches;
 use super::product::{Matrix, add_product, product};
-use super::segment::{self, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
+use super::segment::{self, Composed, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
 use super::shapes::Shapes;
 use super::{linear, simd};
 use candle_core::{Result, Tensor};
@@ -20,21 +20,10 @@ use std::ops::Range;
 /// `x` `[B, H*W, C]` of maps of `size`, the norm's weights `[4C]`, `weight` `[out, 4C]`, result `[B, ceil(H/2)*ceil(W/2), out]`.
 ///
 /// # Errors
-/// Tensors whose shapes do not fit.
+/// Tensors whose shapes or float types do not fit; the weight may be stored in another than x's.
 pub fn merge_linear(x: &Tensor, size: (usize, usize), norm: &Norm, weight: &Tensor) -> Result<Tensor> {
-    if !is_fused(x) {
-        return composed(x, size, norm, weight);
-    }
-    let step = MergeLinear { x: x.contiguous()?, size, norm: norm.clone(), weight: weight.contiguous()? };
-    segment::only(by_float!(x.dtype(), run(step))?)
-}
-
-fn composed(x: &Tensor, size: (usize, usize), norm: &Norm, weight: &Tensor) -> Result<Tensor> {
-    linear(&norm.forward(&merge_patches(x, size)?.0)?, weight, None)
-}
-
-fn run<T: Real>(step: MergeLinear) -> Result<Vec<Tensor>> {
-    segment::run::<T, _>(step, GradientCheckpointing::Off)
+    let step = MergeLinear { x: x.clone(), size, norm: norm.clone(), weight: weight.clone() };
+    segment::only(segment::apply(step, GradientCheckpointing::Off)?)
 }
 
 struct MergeLinear {
@@ -111,9 +100,7 @@ impl<T: Real> Kernel<'_, T> {
     }
 }
 
-impl<T: Real> Segment<T> for MergeLinear {
-    type Saved = ();
-
+impl Composed for MergeLinear {
     fn name(&self) -> &'static str {
         "merge-linear"
     }
@@ -123,12 +110,26 @@ impl<T: Real> Segment<T> for MergeLinear {
         vec![&self.x, weight, bias, &self.weight]
     }
 
-    fn check(&self) -> Result<()> {
-        let (shapes, (images, _, c)) = (Shapes("merge-linear"), self.x.dims3()?);
-        shapes.expect("tokens", &self.x, &[images, self.size.0 * self.size.1, c])?;
+    fn check(&self, shapes: Shapes) -> Result<()> {
+        let ([images, _, c], tokens) = (shapes.sizes("tokens", &self.x)?, shapes.tokens(self.size)?);
+        shapes.expect("tokens", &self.x, &[images, tokens, c])?;
         shapes.norm(&self.norm, 4 * c)?;
-        shapes.expect("a weight", &self.weight, &[self.weight.dim(0)?, 4 * c])
+        shapes.matrix("a weight", &self.weight, 4 * c).map(drop)
     }
+
+    fn composed(&self) -> Result<Vec<Tensor>> {
+        let merged = merge_patches(&self.x, self.size)?.0;
+        Ok(vec![linear(&self.norm.forward(&merged)?, &self.weight, None)?])
+    }
+
+    fn contiguous(self) -> Result<Self> {
+        let (x, norm, weight) = (self.x.contiguous()?, self.norm.contiguous()?, self.weight.contiguous()?);
+        Ok(Self { x, norm, weight, ..self })
+    }
+}
+
+impl<T: Real> Segment<T> for MergeLinear {
+    type Saved = ();
 
     fn forward(&self, _: Keep) -> Result<Passed<T, ()>> {
         let kernel = self.kernel::<T>()?;
@@ -193,6 +194,7 @@ impl<T: Real> Segment<T> for MergeLinear {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::Definition;
     use crate::ops::finite_difference::{check, close, normal};
 
     #[test]
@@ -202,7 +204,8 @@ mod tests {
                 [normal(1, &[2, size.0 * size.1, 3])?, normal(2, &[12])?, normal(3, &[12])?, normal(4, &[5, 12])?];
             let norm = |v: &[Tensor]| Norm { weight: v[1].clone(), bias: v[2].clone(), eps: 1e-5 };
             let merged = |v: &[Tensor]| merge_linear(&v[0], size, &norm(v), &v[3]);
-            close(&merged(&inputs)?, &composed(&inputs[0], size, &norm(&inputs), &inputs[3])?, 1e-12)?;
+            let [fused, composed] = Definition::ALL.map(|by| by.run(|| merged(&inputs)));
+            close(&fused?, &composed?, 1e-12)?;
             check(&inputs.each_ref(), merged)?;
             check(&[&inputs[0]], |v| merge_linear(&v[0], size, &norm(&inputs), &inputs[3]))?;
         }

@@ -3,10 +3,10 @@
 
 use super::attention_half::{WithParts, scale_images};
 use super::blocks::Blocks;
-use super::cpu::{Fresh, Parts, Real, Values, by_float, is_fused, unwritten, values};
+use super::cpu::{Fresh, Parts, Real, Values, unwritten, values};
 use super::layer_norm::{Norm, NormKernel, NormSums};
 use super::low_rank::{Dropout, LowRankMap, MapKernel, MapSums, UseOfW, path_backward, resize, zeroed};
-use super::segment::{self, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
+use super::segment::{self, Composed, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
 use super::shapes::Shapes;
 use super::trace::Pass;
 use super::{gelu, simd};
@@ -56,24 +56,9 @@ impl MlpHalf {
     /// On the CPU in f32 or f64 one segment of the graph, elsewhere candle's primitives.
     ///
     /// # Errors
-    /// Tensors whose shapes do not fit; factors of drop-path for another number of images.
+    /// Tensors whose shapes or float types do not fit; factors of drop-path for another number of images.
     pub fn forward(self, checkpoint: GradientCheckpointing) -> Result<MlpOutput> {
-        if is_fused(&self.x) { self.fused(checkpoint) } else { self.composed() }
-    }
-
-    fn composed(&self) -> Result<MlpOutput> {
-        let normed = self.norm.forward(&self.x)?;
-        let pre = self.fc1.pretrained(&normed)?;
-        let hidden = super::gelu(&self.fc1.add_path(&pre, &self.fc1.dropped(&normed)?)?)?;
-        let post = self.fc2.pretrained(&hidden)?;
-        let update = self.fc2.add_path(&post, &self.fc2.dropped(&hidden)?)?;
-        let y = (&self.x + scale_images(&update, self.keep.as_deref())?)?;
-        Ok(MlpOutput { y, parts: (self.parts == WithParts::Yes).then_some(MlpParts { pre, post }) })
-    }
-
-    fn fused(mut self, checkpoint: GradientCheckpointing) -> Result<MlpOutput> {
-        self.x = self.x.contiguous()?;
-        let mut outputs = by_float!(self.x.dtype(), run(self, checkpoint))?.into_iter();
+        let mut outputs = segment::apply(self, checkpoint)?.into_iter();
         let (y, pre, post) = (outputs.next(), outputs.next(), outputs.next());
         let Some(y) = y else { candle_core::bail!("mlp-half: no output") };
         Ok(MlpOutput { y, parts: pre.zip(post).map(|(pre, post)| MlpParts { pre, post }) })
@@ -97,10 +82,6 @@ impl MlpHalf {
             fc1,
         })
     }
-}
-
-fn run<T: Real>(half: MlpHalf, checkpoint: GradientCheckpointing) -> Result<Vec<Tensor>> {
-    segment::run::<T, _>(half, checkpoint)
 }
 
 /// The half as slices.
@@ -200,9 +181,7 @@ fn dropped<'b, T: Real>(dropout: Option<Dropout>, first: usize, x: &'b [T], buff
     }
 }
 
-impl<T: Real> Segment<T> for MlpHalf {
-    type Saved = Saved<T>;
-
+impl Composed for MlpHalf {
     fn name(&self) -> &'static str {
         "mlp-half"
     }
@@ -215,13 +194,33 @@ impl<T: Real> Segment<T> for MlpHalf {
         inputs
     }
 
-    fn check(&self) -> Result<()> {
-        let (shapes, (images, _, c), hidden) = (Shapes("mlp-half"), self.x.dims3()?, self.fc1.weight.dim(0)?);
+    fn check(&self, shapes: Shapes) -> Result<()> {
+        let [images, _, c] = shapes.sizes("x", &self.x)?;
+        let hidden = shapes.matrix("fc1's weight", &self.fc1.weight, c)?;
         shapes.norm(&self.norm, c)?;
         shapes.map("fc1", &self.fc1, c, hidden)?;
         shapes.map("fc2", &self.fc2, hidden, c)?;
         shapes.keep(self.keep.as_deref(), images)
     }
+
+    fn composed(&self) -> Result<Vec<Tensor>> {
+        let normed = self.norm.forward(&self.x)?;
+        let pre = self.fc1.pretrained(&normed)?;
+        let hidden = super::gelu(&self.fc1.add_path(&pre, &self.fc1.dropped(&normed)?)?)?;
+        let post = self.fc2.pretrained(&hidden)?;
+        let update = self.fc2.add_path(&post, &self.fc2.dropped(&hidden)?)?;
+        let y = (&self.x + scale_images(&update, self.keep.as_deref())?)?;
+        Ok(if self.parts == WithParts::Yes { vec![y, pre, post] } else { vec![y] })
+    }
+
+    fn contiguous(self) -> Result<Self> {
+        let (x, norm) = (self.x.contiguous()?, self.norm.contiguous()?);
+        Ok(Self { x, norm, fc1: self.fc1.contiguous()?, fc2: self.fc2.contiguous()?, ..self })
+    }
+}
+
+impl<T: Real> Segment<T> for MlpHalf {
+    type Saved = Saved<T>;
 
     fn forward(&self, keep: Keep) -> Result<Passed<T, Saved<T>>> {
         let kernel = self.kernel::<T>(Pass::Forward)?;
@@ -345,8 +344,8 @@ impl<T: Real> Kernel<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::LowRankPath;
     use crate::ops::finite_difference::{check, close, normal};
+    use crate::ops::{Definition, LowRankPath};
 
     fn map(seed: u64, n_in: usize, out: usize, dropout: Option<Dropout>) -> Result<LowRankMap> {
         let path = LowRankPath { a: normal(seed, &[2, n_in])?, b: normal(seed + 1, &[out, 2])?, scale: 0.5, dropout };
@@ -378,7 +377,9 @@ mod tests {
     fn the_segment_equals_its_composed_definition() -> Result<()> {
         for (parts, dropout) in [(WithParts::No, None), (WithParts::Yes, Some(Dropout { rate: 0.3, seed: 7 }))] {
             let half = half(parts, dropout)?;
-            close(&together(half.clone().forward(GradientCheckpointing::Off)?)?, &together(half.composed()?)?, 1e-12)?;
+            let run = |by: Definition| by.run(|| together(half.clone().forward(GradientCheckpointing::Off)?));
+            let [fused, composed] = Definition::ALL.map(run);
+            close(&fused?, &composed?, 1e-12)?;
         }
         Ok(())
     }

@@ -84,6 +84,7 @@ pub use task_mix::{TpcReading, task_mix};
 pub use task_projection::task_projection;
 pub use task_update::task_update;
 pub use tpc::TaskCondition;
+pub(crate) use window::offsets;
 pub use window::{WindowGrid, relative_position_index, shift_mask};
 
 #[cfg(test)]

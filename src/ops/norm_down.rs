@@ -3,12 +3,12 @@
 
 use super::blocks::Blocks;
 use super::both_ways::BothWays;
-use super::cpu::{Fresh, Parts, Real, Values, by_float, is_fused, values};
+use super::cpu::{Fresh, Parts, Real, Values, values};
 use super::layer_norm::{Norm, NormKernel};
 use super::linear;
 use super::low_rank::resize;
 use super::product::{Matrix, add_product, product};
-use super::segment::{self, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
+use super::segment::{self, Composed, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
 use super::shapes::Shapes;
 use super::simd;
 use candle_core::{Result, Tensor};
@@ -16,17 +16,10 @@ use candle_core::{Result, Tensor};
 /// `u = A norm(x)`: `[b, N, C]` to `[b, N, r]`; the normed tokens are not kept.
 ///
 /// # Errors
-/// Tensors whose shapes do not fit.
+/// Tensors whose shapes or float types do not fit.
 pub fn norm_down(x: &Tensor, norm: &Norm, a: &Tensor) -> Result<Tensor> {
-    if !is_fused(x) {
-        return linear(&norm.forward(x)?, a, None);
-    }
-    let step = NormDown { x: x.contiguous()?, norm: norm.clone(), a: a.contiguous()? };
-    segment::only(by_float!(x.dtype(), run(step))?)
-}
-
-fn run<T: Real>(step: NormDown) -> Result<Vec<Tensor>> {
-    segment::run::<T, _>(step, GradientCheckpointing::Off)
+    let step = NormDown { x: x.clone(), norm: norm.clone(), a: a.clone() };
+    segment::only(segment::apply(step, GradientCheckpointing::Off)?)
 }
 
 struct NormDown {
@@ -52,9 +45,7 @@ impl NormDown {
     }
 }
 
-impl<T: Real> Segment<T> for NormDown {
-    type Saved = ();
-
+impl Composed for NormDown {
     fn name(&self) -> &'static str {
         "norm-down"
     }
@@ -64,11 +55,23 @@ impl<T: Real> Segment<T> for NormDown {
         vec![&self.x, weight, bias, &self.a]
     }
 
-    fn check(&self) -> Result<()> {
-        let (shapes, (_, _, c), rank) = (Shapes("norm-down"), self.x.dims3()?, self.a.dim(0)?);
+    fn check(&self, shapes: Shapes) -> Result<()> {
+        let ([_, _, c], [rank, _]) = (shapes.sizes("x", &self.x)?, shapes.sizes("A", &self.a)?);
         shapes.norm(&self.norm, c)?;
         shapes.expect("A", &self.a, &[rank, c])
     }
+
+    fn composed(&self) -> Result<Vec<Tensor>> {
+        Ok(vec![linear(&self.norm.forward(&self.x)?, &self.a, None)?])
+    }
+
+    fn contiguous(self) -> Result<Self> {
+        Ok(Self { x: self.x.contiguous()?, norm: self.norm.contiguous()?, a: self.a.contiguous()? })
+    }
+}
+
+impl<T: Real> Segment<T> for NormDown {
+    type Saved = ();
 
     fn forward(&self, _: Keep) -> Result<Passed<T, ()>> {
         let kernel = self.kernel::<T>()?;
@@ -122,14 +125,15 @@ impl<T: Real> Segment<T> for NormDown {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::Definition;
     use crate::ops::finite_difference::{check, close, normal};
 
     #[test]
     fn values_and_gradients() -> Result<()> {
         let inputs = [normal(1, &[2, 5, 4])?, normal(2, &[4])?, normal(3, &[4])?, normal(4, &[2, 4])?];
         let norm = |v: &[Tensor]| Norm { weight: v[1].clone(), bias: v[2].clone(), eps: 1e-5 };
-        let want = linear(&norm(&inputs).forward(&inputs[0])?, &inputs[3], None)?;
-        close(&norm_down(&inputs[0], &norm(&inputs), &inputs[3])?, &want, 1e-12)?;
+        let [fused, composed] = Definition::ALL.map(|by| by.run(|| norm_down(&inputs[0], &norm(&inputs), &inputs[3])));
+        close(&fused?, &composed?, 1e-12)?;
         check(&inputs.each_ref(), |v| norm_down(&v[0], &norm(v), &v[3]))
     }
 }

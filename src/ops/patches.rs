@@ -1,6 +1,7 @@
 //! Images to patches, and 2 x 2 neighbours to one token.
 
 use super::cpu::{Real, by_float, for_rows, is_fused, slice};
+use super::shapes::Shapes;
 use super::trace::Traced;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
@@ -11,11 +12,14 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 /// `[B, 3, H, W]` to `[B, h*w, 3*p*p]` and the map's size (h, w); a patch's values are in a convolution weight's order.
 ///
 /// # Errors
-/// Images of other than four dimensions.
+/// Images of other than four dimensions or without values; a p of 0, or one whose patches memory has no room for.
 pub(crate) fn split_patches(images: &Tensor, p: usize) -> Result<(Tensor, (usize, usize))> {
-    let (b, _, height, width) = images.dims4()?;
+    let shapes = Shapes::of("split-patches", images)?;
+    let [b, c, height, width] = shapes.sizes("images", images)?;
+    shapes.result(&[c, p, p])?;
     let size = (height.div_ceil(p), width.div_ceil(p));
-    let patches = match is_fused(images) && b > 0 {
+    shapes.result(&[b, size.0, size.1, c, p, p])?;
+    let patches = match is_fused(images) {
         true => images.contiguous()?.apply_op1(Traced(SplitPatches { p }))?,
         false => composed(images, p, size)?,
     };

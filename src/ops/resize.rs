@@ -3,6 +3,7 @@
 use super::bands::{Bands, separable};
 use super::cpu::{Real, by_float, is_fused, slice, values};
 use super::linear;
+use super::shapes::Shapes;
 use super::trace::Traced;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor};
@@ -16,12 +17,15 @@ use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, T
 /// the fused kernel looks at nothing outside them.
 ///
 /// # Errors
-/// An x of other than four dimensions.
+/// An x of other than four dimensions or without values; a size without values, or with more than memory can hold.
 pub fn bilinear(x: &Tensor, size: (usize, usize)) -> Result<Tensor> {
-    let (_, _, h, w) = x.dims4()?;
+    let shapes = Shapes::of("bilinear", x)?;
+    let [b, c, h, w] = shapes.sizes("x", x)?;
+    shapes.result(&[b, c, h.max(size.0), w.max(size.1)])?; // one side after the other
+    [[h, size.0], [w, size.1]].iter().try_for_each(|matrix| shapes.result(matrix))?;
     if (h, w) == size {
         Ok(x.clone())
-    } else if is_fused(x) && x.elem_count() > 0 && size.0 * size.1 > 0 {
+    } else if is_fused(x) {
         x.contiguous()?.apply_op1(Traced(Bilinear { size }))
     } else {
         composed(x, size)
@@ -77,8 +81,11 @@ pub(super) fn transposed(from: usize, to: usize) -> Vec<Vec<(usize, f64)>> {
 /// Bicubic resizing (a = -0.75, `align_corners` false, no antialias) of square tables: `[heads, m, m]` to `[heads, n, n]`.
 ///
 /// # Errors
-/// Tables of fewer than three dimensions.
+/// Tables of other than three dimensions or without values; an n of 0, or one that memory has no room for.
 pub(crate) fn bicubic_square(tables: &Tensor, n: usize) -> Result<Tensor> {
+    let shapes = Shapes::of("bicubic", tables)?;
+    let [heads, _, _] = shapes.sizes("tables", tables)?;
+    shapes.result(&[heads, n, n])?;
     let wide = along_last(tables, n, cubic_taps)?;
     along_last(&wide.transpose(1, 2)?, n, cubic_taps)?.transpose(1, 2)?.contiguous()
 }
@@ -186,9 +193,12 @@ mod tests {
     }
 
     #[test]
-    fn bilinear_of_nothing_is_nothing() -> Result<()> {
-        let x = Tensor::zeros((0, 2, 3, 4), DType::F32, &Device::Cpu)?;
-        assert_eq!(bilinear(&x, (6, 8))?.dims(), [0, 2, 6, 8]);
+    fn bilinear_of_nothing_to_nothing_or_beyond_memory_is_refused() -> Result<()> {
+        let x = Tensor::zeros((1, 2, 3, 4), DType::F32, &Device::Cpu)?;
+        for (x, size) in [(&x.narrow(0, 0, 0)?, (6, 8)), (&x, (0, 8)), (&x, (usize::MAX, 2)), (&x, (1 << 40, 1 << 40))]
+        {
+            assert!(bilinear(x, size).unwrap_err().to_string().contains("bilinear: expected"));
+        }
         Ok(())
     }
 

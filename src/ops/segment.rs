@@ -4,26 +4,36 @@
 //! first. A segment is a stretch of the model that keeps what its backward needs and no more. Candle sees it as one node of its
 //! graph (`node.rs`), or not at all where a tape records it (`tape.rs`).
 
-use super::cpu::Real;
+use super::cpu::{Real, by_float, is_fused};
 use super::node;
+use super::shapes::Shapes;
 use super::tape::{self, State};
 use super::trace::{self, Pass};
 use candle_core::{CpuStorage, Device, Result, Shape, Tensor, TensorId, Var};
 use std::collections::HashMap;
 
-/// A stretch of the model that knows its own backward.
-pub(super) trait Segment<T: Real>: Send + Sync + 'static {
-    /// What backward needs beside the inputs.
-    type Saved: Send;
-
+/// A stretch of the model by candle's primitives: its tensors, what has to hold of them, and what is made of them.
+pub(super) trait Composed: Sized {
     /// As it appears in errors.
     fn name(&self) -> &'static str;
 
-    /// Every tensor that the outputs may depend on by way of a variable.
+    /// Every tensor that the outputs may depend on by way of a variable; the first one's device and float type are the stretch's.
     fn inputs(&self) -> Vec<&Tensor>;
 
-    /// Whether all shapes are those that the kernels take for granted: they write into fresh memory.
-    fn check(&self) -> Result<()>;
+    /// Whether all tensors are what either definition takes for granted: kernels write into fresh memory.
+    fn check(&self, shapes: Shapes) -> Result<()>;
+
+    /// The outputs.
+    fn composed(&self) -> Result<Vec<Tensor>>;
+
+    /// The same with tensors whose values lie in order, as kernels read them.
+    fn contiguous(self) -> Result<Self>;
+}
+
+/// A stretch of the model that knows its own backward.
+pub(super) trait Segment<T: Real>: Composed + Send + Sync + 'static {
+    /// What backward needs beside the inputs.
+    type Saved: Send;
 
     /// The outputs, and what backward needs; the latter is made only where `keep` says so.
     fn forward(&self, keep: Keep) -> Result<Passed<T, Self::Saved>>;
@@ -98,16 +108,33 @@ impl Gradients {
         self.0.remove(&input)
     }
 
-    /// Gives an input that leads to a variable its gradient, from values.
+    /// Gives an input that leads to a variable its gradient, from values; in the input's own float type, which a stored weight's may be.
     pub(super) fn give_values<T: Real>(&mut self, input: &Tensor, values: Vec<T>) -> Result<()> {
-        if input.track_op() { self.give(input, Tensor::from_vec(values, input.dims(), &Device::Cpu)?) } else { Ok(()) }
+        if !input.track_op() {
+            return Ok(());
+        }
+        self.give(input, Tensor::from_vec(values, input.dims(), &Device::Cpu)?.to_dtype(input.dtype())?)
     }
+}
+
+/// Checks a stretch of the model, and makes its outputs by the definition that is to run.
+pub(super) fn apply<S: Segment<f32> + Segment<f64>>(
+    segment: S,
+    checkpoint: GradientCheckpointing,
+) -> Result<Vec<Tensor>> {
+    let [first, ..] = segment.inputs()[..] else {
+        candle_core::bail!("{}: expected tensors, got none", segment.name())
+    };
+    segment.check(Shapes::of(segment.name(), first)?)?;
+    if !is_fused(first) {
+        return segment.composed();
+    }
+    by_float!(first.dtype(), run(segment.contiguous()?, checkpoint))
 }
 
 /// Runs a segment: recorded where a tape runs, as one node of the graph where none does, and plainly where no input leads to a
 /// variable.
-pub(super) fn run<T: Real, S: Segment<T>>(segment: S, checkpoint: GradientCheckpointing) -> Result<Vec<Tensor>> {
-    segment.check()?;
+fn run<T: Real>(segment: impl Segment<T>, checkpoint: GradientCheckpointing) -> Result<Vec<Tensor>> {
     if !segment.inputs().iter().any(|input| input.track_op()) {
         return forward(&segment, Keep::Nothing)?.0.into_iter().map(Output::into_tensor).collect();
     }

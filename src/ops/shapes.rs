@@ -1,20 +1,108 @@
-//! What shapes a kernel takes for granted, checked before it writes into fresh memory.
+//! What a step takes for granted of its tensors, checked before either of its definitions runs.
 
 use super::layer_norm::Norm;
 use super::low_rank::LowRankMap;
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 
-/// The checks of one step, which is named in their errors.
+/// The checks of one step, which is named in their errors: shapes without a 0, and the float type that the step's tensors share.
 #[derive(Clone, Copy)]
-pub(super) struct Shapes(pub(super) &'static str);
+pub(super) struct Shapes {
+    step: &'static str,
+    dtype: DType,
+}
 
 impl Shapes {
-    /// `tensor`, which is the step's `what`, has these sizes.
+    /// For a step that computes in `x`'s float type.
+    pub(super) fn of(step: &'static str, x: &Tensor) -> Result<Self> {
+        let shapes = Self { step, dtype: x.dtype() };
+        shapes.float("values", x)?;
+        Ok(shapes)
+    }
+
+    /// A tensor of `N` dimensions in the step's float type, none of them 0: its sizes.
+    pub(super) fn sizes<const N: usize>(self, what: &str, tensor: &Tensor) -> Result<[usize; N]> {
+        self.typed(what, tensor)?;
+        match <[usize; N]>::try_from(tensor.dims()) {
+            Ok(sizes) if fit(&sizes) => Ok(sizes),
+            _ => candle_core::bail!("{}: expected {what} of {N} sizes above 0, got {:?}", self.step, tensor.dims()),
+        }
+    }
+
+    /// A tensor of any number of dimensions in the step's float type, none of them 0: its last one's size.
+    pub(super) fn channels(self, what: &str, tensor: &Tensor) -> Result<usize> {
+        self.typed(what, tensor)?;
+        match tensor.dims() {
+            dims @ [.., last] if fit(dims) => Ok(*last),
+            dims => candle_core::bail!("{}: expected {what} of sizes above 0, got {dims:?}", self.step),
+        }
+    }
+
+    /// `tensor`, which is the step's `what`, has these sizes and the step's float type.
     pub(super) fn expect(self, what: &str, tensor: &Tensor, sizes: &[usize]) -> Result<()> {
+        self.shaped(what, tensor, sizes)?;
+        self.typed(what, tensor)
+    }
+
+    /// As [`Shapes::expect`] of what is converted to the step's float type from another one: a stored weight, a mask.
+    pub(super) fn stored(self, what: &str, tensor: &Tensor, sizes: &[usize]) -> Result<()> {
+        self.shaped(what, tensor, sizes)?;
+        self.float(what, tensor)
+    }
+
+    /// A stored weight that takes `n_in` channels to as many as this gives.
+    pub(super) fn matrix(self, what: &str, weight: &Tensor, n_in: usize) -> Result<usize> {
+        let out = weight.dims().first().copied().filter(|out| *out > 0).unwrap_or(1);
+        self.stored(what, weight, &[out, n_in])?;
+        Ok(out)
+    }
+
+    fn shaped(self, what: &str, tensor: &Tensor, sizes: &[usize]) -> Result<()> {
         if tensor.dims() == sizes {
             return Ok(());
         }
-        candle_core::bail!("{}: expected {what} {sizes:?}, got {:?}", self.0, tensor.dims())
+        candle_core::bail!("{}: expected {what} {sizes:?}, got {:?}", self.step, tensor.dims())
+    }
+
+    fn typed(self, what: &str, tensor: &Tensor) -> Result<()> {
+        if tensor.dtype() == self.dtype {
+            return Ok(());
+        }
+        let (dtype, got) = (self.dtype.as_str(), tensor.dtype().as_str());
+        candle_core::bail!("{}: expected {what} in {dtype} as the step's other tensors, got {got}", self.step)
+    }
+
+    fn float(self, what: &str, tensor: &Tensor) -> Result<()> {
+        match tensor.dtype() {
+            DType::F32 | DType::F64 | DType::F16 | DType::BF16 => Ok(()),
+            got => candle_core::bail!("{}: expected {what} in f32, f64, f16 or bf16, got {}", self.step, got.as_str()),
+        }
+    }
+
+    /// Tokens of a map of `size` (height, width): the number of them.
+    pub(super) fn tokens(self, size: (usize, usize)) -> Result<usize> {
+        match size.0.checked_mul(size.1) {
+            Some(tokens) if tokens > 0 => Ok(tokens),
+            _ => candle_core::bail!(
+                "{}: expected a height and a width above 0 and within memory, got {size:?}",
+                self.step
+            ),
+        }
+    }
+
+    /// A result of these sizes: whether memory could hold it.
+    pub(super) fn result(self, sizes: &[usize]) -> Result<()> {
+        if fit(sizes) {
+            return Ok(());
+        }
+        candle_core::bail!("{}: expected a result with values and within memory, got one of {sizes:?}", self.step)
+    }
+
+    /// A filter's kernel, odd and at least `least`: the number of its taps.
+    pub(super) fn taps(self, kernel: usize, least: usize) -> Result<usize> {
+        match kernel.checked_mul(kernel) {
+            Some(taps) if kernel >= least && !kernel.is_multiple_of(2) => Ok(taps),
+            _ => candle_core::bail!("{}: expected an odd kernel of at least {least}, got {kernel}", self.step),
+        }
     }
 
     /// A norm of C channels.
@@ -25,12 +113,12 @@ impl Shapes {
 
     /// A map from `n_in` channels to `out`.
     pub(super) fn map(self, what: &str, map: &LowRankMap, n_in: usize, out: usize) -> Result<()> {
-        self.expect(&format!("{what}'s weight"), &map.weight, &[out, n_in])?;
+        self.stored(&format!("{what}'s weight"), &map.weight, &[out, n_in])?;
         if let Some(bias) = &map.bias {
             self.expect(&format!("{what}'s bias"), bias, &[out])?;
         }
         if let Some(path) = &map.path {
-            let rank = path.rank()?;
+            let [rank, _] = self.sizes(&format!("{what}'s A"), &path.a)?;
             self.expect(&format!("{what}'s A"), &path.a, &[rank, n_in])?;
             self.expect(&format!("{what}'s B"), &path.b, &[out, rank])?;
         }
@@ -41,7 +129,7 @@ impl Shapes {
     pub(super) fn keep(self, keep: Option<&[f64]>, count: usize) -> Result<()> {
         match keep {
             Some(keep) if keep.len() != count => {
-                candle_core::bail!("{}: expected a factor for each of {count} images, got {}", self.0, keep.len())
+                candle_core::bail!("{}: expected a factor for each of {count} images, got {}", self.step, keep.len())
             }
             _ => Ok(()),
         }
@@ -51,9 +139,15 @@ impl Shapes {
     pub(super) fn times(self, what: &str, whole: usize, part: usize) -> Result<usize> {
         match whole.checked_div(part) {
             Some(times) if times > 0 && times * part == whole => Ok(times),
-            _ => candle_core::bail!("{}: expected {what} a multiple of {part}, got {whole}", self.0),
+            _ => candle_core::bail!("{}: expected {what} a multiple of {part}, got {whole}", self.step),
         }
     }
+}
+
+/// Whether there are values of these sizes, and no more than memory could hold.
+fn fit(sizes: &[usize]) -> bool {
+    let bytes = sizes.iter().try_fold(size_of::<f64>(), |bytes, size| bytes.checked_mul(*size));
+    bytes.is_some_and(|bytes| bytes > 0 && isize::try_from(bytes).is_ok())
 }
 
 #[cfg(test)]
@@ -90,7 +184,7 @@ mod tests {
             proj: map(C, C)?,
             bias: zeros(&[2, 9, 9])?,
             mask: None,
-            grid: WindowGrid::new(size, 3, false),
+            grid: WindowGrid::new(size, 3, false)?,
             keep: Some(vec![1.0; keep]),
             parts: ops::WithParts::No,
         };
@@ -108,13 +202,13 @@ mod tests {
     }
 
     fn mix(patches: usize, tasks: usize) -> Result<Tensor> {
-        let grid = WindowGrid::new((2, 3), 3, false);
+        let grid = WindowGrid::new((2, 3), 3, false)?;
         let (x, share) = (zeros(&[4, patches, C])?, zeros(&[1])?);
         ops::task_mix(&x, &condition(tasks)?, &share, &grid, TpcReading::Positions).map(|mut tasks| tasks.remove(0))
     }
 
     fn projection(shared: usize, images: usize) -> Result<Tensor> {
-        let grid = WindowGrid::new((2, 3), 3, false);
+        let grid = WindowGrid::new((2, 3), 3, false)?;
         let (x, shared, f) = (zeros(&[2, 6, C])?, zeros(&[2, shared, C])?, zeros(&[images, 9, 2])?);
         ops::task_projection(&x, &shared, &f, &path(C, C)?, &grid, None)
     }

@@ -9,12 +9,12 @@ use rayon::prelude::*;
 /// `softmax(scores * scale + bias + mask)` over the last dimension, bias and mask on the patch-patch part alone.
 ///
 /// # Shapes
-/// `scores` `[B*nW, nH, P+N, P+N]`, `bias` `[nH, N, N]`, `mask` `[nW, N, N]` or none.
+/// `scores` `[B*nW, nH, P+N, P+N]`, `bias` `[nH, N, N]`, `mask` `[nW, N, N]` or none: a constant of any float type.
 pub(super) fn attention_softmax(scores: &Tensor, bias: &Tensor, mask: Option<&Tensor>, scale: f64) -> Result<Tensor> {
     if !is_fused(scores) {
         return composed(scores, bias, mask, scale);
     }
-    let mask = mask.map(|mask| mask.to_dtype(scores.dtype())?.contiguous()).transpose()?;
+    let mask = mask.map(|mask| mask.detach().to_dtype(scores.dtype())?.contiguous()).transpose()?;
     scores.contiguous()?.apply_op2(&bias.contiguous()?, Traced(AttentionSoftmax { mask, scale }))
 }
 
@@ -26,7 +26,7 @@ fn composed(scores: &Tensor, bias: &Tensor, mask: Option<&Tensor>, scale: f64) -
         None => logits,
         Some(mask) => {
             let nw = mask.dim(0)?;
-            let mask = after_prompts(&mask.to_dtype(scores.dtype())?, p)?.unsqueeze(1)?; // [nW, 1, P+N, P+N]
+            let mask = after_prompts(&mask.detach().to_dtype(scores.dtype())?, p)?.unsqueeze(1)?; // [nW, 1, P+N, P+N]
             logits.reshape((bw / nw, nw, heads, length, length))?.broadcast_add(&mask)?.reshape(scores.shape())?
         }
     };

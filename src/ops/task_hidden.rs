@@ -3,12 +3,12 @@
 
 use super::blocks::Blocks;
 use super::both_ways::BothWays;
-use super::cpu::{Fresh, Parts, Real, Values, by_float, is_fused, values};
-use super::low_rank::{LowRankPath, resize};
+use super::cpu::{Fresh, Parts, Real, Values, values};
+use super::low_rank::{LowRankPath, resize, scaled_up};
 use super::product::{Matrix, add_product, product};
-use super::segment::{self, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
+use super::segment::{self, Composed, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
 use super::shapes::Shapes;
-use super::{gelu, simd};
+use super::{gelu, linear, simd};
 use candle_core::{Result, Tensor};
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -20,24 +20,17 @@ use std::ops::Range;
 /// `[T*B, N, r2]`.
 ///
 /// # Errors
-/// Tensors whose shapes do not fit.
+/// Tensors whose shapes or float types do not fit.
 pub fn task_hidden(pre: &Tensor, filtered: &Tensor, fc1: &LowRankPath, fc2: &LowRankPath) -> Result<Tensor> {
-    if !is_fused(pre) {
-        return fc2.down(&super::gelu(&add_to_shared(pre, &fc1.up(filtered)?)?)?);
-    }
-    let (pre, filtered) = (pre.contiguous()?, filtered.contiguous()?);
-    let step = TaskHidden { pre, filtered, b: fc1.b.contiguous()?, scale: fc1.scale, a: fc2.a.contiguous()? };
-    segment::only(by_float!(step.pre.dtype(), run(step))?)
+    let (pre, filtered, b, a) = (pre.clone(), filtered.clone(), fc1.b.clone(), fc2.a.clone());
+    let step = TaskHidden { pre, filtered, b, scale: fc1.scale, a };
+    segment::only(segment::apply(step, GradientCheckpointing::Off)?)
 }
 
 /// `shared` `[b, N, C]` plus each task's `[T*b, N, C]`.
 pub(super) fn add_to_shared(shared: &Tensor, tasks: &Tensor) -> Result<Tensor> {
     let (b, n, c) = shared.dims3()?;
     tasks.reshape(((), b, n, c))?.broadcast_add(shared)?.reshape(tasks.shape())
-}
-
-fn run<T: Real>(step: TaskHidden) -> Result<Vec<Tensor>> {
-    segment::run::<T, _>(step, GradientCheckpointing::Off)
 }
 
 struct TaskHidden {
@@ -105,9 +98,7 @@ struct Sums<T> {
     dh: Vec<T>,
 }
 
-impl<T: Real> Segment<T> for TaskHidden {
-    type Saved = ();
-
+impl Composed for TaskHidden {
     fn name(&self) -> &'static str {
         "task-hidden"
     }
@@ -116,14 +107,29 @@ impl<T: Real> Segment<T> for TaskHidden {
         vec![&self.pre, &self.filtered, &self.b, &self.a]
     }
 
-    fn check(&self) -> Result<()> {
-        let (shapes, (images, n, hidden)) = (Shapes("task-hidden"), self.pre.dims3()?);
-        let (all, _, r1) = self.filtered.dims3()?;
+    fn check(&self, shapes: Shapes) -> Result<()> {
+        let ([images, n, hidden], [r2, _]) = (shapes.sizes("pre", &self.pre)?, shapes.sizes("A", &self.a)?);
+        let [all, _, r1] = shapes.sizes("filtered", &self.filtered)?;
         shapes.times("images of all tasks", all, images)?;
         shapes.expect("filtered", &self.filtered, &[all, n, r1])?;
         shapes.expect("B", &self.b, &[hidden, r1])?;
-        shapes.expect("A", &self.a, &[self.a.dim(0)?, hidden])
+        shapes.expect("A", &self.a, &[r2, hidden])
     }
+
+    fn composed(&self) -> Result<Vec<Tensor>> {
+        let update = scaled_up(&self.filtered, &self.b, self.scale)?;
+        let hidden = super::gelu(&add_to_shared(&self.pre, &update)?)?;
+        Ok(vec![linear(&hidden, &self.a, None)?])
+    }
+
+    fn contiguous(self) -> Result<Self> {
+        let (pre, filtered) = (self.pre.contiguous()?, self.filtered.contiguous()?);
+        Ok(Self { pre, filtered, b: self.b.contiguous()?, a: self.a.contiguous()?, ..self })
+    }
+}
+
+impl<T: Real> Segment<T> for TaskHidden {
+    type Saved = ();
 
     fn forward(&self, _: Keep) -> Result<Passed<T, ()>> {
         let kernel = self.kernel::<T>()?;
@@ -202,6 +208,7 @@ impl<T: Real> Kernel<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::Definition;
     use crate::ops::finite_difference::{check, close, normal};
 
     #[test]
@@ -212,8 +219,8 @@ mod tests {
             (path(&v[2], &v[2]), path(&v[3], &v[3]))
         };
         let (fc1, fc2) = paths(&inputs);
-        let want = fc2.down(&super::super::gelu(&add_to_shared(&inputs[0], &fc1.up(&inputs[1])?)?)?)?;
-        close(&task_hidden(&inputs[0], &inputs[1], &fc1, &fc2)?, &want, 1e-12)?;
+        let [fused, composed] = Definition::ALL.map(|by| by.run(|| task_hidden(&inputs[0], &inputs[1], &fc1, &fc2)));
+        close(&fused?, &composed?, 1e-12)?;
         check(&inputs.each_ref(), |v| task_hidden(&v[0], &v[1], &paths(v).0, &paths(v).1))
     }
 }

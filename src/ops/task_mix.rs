@@ -1,9 +1,9 @@
 //! The end of a stage: each task's tokens mixed with its TPC feature.
 #![allow(unsafe_code)] // blocks of windows write their own parts of the outputs
 
-use super::cpu::{Fresh, Parts, Real, Values, by_float, is_fused, values};
+use super::cpu::{Fresh, Parts, Real, Values, values};
 use super::low_rank::resize;
-use super::segment::{self, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
+use super::segment::{self, Composed, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
 use super::shapes::Shapes;
 use super::simd;
 use super::tpc::{ConditionKernel, TaskCondition};
@@ -31,7 +31,7 @@ pub enum TpcReading {
 /// The gradient of g is one sum over all values, most of which cancel: the fused step takes it in f64.
 ///
 /// # Errors
-/// Tensors whose shapes do not fit.
+/// Tensors whose shapes or float types do not fit.
 pub fn task_mix(
     x: &Tensor,
     condition: &TaskCondition,
@@ -39,18 +39,8 @@ pub fn task_mix(
     grid: &WindowGrid,
     reading: TpcReading,
 ) -> Result<Vec<Tensor>> {
-    let step = TaskMix {
-        x: x.contiguous()?,
-        condition: condition.contiguous()?,
-        share: share.contiguous()?,
-        grid: *grid,
-        reading,
-    };
-    if is_fused(x) { by_float!(x.dtype(), run(step)) } else { step.composed()?.chunk(condition.tasks, 0) }
-}
-
-fn run<T: Real>(step: TaskMix) -> Result<Vec<Tensor>> {
-    segment::run::<T, _>(step, GradientCheckpointing::Off)
+    let (x, condition, share) = (x.clone(), condition.clone(), share.clone());
+    segment::apply(TaskMix { x, condition, share, grid: *grid, reading }, GradientCheckpointing::Off)
 }
 
 struct TaskMix {
@@ -83,15 +73,6 @@ struct Buffers<T> {
 }
 
 impl TaskMix {
-    fn composed(&self) -> Result<Tensor> {
-        let tpc = self.condition.feature()?.flatten_to(1)?;
-        let read = match self.reading {
-            TpcReading::Positions => tpc,
-            TpcReading::Swapped => tpc.transpose(1, 2)?.contiguous()?.reshape(tpc.shape())?,
-        };
-        &self.x + (self.grid.reverse(&read)? - &self.x)?.broadcast_mul(&self.share)?
-    }
-
     fn kernel<T: Real>(&self) -> Result<Kernel<'_, T>> {
         let windows = self.grid.windows();
         Ok(Kernel {
@@ -134,9 +115,7 @@ impl<T: Real> Kernel<'_, T> {
     }
 }
 
-impl<T: Real> Segment<T> for TaskMix {
-    type Saved = ();
-
+impl Composed for TaskMix {
     fn name(&self) -> &'static str {
         "task-mix"
     }
@@ -145,15 +124,33 @@ impl<T: Real> Segment<T> for TaskMix {
         vec![&self.x, &self.condition.attended, &self.condition.scores, &self.share]
     }
 
-    fn check(&self) -> Result<()> {
-        let (shapes, (all, _, c)) = (Shapes("task-mix"), self.x.dims3()?);
-        let ((h, w), images) = (self.grid.size(), shapes.times("images of all tasks", all, self.condition.tasks)?);
+    fn check(&self, shapes: Shapes) -> Result<()> {
+        let ([all, _, c], n) = (shapes.sizes("x", &self.x)?, self.grid.window() * self.grid.window());
+        shapes.expect("x", &self.x, &[all, self.grid.tokens(), c])?;
+        let images = shapes.times("images of all tasks", all, self.condition.tasks)?;
         self.condition.check(shapes)?;
-        shapes.expect("x", &self.x, &[all, h * w, c])?;
-        let n = self.grid.window() * self.grid.window();
         shapes.expect("attended", &self.condition.attended, &[images * self.grid.windows(), n, c])?;
         shapes.expect("the gate's share", &self.share, &[1])
     }
+
+    fn composed(&self) -> Result<Vec<Tensor>> {
+        let tpc = self.condition.feature()?.flatten_to(1)?;
+        let read = match self.reading {
+            TpcReading::Positions => tpc,
+            TpcReading::Swapped => tpc.transpose(1, 2)?.contiguous()?.reshape(tpc.shape())?,
+        };
+        let mixed = (&self.x + (self.grid.reverse(&read)? - &self.x)?.broadcast_mul(&self.share)?)?;
+        mixed.chunk(self.condition.tasks, 0)
+    }
+
+    fn contiguous(self) -> Result<Self> {
+        let (x, condition, share) = (self.x.contiguous()?, self.condition.contiguous()?, self.share.contiguous()?);
+        Ok(Self { x, condition, share, ..self })
+    }
+}
+
+impl<T: Real> Segment<T> for TaskMix {
+    type Saved = ();
 
     fn forward(&self, _: Keep) -> Result<Passed<T, ()>> {
         let kernel = self.kernel::<T>()?;
@@ -293,20 +290,20 @@ fn wide<T: WithDType>(value: &T) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::Definition;
     use crate::ops::finite_difference::{check, close, normal};
 
     #[test]
     fn values_and_gradients_on_a_map_that_is_padded_and_shifted() -> Result<()> {
-        let grid = WindowGrid::new((3, 5), 2, true);
+        let grid = WindowGrid::new((3, 5), 2, true)?;
         let windows = 2 * grid.windows();
         let inputs =
             [normal(1, &[4, 15, 4])?, normal(2, &[windows, 4, 4])?, normal(3, &[windows, 2, 4, 4])?, normal(4, &[1])?];
         for reading in [TpcReading::Positions, TpcReading::Swapped] {
             let condition = |v: &[Tensor]| TaskCondition { attended: v[1].clone(), scores: v[2].clone(), tasks: 2 };
-            let [x, _, _, share] = inputs.clone();
-            let step = TaskMix { x, condition: condition(&inputs), share, grid, reading };
             let mixed = |v: &[Tensor]| Tensor::cat(&task_mix(&v[0], &condition(v), &v[3], &grid, reading)?, 0);
-            close(&mixed(&inputs)?, &step.composed()?, 1e-12)?;
+            let [fused, composed] = Definition::ALL.map(|by| by.run(|| mixed(&inputs)));
+            close(&fused?, &composed?, 1e-12)?;
             check(&inputs.each_ref(), mixed)?;
         }
         Ok(())
@@ -314,7 +311,7 @@ mod tests {
 
     #[test]
     fn a_task_that_nothing_reads_gets_no_gradient() -> Result<()> {
-        let grid = WindowGrid::new((2, 2), 2, false);
+        let grid = WindowGrid::new((2, 2), 2, false)?;
         let inputs = [normal(1, &[2, 4, 2])?, normal(2, &[1, 4, 2])?, normal(3, &[1, 1, 2, 4])?, normal(4, &[1])?];
         check(&inputs.each_ref(), |v| {
             let condition = TaskCondition { attended: v[1].clone(), scores: v[2].clone(), tasks: 2 };

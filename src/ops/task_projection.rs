@@ -3,10 +3,10 @@
 
 use super::blocks::Blocks;
 use super::both_ways::BothWays;
-use super::cpu::{Fresh, Parts, Real, Values, by_float, is_fused, values};
-use super::low_rank::{LowRankPath, zeroed};
+use super::cpu::{Fresh, Parts, Real, Values, values};
+use super::low_rank::{LowRankPath, scaled_up, zeroed};
 use super::product::{Matrix, add_product, product};
-use super::segment::{self, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
+use super::segment::{self, Composed, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
 use super::shapes::Shapes;
 use super::task_hidden::add_to_shared;
 use super::window::WindowGrid;
@@ -22,7 +22,7 @@ use std::ops::Range;
 /// each of T*B or `None` for 1; result `[T*B, H*W, C]`.
 ///
 /// # Errors
-/// Tensors whose shapes do not fit; another number of factors than T*B.
+/// Tensors whose shapes or float types do not fit; another number of factors than T*B.
 pub fn task_projection(
     x: &Tensor,
     shared: &Tensor,
@@ -31,35 +31,9 @@ pub fn task_projection(
     grid: &WindowGrid,
     keep: Option<Vec<f64>>,
 ) -> Result<Tensor> {
-    if !is_fused(x) {
-        return composed(x, shared, filtered, path, grid, keep.as_deref());
-    }
-    let step = TaskProjection {
-        x: x.contiguous()?,
-        shared: shared.contiguous()?,
-        filtered: filtered.contiguous()?,
-        b: path.b.contiguous()?,
-        scale: path.scale,
-        grid: *grid,
-        keep,
-    };
-    segment::only(by_float!(x.dtype(), run(step))?)
-}
-
-fn composed(
-    x: &Tensor,
-    shared: &Tensor,
-    filtered: &Tensor,
-    path: &LowRankPath,
-    grid: &WindowGrid,
-    keep: Option<&[f64]>,
-) -> Result<Tensor> {
-    let update = grid.reverse(&add_to_shared(shared, &path.up(filtered)?)?)?;
-    add_to_shared(x, &scale_images(&update, keep)?)
-}
-
-fn run<T: Real>(step: TaskProjection) -> Result<Vec<Tensor>> {
-    segment::run::<T, _>(step, GradientCheckpointing::Off)
+    let (x, shared, filtered) = (x.clone(), shared.clone(), filtered.clone());
+    let step = TaskProjection { x, shared, filtered, b: path.b.clone(), scale: path.scale, grid: *grid, keep };
+    segment::only(segment::apply(step, GradientCheckpointing::Off)?)
 }
 
 struct TaskProjection {
@@ -134,9 +108,7 @@ impl<T: Real> Kernel<'_, T> {
     }
 }
 
-impl<T: Real> Segment<T> for TaskProjection {
-    type Saved = ();
-
+impl Composed for TaskProjection {
     fn name(&self) -> &'static str {
         "task-projection"
     }
@@ -145,17 +117,32 @@ impl<T: Real> Segment<T> for TaskProjection {
         vec![&self.x, &self.shared, &self.filtered, &self.b]
     }
 
-    fn check(&self) -> Result<()> {
-        let (shapes, (images, _, c)) = (Shapes("task-projection"), self.x.dims3()?);
-        let ((h, w), windows) = (self.grid.size(), images * self.grid.windows());
-        let (n, (all, _, rank)) = (self.grid.window() * self.grid.window(), self.filtered.dims3()?);
+    fn check(&self, shapes: Shapes) -> Result<()> {
+        let ([images, _, c], n) = (shapes.sizes("x", &self.x)?, self.grid.window() * self.grid.window());
+        let [all, _, rank] = shapes.sizes("filtered", &self.filtered)?;
+        shapes.expect("x", &self.x, &[images, self.grid.tokens(), c])?;
+        let windows = images * self.grid.windows();
         let tasks = shapes.times("windows of all tasks", all, windows)?;
-        shapes.expect("x", &self.x, &[images, h * w, c])?;
         shapes.expect("shared", &self.shared, &[windows, n, c])?;
         shapes.expect("filtered", &self.filtered, &[all, n, rank])?;
         shapes.expect("B", &self.b, &[c, rank])?;
         shapes.keep(self.keep.as_deref(), tasks * images)
     }
+
+    fn composed(&self) -> Result<Vec<Tensor>> {
+        let update = add_to_shared(&self.shared, &scaled_up(&self.filtered, &self.b, self.scale)?)?;
+        let update = scale_images(&self.grid.reverse(&update)?, self.keep.as_deref())?;
+        Ok(vec![add_to_shared(&self.x, &update)?])
+    }
+
+    fn contiguous(self) -> Result<Self> {
+        let (x, shared, filtered) = (self.x.contiguous()?, self.shared.contiguous()?, self.filtered.contiguous()?);
+        Ok(Self { x, shared, filtered, b: self.b.contiguous()?, ..self })
+    }
+}
+
+impl<T: Real> Segment<T> for TaskProjection {
+    type Saved = ();
 
     fn forward(&self, _: Keep) -> Result<Passed<T, ()>> {
         let (kernel, x) = (self.kernel::<T>()?, values::<T>(&self.x)?);
@@ -243,11 +230,12 @@ impl<T: Real> Kernel<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::Definition;
     use crate::ops::finite_difference::{check, close, normal};
 
     #[test]
     fn values_and_gradients_on_a_map_that_is_padded_and_shifted() -> Result<()> {
-        let grid = WindowGrid::new((3, 5), 2, true);
+        let grid = WindowGrid::new((3, 5), 2, true)?;
         let windows = 2 * grid.windows();
         let inputs = [
             normal(1, &[2, 15, 3])?,
@@ -257,10 +245,9 @@ mod tests {
         ];
         let path = |b: &Tensor| LowRankPath { a: b.clone(), b: b.clone(), scale: 0.5, dropout: None };
         for keep in [None, Some(vec![0.0, 1.5, 1.0, 0.5])] {
-            let [x, shared, f, b] = inputs.each_ref();
-            let want = composed(x, shared, f, &path(b), &grid, keep.as_deref())?;
             let step = |v: &[Tensor]| task_projection(&v[0], &v[1], &v[2], &path(&v[3]), &grid, keep.clone());
-            close(&step(&inputs)?, &want, 1e-12)?;
+            let [fused, composed] = Definition::ALL.map(|by| by.run(|| step(&inputs)));
+            close(&fused?, &composed?, 1e-12)?;
             check(&inputs.each_ref(), step)?;
         }
         Ok(())

@@ -3,11 +3,11 @@
 
 use super::blocks::Blocks;
 use super::both_ways::BothWays;
-use super::cpu::{Fresh, Parts, Real, Values, by_float, is_fused, values};
-use super::low_rank::{LowRankPath, resize};
+use super::cpu::{Fresh, Parts, Real, Values, values};
+use super::low_rank::{LowRankPath, resize, scaled_up};
 use super::product::{Matrix, add_product, product};
 use super::scale_images;
-use super::segment::{self, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
+use super::segment::{self, Composed, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
 use super::shapes::Shapes;
 use super::simd;
 use super::task_hidden::add_to_shared;
@@ -20,7 +20,7 @@ use std::ops::Range;
 /// `x` `[T*B, N, C]`, `shared` `[B, N, C]`, `filtered` f `[T*B, N, r]`, `keep` k one factor for each of T*B or `None` for 1.
 ///
 /// # Errors
-/// Tensors whose shapes do not fit; another number of factors than T*B.
+/// Tensors whose shapes or float types do not fit; another number of factors than T*B.
 pub fn task_update(
     x: &Tensor,
     shared: &Tensor,
@@ -28,23 +28,9 @@ pub fn task_update(
     path: &LowRankPath,
     keep: Option<Vec<f64>>,
 ) -> Result<Tensor> {
-    if !is_fused(x) {
-        let update = add_to_shared(shared, &path.up(filtered)?)?;
-        return x + scale_images(&update, keep.as_deref())?;
-    }
-    let step = TaskUpdate {
-        x: x.contiguous()?,
-        shared: shared.contiguous()?,
-        filtered: filtered.contiguous()?,
-        b: path.b.contiguous()?,
-        scale: path.scale,
-        keep,
-    };
-    segment::only(by_float!(x.dtype(), run(step))?)
-}
-
-fn run<T: Real>(step: TaskUpdate) -> Result<Vec<Tensor>> {
-    segment::run::<T, _>(step, GradientCheckpointing::Off)
+    let (x, shared, filtered) = (x.clone(), shared.clone(), filtered.clone());
+    let step = TaskUpdate { x, shared, filtered, b: path.b.clone(), scale: path.scale, keep };
+    segment::only(segment::apply(step, GradientCheckpointing::Off)?)
 }
 
 struct TaskUpdate {
@@ -110,9 +96,7 @@ impl<T: Real> Kernel<'_, T> {
     }
 }
 
-impl<T: Real> Segment<T> for TaskUpdate {
-    type Saved = ();
-
+impl Composed for TaskUpdate {
     fn name(&self) -> &'static str {
         "task-update"
     }
@@ -121,15 +105,29 @@ impl<T: Real> Segment<T> for TaskUpdate {
         vec![&self.x, &self.shared, &self.filtered, &self.b]
     }
 
-    fn check(&self) -> Result<()> {
-        let (shapes, (images, n, c)) = (Shapes("task-update"), self.shared.dims3()?);
-        let (all, _, rank) = self.filtered.dims3()?;
+    fn check(&self, shapes: Shapes) -> Result<()> {
+        let [images, n, c] = shapes.sizes("shared", &self.shared)?;
+        let [all, _, rank] = shapes.sizes("filtered", &self.filtered)?;
         shapes.times("images of all tasks", all, images)?;
         shapes.expect("x", &self.x, &[all, n, c])?;
         shapes.expect("filtered", &self.filtered, &[all, n, rank])?;
         shapes.expect("B", &self.b, &[c, rank])?;
         shapes.keep(self.keep.as_deref(), all)
     }
+
+    fn composed(&self) -> Result<Vec<Tensor>> {
+        let update = add_to_shared(&self.shared, &scaled_up(&self.filtered, &self.b, self.scale)?)?;
+        Ok(vec![(&self.x + scale_images(&update, self.keep.as_deref())?)?])
+    }
+
+    fn contiguous(self) -> Result<Self> {
+        let (x, shared, filtered) = (self.x.contiguous()?, self.shared.contiguous()?, self.filtered.contiguous()?);
+        Ok(Self { x, shared, filtered, b: self.b.contiguous()?, ..self })
+    }
+}
+
+impl<T: Real> Segment<T> for TaskUpdate {
+    type Saved = ();
 
     fn forward(&self, _: Keep) -> Result<Passed<T, ()>> {
         let (kernel, x) = (self.kernel::<T>()?, values::<T>(&self.x)?);
@@ -199,6 +197,7 @@ impl<T: Real> Segment<T> for TaskUpdate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::Definition;
     use crate::ops::finite_difference::{check, close, normal};
 
     #[test]
@@ -206,10 +205,9 @@ mod tests {
         let inputs = [normal(1, &[4, 5, 3])?, normal(2, &[2, 5, 3])?, normal(3, &[4, 5, 2])?, normal(4, &[3, 2])?];
         let path = |b: &Tensor| LowRankPath { a: b.clone(), b: b.clone(), scale: 0.5, dropout: None };
         for keep in [None, Some(vec![0.0, 1.5, 1.0, 0.5])] {
-            let update = add_to_shared(&inputs[1], &path(&inputs[3]).up(&inputs[2])?)?;
-            let want = (&inputs[0] + scale_images(&update, keep.as_deref())?)?;
             let step = |v: &[Tensor]| task_update(&v[0], &v[1], &v[2], &path(&v[3]), keep.clone());
-            close(&step(&inputs)?, &want, 1e-12)?;
+            let [fused, composed] = Definition::ALL.map(|by| by.run(|| step(&inputs)));
+            close(&fused?, &composed?, 1e-12)?;
             check(&inputs.each_ref(), step)?;
         }
         Ok(())

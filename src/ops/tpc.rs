@@ -29,7 +29,7 @@ impl TaskCondition {
     /// # Errors
     /// Scores of other windows or patches than the attended ones; prompts that T, or channels that nH does not divide.
     pub fn feature(&self) -> Result<Tensor> {
-        self.check(Shapes("tpc"))?;
+        self.check(Shapes::of("tpc", &self.attended)?)?;
         let ((bw, n, c), (_, heads, p, _)) = (self.attended.dims3()?, self.scores.dims4()?);
         let tasks = self.tasks;
         let gate = super::gelu(&self.scores)?.reshape((bw, heads, tasks, p / tasks, n))?.mean(3)?; // [B*nW, nH, T, N]
@@ -38,12 +38,14 @@ impl TaskCondition {
         attended.broadcast_mul(&gate)?.reshape((tasks, bw, n, c))
     }
 
-    /// For the step of `shapes`.
-    pub(super) fn check(&self, shapes: Shapes) -> Result<()> {
-        let ((windows, n, c), (_, heads, p, _)) = (self.attended.dims3()?, self.scores.dims4()?);
+    /// For the step of `shapes`; gives the attended patches' sizes.
+    pub(super) fn check(&self, shapes: Shapes) -> Result<[usize; 3]> {
+        let [windows, n, c] = shapes.sizes("attended", &self.attended)?;
+        let [_, heads, p, _] = shapes.sizes("scores", &self.scores)?;
         shapes.times("channels", c, heads)?;
         shapes.times("prompts", p, self.tasks)?;
-        shapes.expect("scores", &self.scores, &[windows, heads, p, n])
+        shapes.expect("scores", &self.scores, &[windows, heads, p, n])?;
+        Ok([windows, n, c])
     }
 
     pub(super) fn contiguous(&self) -> Result<Self> {

@@ -53,7 +53,7 @@ impl WindowAttention {
         parts: WithParts,
         mode: Mode,
     ) -> Result<Attended> {
-        let grid = self.grid(x.size);
+        let grid = self.grid(x.size)?;
         let half = AttentionHalf {
             patches: x.patches.clone(),
             prompts: x.prompts.clone(),
@@ -79,7 +79,10 @@ impl WindowAttention {
     }
 
     /// How a map of this size is cut.
-    pub fn grid(&self, size: (usize, usize)) -> WindowGrid {
+    ///
+    /// # Errors
+    /// As [`WindowGrid::new`].
+    pub fn grid(&self, size: (usize, usize)) -> Result<WindowGrid> {
         WindowGrid::new(size, self.window, self.shifted)
     }
 
@@ -93,7 +96,7 @@ impl WindowAttention {
         if let Some(index) = self.position_index.get() {
             return Ok(index.clone());
         }
-        let index = ops::relative_position_index(self.window);
+        let index = ops::relative_position_index(self.window)?;
         let index = Tensor::from_vec(index, self.window.pow(4), self.bias_table.device())?;
         Ok(self.position_index.get_or_init(|| index).clone())
     }

@@ -117,7 +117,7 @@ impl SwinBlock {
     pub fn forward_parts(&self, x: &Tokens, mode: Mode) -> Result<BlockParts> {
         let (tokens, attended, mlp) = self.halves(x, WithParts::Yes, mode)?;
         let (Some(attended), Some(mlp)) = (attended, mlp) else { candle_core::bail!("a block without its parts") };
-        Ok(BlockParts { tokens, grid: self.attention.grid(x.size), attended, mlp })
+        Ok(BlockParts { tokens, grid: self.attention.grid(x.size)?, attended, mlp })
     }
 
     fn halves(

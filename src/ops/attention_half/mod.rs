@@ -4,10 +4,10 @@
 mod backward;
 mod kernel;
 
-use super::cpu::{Fresh, Parts, Real, by_float, is_fused, unwritten, values};
+use super::cpu::{Fresh, Parts, Real, unwritten, values};
 use super::layer_norm::Norm;
 use super::low_rank::LowRankMap;
-use super::segment::{self, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
+use super::segment::{self, Composed, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
 use super::shapes::Shapes;
 use super::trace::Pass;
 use super::window::WindowGrid;
@@ -79,51 +79,10 @@ impl AttentionHalf {
     /// On the CPU in f32 or f64 one segment of the graph, elsewhere candle's primitives.
     ///
     /// # Errors
-    /// Tensors whose shapes do not fit; factors of drop-path for another number of images.
+    /// Tensors whose shapes or float types do not fit; factors of drop-path for another number of images.
     pub fn forward(self, checkpoint: GradientCheckpointing) -> Result<Attended> {
-        if is_fused(&self.patches) { self.fused(checkpoint) } else { self.composed() }
-    }
-
-    fn composed(&self) -> Result<Attended> {
-        let patches = self.grid.partition(&self.norm.forward(&self.patches)?)?;
-        let windows = match &self.prompts {
-            None => patches,
-            Some(prompts) => {
-                let prompts = in_every_window(&self.norm.forward(prompts)?, self.grid.windows())?;
-                Tensor::cat(&[&prompts, &patches], 1)?
-            }
-        };
-        let attention = window_attention(&self.qkv.forward(&windows)?, &self.bias, self.mask.as_ref())?;
-        let frozen = self.proj.pretrained(&attention.tokens)?;
-        let dropped = self.proj.dropped(&attention.tokens)?;
-        let projected = self.proj.add_path(&frozen, &dropped)?;
-
-        let n = self.grid.window() * self.grid.window();
-        let p = projected.dim(1)? - n;
-        let update = self.grid.reverse(&projected.narrow(1, p, n)?)?;
-        let prompts = self.prompts.as_ref().map(|prompts| {
-            let (b, p, c) = prompts.dims3()?;
-            projected.narrow(1, 0, p)?.reshape((b, (), p, c))?.mean(1)
-        });
-        let parts = AttendedParts {
-            attended: dropped.narrow(1, p, n)?,
-            projected: frozen.narrow(1, p, n)?,
-            prompt_scores: attention.prompt_scores,
-        };
-        Ok(Attended {
-            patches: (&self.patches + scale_images(&update, self.keep.as_deref())?)?,
-            prompts: prompts.transpose()?,
-            parts: (self.parts == WithParts::Yes).then_some(parts),
-        })
-    }
-
-    fn fused(mut self, checkpoint: GradientCheckpointing) -> Result<Attended> {
-        self.patches = self.patches.contiguous()?;
-        self.prompts = self.prompts.map(|prompts| prompts.contiguous()).transpose()?;
-        self.mask = self.mask.map(|mask| mask.contiguous()).transpose()?;
-        self.bias = self.bias.contiguous()?;
         let (has_prompts, parts) = (self.prompts.is_some(), self.parts);
-        let mut outputs = by_float!(self.patches.dtype(), run(self, checkpoint))?.into_iter();
+        let mut outputs = segment::apply(self, checkpoint)?.into_iter();
         let mut next = || outputs.next().ok_or_else(|| candle_core::Error::Msg("an output is missing".into()));
         let patches = next()?;
         let prompts = if has_prompts { Some(next()?) } else { None };
@@ -157,13 +116,8 @@ fn in_every_window(prompts: &Tensor, windows: usize) -> Result<Tensor> {
 /// Factors and images that do not broadcast.
 pub(crate) fn scale_images(x: &Tensor, keep: Option<&[f64]>) -> Result<Tensor> {
     let Some(keep) = keep else { return Ok(x.clone()) };
-    let mut dims = vec![1; x.rank()];
-    dims[0] = keep.len();
+    let dims = [vec![keep.len()], vec![1; x.rank().saturating_sub(1)]].concat();
     x.broadcast_mul(&Tensor::from_slice(keep, dims, x.device())?.to_dtype(x.dtype())?)
-}
-
-fn run<T: Real>(half: AttentionHalf, checkpoint: GradientCheckpointing) -> Result<Vec<Tensor>> {
-    segment::run::<T, _>(half, checkpoint)
 }
 
 /// What backward needs beside the inputs: queries, keys and values, and what attention made of them.
@@ -172,9 +126,7 @@ pub(super) struct Saved<T> {
     attended: Vec<T>,
 }
 
-impl<T: Real> Segment<T> for AttentionHalf {
-    type Saved = Saved<T>;
-
+impl Composed for AttentionHalf {
     fn name(&self) -> &'static str {
         "attention-half"
     }
@@ -188,23 +140,71 @@ impl<T: Real> Segment<T> for AttentionHalf {
         inputs
     }
 
-    fn check(&self) -> Result<()> {
-        let (shapes, (images, _, c)) = (Shapes("attention-half"), self.patches.dims3()?);
-        let ((h, w), n, heads) = (self.grid.size(), self.grid.window() * self.grid.window(), self.bias.dim(0)?);
-        shapes.expect("patches", &self.patches, &[images, h * w, c])?;
+    fn check(&self, shapes: Shapes) -> Result<()> {
+        let ([images, _, c], n) = (shapes.sizes("patches", &self.patches)?, self.grid.window() * self.grid.window());
+        shapes.expect("patches", &self.patches, &[images, self.grid.tokens(), c])?;
         if let Some(prompts) = &self.prompts {
-            shapes.expect("prompts", prompts, &[images, prompts.dim(1)?, c])?;
+            let [_, p, _] = shapes.sizes("prompts", prompts)?;
+            shapes.expect("prompts", prompts, &[images, p, c])?;
         }
         shapes.norm(&self.norm, c)?;
         shapes.map("qkv", &self.qkv, c, 3 * c)?;
         shapes.map("proj", &self.proj, c, c)?;
+        let [heads, _, _] = shapes.sizes("a bias", &self.bias)?;
         shapes.times("channels", c, heads)?;
         shapes.expect("a bias", &self.bias, &[heads, n, n])?;
         if let Some(mask) = &self.mask {
-            shapes.expect("a mask", mask, &[self.grid.windows(), n, n])?;
+            shapes.stored("a mask", mask, &[self.grid.windows(), n, n])?;
         }
         shapes.keep(self.keep.as_deref(), images)
     }
+
+    fn composed(&self) -> Result<Vec<Tensor>> {
+        let patches = self.grid.partition(&self.norm.forward(&self.patches)?)?;
+        let windows = match &self.prompts {
+            None => patches,
+            Some(prompts) => {
+                let prompts = in_every_window(&self.norm.forward(prompts)?, self.grid.windows())?;
+                Tensor::cat(&[&prompts, &patches], 1)?
+            }
+        };
+        let attention = window_attention(&self.qkv.forward(&windows)?, &self.bias, self.mask.as_ref())?;
+        let frozen = self.proj.pretrained(&attention.tokens)?;
+        let dropped = self.proj.dropped(&attention.tokens)?;
+        let projected = self.proj.add_path(&frozen, &dropped)?;
+
+        let n = self.grid.window() * self.grid.window();
+        let p = projected.dim(1)? - n;
+        let update = self.grid.reverse(&projected.narrow(1, p, n)?)?;
+        let mut outputs = vec![(&self.patches + scale_images(&update, self.keep.as_deref())?)?];
+        if let Some(prompts) = &self.prompts {
+            let (b, p, c) = prompts.dims3()?;
+            outputs.push(projected.narrow(1, 0, p)?.reshape((b, (), p, c))?.mean(1)?);
+        }
+        if self.parts == WithParts::Yes {
+            outputs.extend([dropped.narrow(1, p, n)?, frozen.narrow(1, p, n)?]);
+            outputs.extend(attention.prompt_scores);
+        }
+        Ok(outputs)
+    }
+
+    fn contiguous(self) -> Result<Self> {
+        let contiguous = |tensor: Option<Tensor>| tensor.map(|tensor| tensor.contiguous()).transpose();
+        Ok(Self {
+            patches: self.patches.contiguous()?,
+            prompts: contiguous(self.prompts)?,
+            norm: self.norm.contiguous()?,
+            qkv: self.qkv.contiguous()?,
+            bias: self.bias.contiguous()?,
+            mask: contiguous(self.mask)?,
+            proj: self.proj.contiguous()?,
+            ..self
+        })
+    }
+}
+
+impl<T: Real> Segment<T> for AttentionHalf {
+    type Saved = Saved<T>;
 
     fn forward(&self, keep: Keep) -> Result<Passed<T, Saved<T>>> {
         let kernel = self.kernel::<T>(Pass::Forward)?;
@@ -330,8 +330,8 @@ fn mean_over_windows<T: Real>(seen: &[T], images: usize, windows: usize) -> Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::Dropout;
     use crate::ops::finite_difference::{check, close, normal};
+    use crate::ops::{Definition, Dropout};
     use crate::ops::{LowRankPath, shift_mask};
     use candle_core::Device;
 
@@ -346,7 +346,7 @@ mod tests {
 
     /// A shifted, padded map of two images, with two prompts where they are asked for.
     fn half(prompts: bool, parts: WithParts, dropout: Option<Dropout>) -> Result<AttentionHalf> {
-        let grid = WindowGrid::new((3, 5), 2, true);
+        let grid = WindowGrid::new((3, 5), 2, true)?;
         Ok(AttentionHalf {
             patches: normal(1, &[2, 15, 4])?,
             prompts: if prompts { Some(normal(2, &[2, 2, 4])?) } else { None },
@@ -382,7 +382,9 @@ mod tests {
             (false, WithParts::Yes, None),
         ] {
             let half = half(prompts, parts, dropout)?;
-            close(&together(half.clone().forward(GradientCheckpointing::Off)?)?, &together(half.composed()?)?, 1e-12)?;
+            let run = |by: Definition| by.run(|| together(half.clone().forward(GradientCheckpointing::Off)?));
+            let [fused, composed] = Definition::ALL.map(run);
+            close(&fused?, &composed?, 1e-12)?;
         }
         Ok(())
     }

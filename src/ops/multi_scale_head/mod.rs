@@ -10,8 +10,9 @@ mod kernel;
 mod resample;
 
 use super::batch_norm::{BatchMoments, BatchNorm, MomentsOf};
-use super::cpu::{Real, by_float, is_fused};
-use super::segment::{self, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
+use super::cpu::Real;
+use super::segment::{self, Composed, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
+use super::shapes::Shapes;
 use super::{bilinear, linear};
 use candle_core::{Device, Result, Tensor};
 
@@ -68,79 +69,24 @@ impl MultiScaleHead {
     /// On the CPU in f32 or f64 one segment of the graph, elsewhere candle's primitives.
     ///
     /// # Errors
-    /// No map, or maps whose shapes do not fit each other and the hidden weight.
+    /// No map, or tensors whose shapes or float types do not fit.
     pub fn forward(self) -> Result<(Tensor, BatchMoments)> {
-        self.check()?;
-        if is_fused(&self.maps[0].tokens) { self.fused() } else { self.composed() }
-    }
-
-    fn check(&self) -> Result<()> {
-        let Some(first) = self.maps.first() else { candle_core::bail!("multi-scale head: expected a map, got none") };
-        let (images, mut channels) = (first.tokens.dim(0)?, 0);
-        for SizedMap { tokens, size } in &self.maps {
-            let (b, n, c) = tokens.dims3()?;
-            if (b, n) != (images, size.0 * size.1) || n == 0 {
-                candle_core::bail!("multi-scale head: expected {images} maps of {size:?}, got {:?}", tokens.dims())
-            }
-            channels += c;
-        }
-        let (weight, output) = (self.hidden.weight.dims2()?, self.output.weight.dims2()?);
-        let vectors = [&self.hidden.bias, &self.norm.weight, &self.norm.bias].map(|vector| vector.elem_count());
-        if weight.1 != channels || vectors != [weight.0; 3] || output != (self.output.bias.elem_count(), weight.0) {
-            candle_core::bail!(
-                "multi-scale head: maps of {channels} channels, a hidden weight {weight:?} with vectors of {vectors:?} and an \
-                 output weight {output:?} do not fit"
-            )
-        }
-        Ok(())
-    }
-
-    fn composed(&self) -> Result<(Tensor, BatchMoments)> {
-        let (images, (h, w)) = (self.maps[0].tokens.dim(0)?, self.maps[0].size);
-        let resize = |SizedMap { tokens, size }: &SizedMap| {
-            let map = tokens.transpose(1, 2)?.reshape((images, (), size.0, size.1))?;
-            bilinear(&map, (h, w))
-        };
-        let maps: Vec<Tensor> = self.maps.iter().map(resize).collect::<Result<_>>()?;
-        let rows = Tensor::cat(&maps, 1)?.flatten_from(2)?.transpose(1, 2)?.contiguous()?.flatten_to(1)?;
-        let (rows, moments) = self.norm.forward(&self.hidden.forward(&rows)?)?;
-        let y = self.output.forward(&rows.relu()?)?.reshape((images, h * w, ()))?;
-        Ok((y.transpose(1, 2)?.reshape((images, (), h, w))?, moments))
-    }
-
-    fn fused(mut self) -> Result<(Tensor, BatchMoments)> {
-        for map in &mut self.maps {
-            map.tokens = map.tokens.contiguous()?;
-        }
-        (self.hidden, self.output) = (self.hidden.contiguous()?, self.output.contiguous()?);
         let given = match &self.norm.moments {
-            MomentsOf::Given(moments) => Some(moments.clone()),
+            MomentsOf::Given(moments) => Some(moments.detach()),
             MomentsOf::Batch => None,
         };
-        let mut outputs = by_float!(self.maps[0].tokens.dtype(), run(self))?.into_iter();
+        let mut outputs = segment::apply(self, GradientCheckpointing::Off)?.into_iter();
         match (outputs.next(), given, outputs.next(), outputs.next()) {
             (Some(y), Some(moments), ..) => Ok((y, moments)),
             (Some(y), None, Some(mean), Some(variance)) => {
                 Ok((y, BatchMoments { mean: mean.detach(), variance: variance.detach() }))
             }
-            _ => candle_core::bail!("multi-scale head: an output is missing"),
+            _ => candle_core::bail!("multi-scale-head: an output is missing"),
         }
     }
 }
 
-fn run<T: Real>(head: MultiScaleHead) -> Result<Vec<Tensor>> {
-    segment::run::<T, _>(head, GradientCheckpointing::Off)
-}
-
-/// Each hidden channel's mean and variance.
-pub(super) struct Moments<T> {
-    mean: Vec<T>,
-    variance: Vec<T>,
-}
-
-impl<T: Real> Segment<T> for MultiScaleHead {
-    type Saved = Moments<T>;
-
+impl Composed for MultiScaleHead {
     fn name(&self) -> &'static str {
         "multi-scale-head"
     }
@@ -151,9 +97,59 @@ impl<T: Real> Segment<T> for MultiScaleHead {
         maps.chain(weights).chain([&self.output.weight, &self.output.bias]).collect()
     }
 
-    fn check(&self) -> Result<()> {
-        MultiScaleHead::check(self)
+    fn check(&self, shapes: Shapes) -> Result<()> {
+        let Some(first) = self.maps.first() else { candle_core::bail!("multi-scale-head: expected a map, got none") };
+        let ([images, _, _], mut channels) = (shapes.sizes("a map", &first.tokens)?, 0);
+        for SizedMap { tokens, size } in &self.maps {
+            let [_, _, c] = shapes.sizes("a map", tokens)?;
+            shapes.expect("a map", tokens, &[images, shapes.tokens(*size)?, c])?;
+            channels += c;
+        }
+        let ([hidden, _], [out, _]) = (
+            shapes.sizes("a hidden weight", &self.hidden.weight)?,
+            shapes.sizes("an output weight", &self.output.weight)?,
+        );
+        shapes.expect("a hidden weight", &self.hidden.weight, &[hidden, channels])?;
+        shapes.expect("a hidden bias", &self.hidden.bias, &[hidden])?;
+        self.norm.check(shapes, hidden)?;
+        shapes.expect("an output weight", &self.output.weight, &[out, hidden])?;
+        shapes.expect("an output bias", &self.output.bias, &[out])
     }
+
+    fn composed(&self) -> Result<Vec<Tensor>> {
+        let (images, (h, w)) = (self.maps[0].tokens.dim(0)?, self.maps[0].size);
+        let resize = |SizedMap { tokens, size }: &SizedMap| {
+            let map = tokens.transpose(1, 2)?.reshape((images, (), size.0, size.1))?;
+            bilinear(&map, (h, w))
+        };
+        let maps: Vec<Tensor> = self.maps.iter().map(resize).collect::<Result<_>>()?;
+        let rows = Tensor::cat(&maps, 1)?.flatten_from(2)?.transpose(1, 2)?.contiguous()?.flatten_to(1)?;
+        let (rows, moments) = self.norm.forward(&self.hidden.forward(&rows)?)?;
+        let y = self.output.forward(&rows.relu()?)?.reshape((images, h * w, ()))?;
+        let y = y.transpose(1, 2)?.reshape((images, (), h, w))?;
+        Ok(match &self.norm.moments {
+            MomentsOf::Batch => vec![y, moments.mean, moments.variance],
+            MomentsOf::Given(_) => vec![y],
+        })
+    }
+
+    fn contiguous(mut self) -> Result<Self> {
+        for map in &mut self.maps {
+            map.tokens = map.tokens.contiguous()?;
+        }
+        let (hidden, norm, output) = (self.hidden.contiguous()?, self.norm.contiguous()?, self.output.contiguous()?);
+        Ok(Self { hidden, norm, output, ..self })
+    }
+}
+
+/// Each hidden channel's mean and variance.
+pub(super) struct Moments<T> {
+    mean: Vec<T>,
+    variance: Vec<T>,
+}
+
+impl<T: Real> Segment<T> for MultiScaleHead {
+    type Saved = Moments<T>;
 
     fn forward(&self, _: Keep) -> Result<Passed<T, Moments<T>>> {
         let kernel = self.kernel::<T>()?;
