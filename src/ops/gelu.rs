@@ -1,11 +1,14 @@
 //! The exact Gaussian error linear unit.
 #![allow(unsafe_code)] // registers are read and written by pointers
 
-use super::cpu::{Real, by_float, for_rows, is_fused, slice, values};
-use super::product::Place;
+use super::cpu::float::{Real, by_float};
+use super::cpu::parts::Place;
+use super::cpu::rows::for_rows;
+use super::cpu::simd;
+use super::cpu::slices::{slice, values};
+use super::graph::definition::is_fused;
+use super::graph::trace::Traced;
 use super::shapes::Shapes;
-use super::simd;
-use super::trace::Traced;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use pulp::{Simd, WithSimd};

@@ -1,10 +1,13 @@
 //! Layer normalisation over the last dimension.
 
-use super::cpu::{Loan, Real, by_float, for_rows, is_fused, loan, slice, sum_rows, values};
-use super::segment::Gradients;
+use super::cpu::float::{Real, by_float};
+use super::cpu::rows::{for_rows, sum_rows};
+use super::cpu::simd;
+use super::cpu::slices::{Loan, loan, slice, values};
+use super::graph::definition::is_fused;
+use super::graph::step::Gradients;
+use super::graph::trace::Traced;
 use super::shapes::Shapes;
-use super::simd;
-use super::trace::Traced;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Result, Shape, Tensor};
 

@@ -1,8 +1,9 @@
 //! The linear map, which makes the gradient of its weight only where that weight trains.
 
-use super::cpu::{for_rows, is_fused};
+use super::cpu::rows::for_rows;
+use super::graph::definition::is_fused;
+use super::graph::trace::Traced;
 use super::shapes::Shapes;
-use super::trace::Traced;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, WithDType};
 

@@ -1,10 +1,12 @@
 //! Resizing maps: bilinear with a gradient, and bicubic for bias tables.
 
-use super::bands::{Bands, separable};
-use super::cpu::{Real, by_float, is_fused, slice, values};
+use super::cpu::bands::{Bands, separable};
+use super::cpu::float::{Real, by_float};
+use super::cpu::slices::{slice, values};
+use super::graph::definition::is_fused;
+use super::graph::trace::Traced;
 use super::linear;
 use super::shapes::Shapes;
-use super::trace::Traced;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor};
 

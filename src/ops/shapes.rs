@@ -153,7 +153,8 @@ fn fit(sizes: &[usize]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::{self, LowRankPath, TaskCondition, TpcReading, WindowGrid};
+    use crate::ops;
+    use crate::ops::{LowRankPath, TaskCondition, TpcReading, WindowGrid};
     use candle_core::{DType, Device};
 
     fn zeros(sizes: &[usize]) -> Result<Tensor> {

@@ -2,7 +2,8 @@
 
 use super::{BlockConfig, Tokens};
 use crate::layers::{LayerNorm, LowRankLinear, Merge, Mode};
-use crate::ops::{self, Attended, AttentionHalf, WindowGrid, WithParts};
+use crate::ops;
+use crate::ops::{Attended, AttentionHalf, WindowGrid, WithParts};
 use crate::params::Weights;
 use candle_core::{DType, Device, Result, Tensor};
 use std::collections::HashMap;

@@ -2,7 +2,8 @@
 
 use super::{BlockLowRank, WindowAttention};
 use crate::layers::{LayerNorm, Merge, Mlp, MlpLowRank, Mode, drop_path};
-use crate::ops::{self, AttendedParts, MlpHalf, MlpOutput, MlpParts, WindowGrid, WithParts};
+use crate::ops;
+use crate::ops::{AttendedParts, MlpHalf, MlpOutput, MlpParts, WindowGrid, WithParts};
 use crate::params::Weights;
 use candle_core::{Result, Tensor};
 

@@ -1,9 +1,9 @@
 //! From pixels to tokens.
 
+use super::SwinConfig;
 use crate::layers::{FeatureMap, LayerNorm};
 use crate::ops;
 use crate::params::{Pretrained, Weights};
-use crate::swin::SwinConfig;
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, init::ZERO};
 

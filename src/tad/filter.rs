@@ -2,7 +2,8 @@
 
 use super::TaskFilterKind;
 use crate::layers::FeatureMap;
-use crate::ops::{self, FilterWeights};
+use crate::ops;
+use crate::ops::FilterWeights;
 use crate::params::{Group, Weights, uniform_by_fan_in};
 use crate::task::TaskSet;
 use candle_core::{Result, Tensor};

@@ -3,9 +3,10 @@
 use super::lanes::{sum, sum_of_logs};
 use super::pixels::{BLOCK, Channels, ChannelsMut, PixelMean, Pixels, valid};
 use super::{fuses, masked, mean_over, total, wide};
-use crate::ops::cpu::{Real, by_float};
-use crate::ops::simd::vectorised_fn;
-use crate::ops::trace::{self, Pass};
+use crate::ops::cpu::float::{Real, by_float};
+use crate::ops::cpu::simd::vectorised_fn;
+use crate::ops::graph::trace;
+use crate::ops::graph::trace::Pass;
 use candle_core::{DType, Error, Result, Tensor};
 
 /// `-log softmax(outputs)[label]`, the mean over valid pixels.

@@ -15,7 +15,7 @@ pub(crate) use cross_entropy::cross_entropy;
 pub(crate) use l1::l1;
 pub(crate) use normals_l1::normals_l1;
 
-use super::cpu::is_fused;
+use crate::ops::graph::definition::is_fused;
 use candle_core::{D, DType, Result, Tensor};
 
 /// Whether a fused loss can stand in: floats on the CPU, and a label that their type holds exactly.

@@ -1,12 +1,13 @@
 //! The mean absolute difference of vectors brought to unit length.
 
-use super::l1::{self, pull};
+use super::l1::pull;
 use super::lanes::sum;
 use super::pixels::{BLOCK, Channels, ChannelsMut, PixelMean, Pixels, valid};
-use super::{fuses, wide};
-use crate::ops::cpu::{Real, by_float};
-use crate::ops::simd::vectorised_fn;
-use crate::ops::trace::{self, Pass};
+use super::{fuses, l1, wide};
+use crate::ops::cpu::float::{Real, by_float};
+use crate::ops::cpu::simd::vectorised_fn;
+use crate::ops::graph::trace;
+use crate::ops::graph::trace::Pass;
 use candle_core::{Result, Tensor};
 
 /// Added to the square of a length, which bounds the gradient at length 0.

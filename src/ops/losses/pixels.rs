@@ -1,7 +1,9 @@
 //! Losses as one node of the graph, computed by blocks of pixels.
 
-use crate::ops::cpu::{Real, values};
-use crate::ops::trace::{self, Pass};
+use crate::ops::cpu::float::Real;
+use crate::ops::cpu::slices::values;
+use crate::ops::graph::trace;
+use crate::ops::graph::trace::Pass;
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
