@@ -1,5 +1,6 @@
 //! Batch normalisation of channels-last rows.
 
+use super::graph::OnTensor;
 use super::shapes::Shapes;
 use candle_core::{Result, Tensor};
 
@@ -77,8 +78,9 @@ impl BatchNorm {
         }
     }
 
-    pub(super) fn contiguous(&self) -> Result<Self> {
-        Ok(Self { weight: self.weight.contiguous()?, bias: self.bias.contiguous()?, ..self.clone() })
+    /// Given moments are constants, which lead to no variable.
+    pub(super) fn map(&self, f: &mut OnTensor) -> Result<Self> {
+        Ok(Self { weight: f(&self.weight)?, bias: f(&self.bias)?, ..self.clone() })
     }
 }
 

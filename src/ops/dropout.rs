@@ -1,8 +1,10 @@
 //! Dropout as a function of a seed and a place.
 
+use super::constants::constants;
 use super::cpu::float::Real;
 use super::cpu::simd;
 use candle_core::{Result, Tensor};
+use rayon::prelude::*;
 
 /// Which values are dropped: a function of the seed and of a value's place alone, so that backward can find out again.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,10 +27,10 @@ impl Dropout {
         if uniform < self.rate { 0.0 } else { 1.0 / (1.0 - self.rate) }
     }
 
-    /// The factors of all values of `x`.
+    /// The factors of all values of `x`, drawn on the host by all its threads.
     pub(super) fn of(self, x: &Tensor) -> Result<Tensor> {
-        let factors: Vec<f64> = (0..x.elem_count()).map(|i| self.factor(i)).collect();
-        Tensor::from_vec(factors, x.dims(), x.device())?.to_dtype(x.dtype())
+        let factors: Vec<f64> = (0..x.elem_count()).into_par_iter().map(|i| self.factor(i)).collect();
+        constants(&factors, x.dims(), x.dtype(), x.device())
     }
 
     /// `y[i] = x[i] factor(first + i)`.

@@ -9,6 +9,7 @@
 //! `losses` and `optim` hold the steps of the module of the same name, and the files beside them the steps that any network has.
 
 mod batch_norm;
+mod constants;
 mod cpu;
 mod dropout;
 mod gelu;
@@ -28,9 +29,7 @@ mod tad;
 pub use batch_norm::{BatchMoments, BatchNorm, MomentsOf};
 pub use dropout::Dropout;
 pub use gelu::gelu;
-pub use graph::definition::Definition;
-pub use graph::step::GradientCheckpointing;
-pub use graph::tape::{leaf, recomputed, recorded, without_graph};
+pub use graph::{Definition, GradientCheckpointing, leaf, recomputed, recorded, without_graph};
 pub use heads::multi_scale::{Conv1x1, MultiScaleHead, SizedMap};
 pub use layer_norm::{Norm, layer_norm};
 pub use linear::linear;

@@ -1,7 +1,5 @@
 //! What a step takes for granted of its tensors, checked before either of its definitions runs.
 
-use super::layer_norm::Norm;
-use super::low_rank::LowRankMap;
 use candle_core::{DType, Result, Tensor};
 
 /// The checks of one step, which is named in their errors: shapes without a 0, and the float type that the step's tensors share.
@@ -105,26 +103,6 @@ impl Shapes {
         }
     }
 
-    /// A norm of C channels.
-    pub(super) fn norm(self, norm: &Norm, c: usize) -> Result<()> {
-        self.expect("a norm's weight", &norm.weight, &[c])?;
-        self.expect("a norm's bias", &norm.bias, &[c])
-    }
-
-    /// A map from `n_in` channels to `out`.
-    pub(super) fn map(self, what: &str, map: &LowRankMap, n_in: usize, out: usize) -> Result<()> {
-        self.stored(&format!("{what}'s weight"), &map.weight, &[out, n_in])?;
-        if let Some(bias) = &map.bias {
-            self.expect(&format!("{what}'s bias"), bias, &[out])?;
-        }
-        if let Some(path) = &map.path {
-            let [rank, _] = self.sizes(&format!("{what}'s A"), &path.a)?;
-            self.expect(&format!("{what}'s A"), &path.a, &[rank, n_in])?;
-            self.expect(&format!("{what}'s B"), &path.b, &[out, rank])?;
-        }
-        Ok(())
-    }
-
     /// One factor of drop-path for each of `count` images, or none.
     pub(super) fn keep(self, keep: Option<&[f64]>, count: usize) -> Result<()> {
         match keep {
@@ -153,8 +131,7 @@ fn fit(sizes: &[usize]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops;
-    use crate::ops::{LowRankPath, TaskCondition, TpcReading, WindowGrid};
+    use crate::ops::{self, LowRankMap, LowRankPath, Norm, TaskCondition, TpcReading, WindowGrid};
     use candle_core::{DType, Device};
 
     fn zeros(sizes: &[usize]) -> Result<Tensor> {
@@ -189,13 +166,13 @@ mod tests {
             keep: Some(vec![1.0; keep]),
             parts: ops::WithParts::No,
         };
-        Ok(half.forward(ops::GradientCheckpointing::Off)?.patches)
+        Ok(half.forward()?.patches)
     }
 
     fn perceptron(hidden: usize) -> Result<Tensor> {
         let (x, fc1, fc2) = (zeros(&[2, 6, C])?, map(8, C)?, map(C, hidden)?);
         let half = ops::MlpHalf { x, norm: norm(C)?, fc1, fc2, keep: None, parts: ops::WithParts::No };
-        Ok(half.forward(ops::GradientCheckpointing::Off)?.y)
+        Ok(half.forward()?.y)
     }
 
     fn condition(tasks: usize) -> Result<TaskCondition> {

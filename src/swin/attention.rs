@@ -67,7 +67,7 @@ impl WindowAttention {
             keep,
             parts,
         };
-        half.forward(mode.gradient_checkpointing())
+        half.forward()
     }
 
     /// As [`LowRankLinear::merge`]; of qkv nobody reads the frozen product alone.

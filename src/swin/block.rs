@@ -127,6 +127,15 @@ impl SwinBlock {
         parts: WithParts,
         mode: Mode,
     ) -> Result<(Tokens, Option<AttendedParts>, Option<MlpParts>)> {
+        mode.gradient_checkpointing().run(|| self.both_halves(x, parts, mode))
+    }
+
+    fn both_halves(
+        &self,
+        x: &Tokens,
+        parts: WithParts,
+        mode: Mode,
+    ) -> Result<(Tokens, Option<AttendedParts>, Option<MlpParts>)> {
         let images = x.patches.dim(0)?;
         let attended = self.attention.half(x, &self.norm1, self.drop_path(images, mode), parts, mode)?;
         let half = MlpHalf {
@@ -137,7 +146,7 @@ impl SwinBlock {
             keep: self.drop_path(images, mode),
             parts,
         };
-        let MlpOutput { y, parts: mlp } = half.forward(mode.gradient_checkpointing())?;
+        let MlpOutput { y, parts: mlp } = half.forward()?;
         let prompts = match (&x.prompts, attended.prompts) {
             (Some(prompts), Some(attended)) => Some(self.update_prompts(prompts, attended, mode)?),
             _ => None,

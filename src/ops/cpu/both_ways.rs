@@ -2,13 +2,13 @@
 
 use super::float::Real;
 use super::product::Matrix;
-use super::slices::{Loan, loan};
+use super::slices::{Values, values};
 use super::weight::turned;
 use candle_core::{Result, Tensor};
 
 /// A contiguous weight `[out, in]` and its transpose.
 pub(in crate::ops) struct BothWays<'a, T> {
-    rows: Loan<'a, T>,
+    rows: Values<'a, T>,
     turned: Vec<T>,
     out: usize,
     n_in: usize,
@@ -16,7 +16,7 @@ pub(in crate::ops) struct BothWays<'a, T> {
 
 impl<'a, T: Real> BothWays<'a, T> {
     pub(in crate::ops) fn lend(weight: &'a Tensor) -> Result<Self> {
-        let ((out, n_in), rows) = (weight.dims2()?, loan(weight)?);
+        let ((out, n_in), rows) = (weight.dims2()?, values(weight)?);
         Ok(Self { turned: turned(&rows, n_in), rows, out, n_in })
     }
 }

@@ -107,19 +107,6 @@ impl Real for f32 {
     }
 }
 
-/// Runs a kernel in the storage's float type.
-macro_rules! by_float {
-    ($dtype:expr, $kernel:ident ( $($arg:expr),* )) => {
-        match $dtype {
-            candle_core::DType::F32 => $kernel::<f32>($($arg),*),
-            candle_core::DType::F64 => $kernel::<f64>($($arg),*),
-            other => candle_core::bail!("a fused kernel computes in f32 or f64, got {other:?}"),
-        }
-    };
-}
-
-pub(in crate::ops) use by_float;
-
 #[cfg(test)]
 mod tests {
     use super::Real;

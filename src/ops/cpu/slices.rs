@@ -1,47 +1,67 @@
 //! Tensors as slices that kernels read.
 
 use super::float::Real;
-use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, WithDType};
+use candle_core::{DType, Result, Storage, Tensor, WithDType};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
 use std::marker::PhantomData;
 use std::ops::{Deref, Range};
 
-/// The values of a contiguous storage.
-pub(in crate::ops) fn slice<'a, T: WithDType>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T]> {
-    match layout.contiguous_offsets() {
-        Some((start, end)) => Ok(&T::cpu_storage_as_slice(storage)?[start..end]),
-        None => candle_core::bail!("a fused kernel needs contiguous tensors"),
-    }
+/// A tensor's values in the type that a kernel computes in: borrowed where they lie in order and are of that type, else made.
+pub(in crate::ops) enum Values<'a, T> {
+    Borrowed(Borrowed<'a, T>),
+    Owned(Vec<T>),
 }
 
-/// The values of a contiguous tensor, borrowed.
-pub(in crate::ops) struct Values<'a, T> {
+/// A part of a tensor's storage.
+pub(in crate::ops) struct Borrowed<'a, T> {
     storage: Box<dyn Deref<Target = Storage> + Sync + 'a>,
     range: Range<usize>,
     float: PhantomData<T>,
 }
 
-/// Borrows a tensor's values.
-pub(in crate::ops) fn values<T: WithDType>(tensor: &Tensor) -> Result<Values<'_, T>> {
-    values_at(tensor, tensor.layout().contiguous_offsets())
+/// The way round that a matrix lies in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::ops) enum Stored {
+    Rows,
+    Columns,
 }
 
-/// Borrows the values of a tensor's storage from the first of `places` up to the second.
-pub(in crate::ops) fn values_at<T: WithDType>(
-    tensor: &Tensor,
-    places: Option<(usize, usize)>,
-) -> Result<Values<'_, T>> {
+/// A tensor's values, row by row.
+pub(in crate::ops) fn values<T: Real>(tensor: &Tensor) -> Result<Values<'_, T>> {
+    match tensor.layout().contiguous_offsets() {
+        Some(places) => values_at(tensor, places),
+        None => Ok(Values::Owned(values(&tensor.contiguous()?)?.to_vec())),
+    }
+}
+
+/// The values of a matrix, whichever way round it is stored.
+pub(in crate::ops) fn matrix_values<T: Real>(tensor: &Tensor) -> Result<(Values<'_, T>, Stored)> {
+    match tensor.layout().transpose(0, 1)?.contiguous_offsets() {
+        Some(places) if !tensor.is_contiguous() => Ok((values_at(tensor, places)?, Stored::Columns)),
+        _ => Ok((values(tensor)?, Stored::Rows)),
+    }
+}
+
+/// The values of a tensor's storage from the first of `places` up to the second.
+fn values_at<T: Real>(tensor: &Tensor, places: (usize, usize)) -> Result<Values<'_, T>> {
+    match tensor.dtype() {
+        dtype if dtype == T::DTYPE => borrowed(tensor, places).map(Values::Borrowed),
+        DType::BF16 => Ok(Values::Owned(widened(&borrowed::<bf16>(tensor, places)?))),
+        DType::F16 => Ok(Values::Owned(widened(&borrowed::<f16>(tensor, places)?))),
+        other => candle_core::bail!("a kernel computing in {:?} reads no {other:?}", T::DTYPE),
+    }
+}
+
+fn borrowed<T: WithDType>(tensor: &Tensor, (start, end): (usize, usize)) -> Result<Borrowed<'_, T>> {
     let (storage, _) = tensor.storage_and_layout();
-    let (Storage::Cpu(cpu), Some((start, end))) = (&*storage, places) else {
-        candle_core::bail!("a fused kernel needs contiguous tensors on the CPU")
-    };
+    let Storage::Cpu(cpu) = &*storage else { candle_core::bail!("a kernel on the CPU reads tensors on the CPU") };
     T::cpu_storage_as_slice(cpu)?;
-    Ok(Values { storage: Box::new(storage), range: start..end, float: PhantomData })
+    Ok(Borrowed { storage: Box::new(storage), range: start..end, float: PhantomData })
 }
 
-impl<T: WithDType> Deref for Values<'_, T> {
+impl<T: WithDType> Deref for Borrowed<'_, T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
@@ -52,36 +72,19 @@ impl<T: WithDType> Deref for Values<'_, T> {
     }
 }
 
-/// A tensor's values in the type that a kernel computes in: borrowed where they are of that type, else converted.
-pub(in crate::ops) enum Loan<'a, T> {
-    Borrowed(Values<'a, T>),
-    Owned(Vec<T>),
-}
+impl<T: WithDType> Deref for Values<'_, T> {
+    type Target = [T];
 
-/// Lends a contiguous tensor's values.
-pub(in crate::ops) fn loan<T: Real>(tensor: &Tensor) -> Result<Loan<'_, T>> {
-    loan_at(tensor, tensor.layout().contiguous_offsets())
-}
-
-pub(in crate::ops) fn loan_at<T: Real>(tensor: &Tensor, places: Option<(usize, usize)>) -> Result<Loan<'_, T>> {
-    match tensor.dtype() {
-        dtype if dtype == T::DTYPE => values_at(tensor, places).map(Loan::Borrowed),
-        DType::BF16 => Ok(Loan::Owned(widened(&values_at::<bf16>(tensor, places)?))),
-        DType::F16 => Ok(Loan::Owned(widened(&values_at::<f16>(tensor, places)?))),
-        other => candle_core::bail!("a fused kernel computing in {:?} reads no {other:?}", T::DTYPE),
+    fn deref(&self) -> &[T] {
+        match self {
+            Self::Borrowed(values) => values,
+            Self::Owned(values) => values,
+        }
     }
-}
-
-/// Lends the values of a matrix that is stored by rows or by columns.
-pub(in crate::ops) fn lend_matrix<T: Real>(tensor: &Tensor) -> Result<(Loan<'_, T>, Stored)> {
-    if let Some(places) = tensor.layout().contiguous_offsets() {
-        return Ok((loan_at(tensor, Some(places))?, Stored::Rows));
-    }
-    Ok((loan_at(tensor, tensor.layout().transpose(0, 1)?.contiguous_offsets())?, Stored::Columns))
 }
 
 /// Half-precision values in the type that a kernel computes in.
-pub(in crate::ops) fn widened<H: WithDType, T: Real>(halves: &[H]) -> Vec<T>
+fn widened<H: WithDType, T: Real>(halves: &[H]) -> Vec<T>
 where
     [H]: HalfFloatSliceExt,
 {
@@ -94,22 +97,4 @@ where
         wide.iter_mut().zip(singles).for_each(|(wide, single)| *wide = T::of(f64::from(*single)));
     });
     wide
-}
-
-impl<T: WithDType> Deref for Loan<'_, T> {
-    type Target = [T];
-
-    fn deref(&self) -> &[T] {
-        match self {
-            Self::Borrowed(values) => values,
-            Self::Owned(values) => values,
-        }
-    }
-}
-
-/// The way round that a matrix lies in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::ops) enum Stored {
-    Rows,
-    Columns,
 }

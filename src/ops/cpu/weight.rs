@@ -2,7 +2,7 @@
 
 use super::float::Real;
 use super::product::{Matrix, add_product};
-use super::slices::{Loan, Stored, lend_matrix};
+use super::slices::{Stored, Values, matrix_values};
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
@@ -10,7 +10,7 @@ use rayon::prelude::*;
 ///
 /// A product `x Wᵀ` reads W by columns without rearranging it, `dy W` by rows.
 pub(in crate::ops) struct FrozenMatrix<'a, T> {
-    values: Loan<'a, T>,
+    values: Values<'a, T>,
     stored: Stored,
     out: usize,
     n_in: usize,
@@ -19,7 +19,7 @@ pub(in crate::ops) struct FrozenMatrix<'a, T> {
 impl<'a, T: Real> FrozenMatrix<'a, T> {
     /// Borrowed from a weight that is stored either way round, converted where it is of another float type.
     pub(in crate::ops) fn lend(weight: &'a Tensor) -> Result<Self> {
-        let ((out, n_in), (values, stored)) = (weight.dims2()?, lend_matrix(weight)?);
+        let ((out, n_in), (values, stored)) = (weight.dims2()?, matrix_values(weight)?);
         Ok(Self { values, stored, out, n_in })
     }
 }
@@ -40,21 +40,21 @@ impl<T: Real> FrozenMatrix<'_, T> {
     /// Brings it to columns.
     pub(in crate::ops) fn turn(&mut self) {
         if self.stored == Stored::Rows {
-            (self.values, self.stored) = (Loan::Owned(turned(&self.values, self.n_in)), Stored::Columns);
+            (self.values, self.stored) = (Values::Owned(turned(&self.values, self.n_in)), Stored::Columns);
         }
     }
 
     /// Adds `s b a`, b `[out, r]` and a `[r, in]`; a borrowed weight is copied first.
     pub(in crate::ops) fn add(&mut self, b: Matrix<T>, a: Matrix<T>, s: T) {
-        let mut values = match std::mem::replace(&mut self.values, Loan::Owned(Vec::new())) {
-            Loan::Owned(values) => values,
+        let mut values = match std::mem::replace(&mut self.values, Values::Owned(Vec::new())) {
+            Values::Owned(values) => values,
             borrowed => borrowed.to_vec(),
         };
         match self.stored {
             Stored::Rows => add_product(&mut values, self.n_in, b, a, s),
             Stored::Columns => add_product(&mut values, self.out, a.t(), b.t(), s),
         }
-        self.values = Loan::Owned(values);
+        self.values = Values::Owned(values);
     }
 }
 

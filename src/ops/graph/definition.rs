@@ -1,6 +1,6 @@
 //! Which of a step's two definitions runs: its fused kernel, or candle's primitives.
 
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 use std::cell::Cell;
 
 /// The two definitions of a step.
@@ -58,39 +58,53 @@ impl Definition {
     }
 }
 
-/// Whether a fused kernel stands in for the composed definition: f32 or f64 on the CPU, unless [`Definition::run`] says otherwise.
-pub(in crate::ops) fn is_fused(x: &Tensor) -> bool {
-    let can = x.device().is_cpu() && matches!(x.dtype(), candle_core::DType::F32 | candle_core::DType::F64);
-    can && Definition::asked() == Definition::Fused
+/// What runs a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::ops) enum Runs {
+    /// Its kernel for f32 on the CPU.
+    CpuF32,
+    /// Its kernel for f64 on the CPU.
+    CpuF64,
+    /// Candle's primitives.
+    Composed,
+}
+
+impl Runs {
+    /// What runs a step whose first tensor this is.
+    pub(in crate::ops) fn of(x: &Tensor) -> Self {
+        match (Definition::asked(), x.device(), x.dtype()) {
+            (Definition::Fused, Device::Cpu, DType::F32) => Self::CpuF32,
+            (Definition::Fused, Device::Cpu, DType::F64) => Self::CpuF64,
+            _ => Self::Composed,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ops::finite_difference::normal;
-    use crate::ops::graph::definition::is_fused;
-    use candle_core::DType;
 
     #[test]
     fn a_scope_ends_where_it_ends_even_by_a_panic() -> candle_core::Result<()> {
         let x = normal(1, &[1])?;
         Definition::Composed.run(|| {
-            assert!(!is_fused(&x));
-            Definition::Fused.run(|| assert!(is_fused(&x)));
-            assert!(!is_fused(&x));
-            std::thread::scope(|scope| scope.spawn(|| assert!(is_fused(&x))).join().unwrap());
+            assert_eq!(Runs::of(&x), Runs::Composed);
+            Definition::Fused.run(|| assert_eq!(Runs::of(&x), Runs::CpuF64));
+            assert_eq!(Runs::of(&x), Runs::Composed);
+            std::thread::scope(|scope| scope.spawn(|| assert_eq!(Runs::of(&x), Runs::CpuF64)).join().unwrap());
         });
-        assert!(is_fused(&x));
+        assert_eq!(Runs::of(&x), Runs::CpuF64);
         assert!(
             std::panic::catch_unwind(|| Definition::Composed.run(|| std::panic::resume_unwind(Box::new(())))).is_err()
         );
-        assert!(is_fused(&x));
+        assert_eq!(Runs::of(&x), Runs::CpuF64);
         Ok(())
     }
 
     #[test]
     fn half_precision_is_composed() -> candle_core::Result<()> {
-        assert!(!is_fused(&normal(1, &[1])?.to_dtype(DType::F16)?));
+        assert_eq!(Runs::of(&normal(1, &[1])?.to_dtype(DType::F16)?), Runs::Composed);
         Ok(())
     }
 }

@@ -3,22 +3,30 @@
 //! Candle sees a root of one value. The step's inputs hang from it by ties of three, its outputs are picks from it; values and
 //! gradients travel beside the graph in a [`Node`] that all of them share.
 
-use super::step::{Gradients, Step};
-use candle_core::{CpuStorage, CustomOp1, CustomOp3, DType, Device, Layout, Result, Shape, Tensor};
+use super::gradients::Gradients;
+use super::output::Output;
+use super::step::Made;
+use super::token::{self, OneDevice, Token, knock, on_every_device};
+use candle_core::{CustomOp1, CustomOp3, Result, Shape, Storage, Tensor};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The outputs of `step` as tensors of the graph that its inputs belong to.
-pub(in crate::ops) fn graph(step: Box<dyn Step>, outputs: Vec<(CpuStorage, Shape)>) -> Result<Vec<Tensor>> {
-    let tracked: Vec<Tensor> = step.inputs().into_iter().filter(|input| input.track_op()).cloned().collect();
-    let name = step.name();
-    let state = State { step, outputs: vec![None; outputs.len()], inputs: Gradients::default() };
-    let node = Node { name, state: Arc::new(Mutex::new(state)) };
-    let mut token = Tensor::zeros((), DType::F32, &Device::Cpu)?;
+/// The outputs of a step as tensors of the graph that its inputs belong to.
+pub(super) fn graph(made: Box<dyn Made>, outputs: Vec<Output>) -> Result<Vec<Tensor>> {
+    let tracked: Vec<Tensor> = made.inputs().iter().filter(|input| input.track_op()).cloned().collect();
+    let Some(first) = tracked.first() else {
+        return Ok(outputs.into_iter().map(Output::into_tensor).collect());
+    };
+    let mut token = token::of(first.device())?;
+    let state = State { outputs: vec![None; outputs.len()], inputs: Gradients::default(), made };
+    let node = Node { name: state.made.name(), state: Arc::new(Mutex::new(state)) };
     for pair in tracked.chunks(2) {
         token = pair[0].apply_op3(&pair[pair.len() - 1], &token, Tie(node.clone()))?;
     }
     let root = token.apply_op1(Root(node.clone()))?;
-    let pick = |(i, output)| root.apply_op1(Pick { node: node.clone(), i, value: Mutex::new(Some(output)) });
+    let pick = |(i, output): (usize, Output)| {
+        let value = Mutex::new(Some(output.into_storage()?));
+        root.apply_op1(Pick { node: node.clone(), i, value })
+    };
     outputs.into_iter().enumerate().map(pick).collect()
 }
 
@@ -29,7 +37,7 @@ struct Node {
 }
 
 struct State {
-    step: Box<dyn Step>,
+    made: Box<dyn Made>,
     outputs: Vec<Option<Tensor>>,
     inputs: Gradients,
 }
@@ -43,20 +51,10 @@ impl Node {
     fn backward(&self) -> Result<()> {
         self.with(|state| {
             let none = vec![None; state.outputs.len()];
-            state.inputs = state.step.backward(std::mem::replace(&mut state.outputs, none))?;
+            state.inputs = state.made.backward(std::mem::replace(&mut state.outputs, none))?;
             Ok(())
         })
     }
-}
-
-/// The one value that ties and root pass on.
-fn token() -> (CpuStorage, Shape) {
-    (CpuStorage::F32(vec![0.0]), Shape::from(()))
-}
-
-/// What makes candle come to a node: the value does not matter.
-fn knock(token: &Tensor) -> Result<Option<Tensor>> {
-    token.zeros_like().map(Some)
 }
 
 struct Root(Node);
@@ -66,9 +64,7 @@ impl CustomOp1 for Root {
         self.0.name
     }
 
-    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        Ok(token())
-    }
+    on_every_device!(|_this, token: _layout| token.beside());
 
     fn bwd(&self, token: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
         self.0.backward()?;
@@ -83,17 +79,7 @@ impl CustomOp3 for Tie {
         self.0.name
     }
 
-    fn cpu_fwd(
-        &self,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        Ok(token())
-    }
+    on_every_device!(|_this, _a: _la, _b: _lb, token: _layout| token.beside());
 
     fn bwd(
         &self,
@@ -111,7 +97,17 @@ impl CustomOp3 for Tie {
 struct Pick {
     node: Node,
     i: usize,
-    value: Mutex<Option<(CpuStorage, Shape)>>,
+    value: Mutex<Option<(Storage, Shape)>>,
+}
+
+impl Pick {
+    fn take<S: OneDevice>(&self) -> Result<(S, Shape)> {
+        let value = self.value.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match value.and_then(|(storage, shape)| Some((S::of(storage)?, shape))) {
+            Some(value) => Ok(value),
+            None => candle_core::bail!("{}: an output is picked once, on its step's device", self.node.name),
+        }
+    }
 }
 
 impl CustomOp1 for Pick {
@@ -119,12 +115,7 @@ impl CustomOp1 for Pick {
         self.node.name
     }
 
-    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        let Some(value) = self.value.lock().unwrap_or_else(PoisonError::into_inner).take() else {
-            candle_core::bail!("{}: an output is picked once", self.name())
-        };
-        Ok(value)
-    }
+    on_every_device!(|this, _root: _layout| this.take());
 
     fn bwd(&self, root: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
         let dy = dy.contiguous()?;

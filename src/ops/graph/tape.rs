@@ -4,13 +4,15 @@
 //! that made it to the step that asked for it. Its steps read and give leaves, so that candle sees nothing of what lies
 //! between; what candle's own ops do between two steps is a small graph that ends at leaves, and goes back by candle's means.
 
-use super::node;
-use super::step::{Gradients, Output, Step};
-use crate::ops::cpu::float::Real;
-use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Storage, Tensor, TensorId, Var};
+use super::checkpointing::GradientCheckpointing;
+use super::gradients::Gradients;
+use super::leaves::Leaves;
+use super::output::Output;
+use super::step::Made;
+use super::{node, seeds};
+use candle_core::{Result, Tensor, TensorId, Var};
 use std::borrow::BorrowMut;
 use std::cell::RefCell;
-use std::collections::HashSet;
 
 thread_local! {
     static TAPE: RefCell<Tape> = const { RefCell::new(Tape::None) };
@@ -24,54 +26,36 @@ enum Tape {
     Records(Vec<Entry>),
     /// They will be made again: nothing is kept but what they depend on.
     Forgets(Leaves),
+    /// Nothing will go back: nothing is kept at all.
+    Off,
 }
 
 /// A step that was made, and the leaves that it gave.
 struct Entry {
-    step: Box<dyn Step>,
+    made: Box<dyn Made>,
     outputs: Vec<TensorId>,
-}
-
-/// The leaves that a stretch of steps depends on, without those that it made itself.
-#[derive(Default)]
-struct Leaves {
-    seen: HashSet<TensorId>,
-    found: Vec<Tensor>,
-}
-
-impl Leaves {
-    fn made(&mut self, outputs: &[TensorId]) {
-        self.seen.extend(outputs);
-    }
-
-    fn of(&mut self, tensors: &[&Tensor]) {
-        for node in tensors.iter().flat_map(|tensor| tensor.sorted_nodes()) {
-            if node.is_variable() && self.seen.insert(node.id()) {
-                self.found.push(node.clone());
-            }
-        }
-    }
 }
 
 /// Runs `f`, and gives its results as those of one node of candle's graph: backward then hands gradients from step to step
 /// without candle's sums.
 ///
-/// The values and the gradients are those of `f` alone. A tensor of `f` that is not among its results must not be used after it in
-/// what trains: it is a leaf there. Within a tape, and on other devices than the CPU, this runs `f` and no more.
+/// The values and the gradients are those of `f` alone, on every device; steps in it keep what `checkpointing` says. A tensor of `f`
+/// that is not among its results must not be used after it in what trains: it is a leaf there. Within a tape this runs `f` and no more.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor, Var};
-/// use tadformer::ops;
+/// use tadformer::ops::{self, GradientCheckpointing};
 /// let x = Var::ones(3, DType::F32, &Device::Cpu)?;
-/// let y = ops::recorded(x.device(), || Ok(vec![(x.as_tensor() * 2.0)?]))?;
+/// let y = ops::recorded(GradientCheckpointing::Off, || Ok(vec![(x.as_tensor() * 2.0)?]))?;
 /// assert_eq!(y[0].backward()?.get(&x).unwrap().to_vec1::<f32>()?, [2.0; 3]);
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 ///
 /// # Errors
 /// Those of `f`.
-pub fn recorded(device: &Device, f: impl FnOnce() -> Result<Vec<Tensor>>) -> Result<Vec<Tensor>> {
-    if !device.is_cpu() || state() != State::None {
+pub fn recorded(checkpointing: GradientCheckpointing, f: impl FnOnce() -> Result<Vec<Tensor>>) -> Result<Vec<Tensor>> {
+    let f = || checkpointing.run(f);
+    if state() != State::None {
         return f();
     }
     let (outputs, tape) = under(Tape::Records(Vec::new()), f)?;
@@ -81,12 +65,12 @@ pub fn recorded(device: &Device, f: impl FnOnce() -> Result<Vec<Tensor>>) -> Res
     }
     let mut leaves = Leaves::default();
     for entry in &entries {
-        leaves.of(&entry.step.inputs());
+        leaves.add(entry.made.inputs());
         leaves.made(&entry.outputs);
     }
     let trained: Vec<Tensor> = outputs.iter().filter(|output| output.track_op()).cloned().collect();
-    leaves.of(&trained.iter().collect::<Vec<_>>());
-    let values = trained.iter().map(values).collect::<Result<_>>()?;
+    leaves.add(&trained);
+    let values = trained.iter().map(|output| Output::Tensor(output.clone())).collect();
     let recording = Recording { entries, inputs: leaves.found, outputs: trained };
     let mut trained = node::graph(Box::new(recording), values)?.into_iter();
     Ok(outputs.into_iter().filter_map(|output| if output.track_op() { trained.next() } else { Some(output) }).collect())
@@ -104,21 +88,22 @@ pub fn recomputed(f: impl Fn() -> Result<Vec<Tensor>> + Send + 'static) -> Resul
     }
     let (outputs, tape) = under(Tape::Forgets(Leaves::default()), &f)?;
     let Tape::Forgets(mut leaves) = tape else { return Ok(outputs) };
-    leaves.of(&outputs.iter().collect::<Vec<_>>());
+    leaves.add(&outputs);
     let as_leaf = |output: Tensor| if output.track_op() { to_leaf(&output) } else { Ok(output) };
     let outputs = outputs.into_iter().map(as_leaf).collect::<Result<Vec<_>>>()?;
-    push(Box::new(Recomputed { f, inputs: leaves.found }), outputs.iter().map(Tensor::id).collect());
+    let checkpointing = GradientCheckpointing::asked();
+    push(Box::new(Recomputed { f, inputs: leaves.found, checkpointing }), outputs.iter().map(Tensor::id).collect());
     Ok(outputs)
 }
 
-/// Runs `f` with steps that keep nothing for a backward pass: no gradient goes back from what it gives.
+/// Runs `f` with steps that keep nothing and belong to no graph: no gradient goes back from what it gives.
 ///
-/// For validation between training steps, where every adapter is a variable and no backward pass will follow.
+/// For prediction and validation, where adapters are variables and no backward pass will follow.
 ///
 /// # Errors
 /// Those of `f`.
 pub fn without_graph<R>(f: impl FnOnce() -> Result<R>) -> Result<R> {
-    under(Tape::Forgets(Leaves::default()), f).map(|(result, _)| result)
+    under(Tape::Off, f).map(|(result, _)| result)
 }
 
 /// `x` as a leaf of the tape that runs: what follows goes back to it once, and candle's own ops before it go back once from there.
@@ -128,12 +113,12 @@ pub fn without_graph<R>(f: impl FnOnce() -> Result<R>) -> Result<R> {
 /// # Errors
 /// Memory that runs out.
 pub fn leaf(x: &Tensor) -> Result<Tensor> {
-    if state() == State::None || !x.track_op() {
+    if !matches!(state(), State::Records | State::Forgets) || !x.track_op() {
         return Ok(x.clone());
     }
     let leaf = to_leaf(x)?;
     if leaf.id() != x.id() {
-        push(Box::new(Same(x.clone())), vec![leaf.id()]);
+        push(Box::new(Same([x.clone()])), vec![leaf.id()]);
     }
     Ok(leaf)
 }
@@ -151,6 +136,8 @@ pub(in crate::ops) enum State {
     Records,
     /// Steps are made and forgotten.
     Forgets,
+    /// Steps are made without a graph.
+    Off,
 }
 
 /// What becomes of this thread's steps.
@@ -159,22 +146,28 @@ pub(in crate::ops) fn state() -> State {
         Tape::None => State::None,
         Tape::Records(_) => State::Records,
         Tape::Forgets(_) => State::Forgets,
+        Tape::Off => State::Off,
     })
 }
 
 /// Records a step, and gives its outputs as leaves.
-pub(in crate::ops) fn record<T: Real>(step: Box<dyn Step>, outputs: Vec<Output<T>>) -> Result<Vec<Tensor>> {
+pub(super) fn record(made: Box<dyn Made>, outputs: Vec<Output>) -> Result<Vec<Tensor>> {
     let leaves = outputs.into_iter().map(Output::into_leaf).collect::<Result<Vec<_>>>()?;
-    push(step, leaves.iter().map(Tensor::id).collect());
+    push(made, leaves.iter().map(Tensor::id).collect());
     Ok(leaves)
 }
 
-fn push(step: Box<dyn Step>, outputs: Vec<TensorId>) {
+/// Runs `f` as if no tape ran.
+pub(super) fn paused<R>(f: impl FnOnce() -> Result<R>) -> Result<R> {
+    under(Tape::None, f).map(|(result, _)| result)
+}
+
+fn push(made: Box<dyn Made>, outputs: Vec<TensorId>) {
     TAPE.with_borrow_mut(|tape| match tape {
-        Tape::None => {}
-        Tape::Records(entries) => entries.push(Entry { step, outputs }),
+        Tape::None | Tape::Off => {}
+        Tape::Records(entries) => entries.push(Entry { made, outputs }),
         Tape::Forgets(leaves) => {
-            leaves.of(&step.inputs());
+            leaves.add(made.inputs());
             leaves.made(&outputs);
         }
     });
@@ -195,15 +188,6 @@ fn under<R>(tape: Tape, f: impl FnOnce() -> Result<R>) -> Result<(R, Tape)> {
     Ok((result, tape))
 }
 
-fn values(x: &Tensor) -> Result<(CpuStorage, Shape)> {
-    let x = x.force_contiguous()?;
-    let (storage, _) = x.storage_and_layout();
-    match &*storage {
-        Storage::Cpu(storage) => Ok((storage.clone(), x.shape().clone())),
-        _ => candle_core::bail!("a recorded step gave a tensor on another device than the CPU"),
-    }
-}
-
 /// All steps of a tape as one.
 struct Recording {
     entries: Vec<Entry>,
@@ -211,13 +195,13 @@ struct Recording {
     outputs: Vec<Tensor>,
 }
 
-impl Step for Recording {
+impl Made for Recording {
     fn name(&self) -> &'static str {
         "recorded"
     }
 
-    fn inputs(&self) -> Vec<&Tensor> {
-        self.inputs.iter().collect()
+    fn inputs(&self) -> &[Tensor] {
+        &self.inputs
     }
 
     fn backward(&mut self, outputs: Vec<Option<Tensor>>) -> Result<Gradients> {
@@ -232,99 +216,58 @@ fn play_back<E: BorrowMut<Entry>>(
     of_outputs: Vec<Option<Tensor>>,
 ) -> Result<Gradients> {
     let mut grads = Gradients::default();
-    for (output, grad) in outputs.iter().zip(of_outputs) {
-        if let Some(grad) = grad {
-            to_leaves(output, grad, &mut grads)?;
-        }
-    }
+    seeds::backward(outputs.iter().zip(of_outputs), &mut grads)?;
     for mut entry in entries.rev() {
-        let Entry { step, outputs } = entry.borrow_mut();
+        let Entry { made, outputs } = entry.borrow_mut();
         let outputs: Vec<_> = outputs.iter().map(|output| grads.take(*output)).collect();
         if outputs.iter().all(Option::is_none) {
             continue;
         }
-        let mut given = step.backward(outputs)?;
-        for input in step.inputs() {
-            if let Some(grad) = given.take(input.id()) {
-                to_leaves(input, grad, &mut grads)?;
-            }
-        }
+        let mut given = made.backward(outputs)?;
+        seeds::backward(made.inputs().iter().map(|input| (input, given.take(input.id()))), &mut grads)?;
     }
     Ok(grads)
-}
-
-/// Takes a gradient to the leaves that `x` was made of.
-fn to_leaves(x: &Tensor, grad: Tensor, grads: &mut Gradients) -> Result<()> {
-    if x.is_variable() {
-        return grads.give(x, grad);
-    }
-    if !x.track_op() {
-        return Ok(());
-    }
-    let store = x.apply_op1(Seed(grad.contiguous()?))?.backward()?;
-    for id in store.get_ids() {
-        if let Some(grad) = store.get_id(*id) {
-            grads.give_id(*id, grad.detach())?;
-        }
-    }
-    Ok(())
-}
-
-/// Where a backward pass of candle's starts from a gradient.
-struct Seed(Tensor);
-
-impl CustomOp1 for Seed {
-    fn name(&self) -> &'static str {
-        "seed"
-    }
-
-    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        Ok((CpuStorage::F32(vec![0.0]), Shape::from(())))
-    }
-
-    fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(self.0.clone()))
-    }
 }
 
 /// Steps that backward makes again.
 struct Recomputed<F> {
     f: F,
     inputs: Vec<Tensor>,
+    checkpointing: GradientCheckpointing,
 }
 
-impl<F: Fn() -> Result<Vec<Tensor>> + Send> Step for Recomputed<F> {
+impl<F: Fn() -> Result<Vec<Tensor>> + Send> Made for Recomputed<F> {
     fn name(&self) -> &'static str {
         "recomputed"
     }
 
-    fn inputs(&self) -> Vec<&Tensor> {
-        self.inputs.iter().collect()
+    fn inputs(&self) -> &[Tensor] {
+        &self.inputs
     }
 
     fn backward(&mut self, grads: Vec<Option<Tensor>>) -> Result<Gradients> {
-        let (outputs, tape) = under(Tape::Records(Vec::new()), &self.f)?;
+        let (outputs, tape) = under(Tape::Records(Vec::new()), || self.checkpointing.run(&self.f))?;
         let entries = if let Tape::Records(entries) = tape { entries } else { Vec::new() };
         play_back(entries.into_iter(), &outputs, grads)
     }
 }
 
 /// A step that hands its input on.
-struct Same(Tensor);
+struct Same([Tensor; 1]);
 
-impl Step for Same {
+impl Made for Same {
     fn name(&self) -> &'static str {
         "leaf"
     }
 
-    fn inputs(&self) -> Vec<&Tensor> {
-        vec![&self.0]
+    fn inputs(&self) -> &[Tensor] {
+        &self.0
     }
 
     fn backward(&mut self, outputs: Vec<Option<Tensor>>) -> Result<Gradients> {
         let mut grads = Gradients::default();
         for grad in outputs.into_iter().flatten() {
-            grads.give(&self.0, grad)?;
+            grads.give(&self.0[0], grad)?;
         }
         Ok(grads)
     }
@@ -382,7 +325,7 @@ mod tests {
         let chain = Chain::new()?;
         let want = chain.run()?;
         for definition in Definition::ALL {
-            let got = definition.run(|| recorded(&Device::Cpu, || chain.run()))?;
+            let got = definition.run(|| recorded(GradientCheckpointing::Off, || chain.run()))?;
             same(&got, &want)?;
             assert!(!got[2].track_op(), "what does not train stays out of the graph");
             for of in [0, 1, 0] {
@@ -403,7 +346,7 @@ mod tests {
         };
         same(&recomputed(f.clone())?, &want)?;
         assert_eq!(runs.load(Ordering::Relaxed), 1, "without a tape it runs once");
-        let got = recorded(&Device::Cpu, || recomputed(f))?;
+        let got = recorded(GradientCheckpointing::Off, || recomputed(f))?;
         same(&got, &want)?;
         assert_eq!(runs.load(Ordering::Relaxed), 2);
         for (of, count) in [(1, 3), (0, 4)] {
@@ -429,16 +372,19 @@ mod tests {
         let input = (v.as_tensor() * 3.0)?;
         let run = || Ok(vec![ops::norm_down(&input, &chain.norm, &chain.a)?]);
         let gradient = |y: &Tensor| Ok::<_, candle_core::Error>(y.sqr()?.sum_all()?.backward()?.get(&v).cloned());
-        let (got, want) = (gradient(&recorded(&Device::Cpu, run)?[0])?, gradient(&run()?[0])?);
+        let (got, want) = (gradient(&recorded(GradientCheckpointing::Off, run)?[0])?, gradient(&run()?[0])?);
         close(&got.unwrap(), &want.unwrap(), 1e-12)
     }
 
     #[test]
     fn an_error_or_a_panic_ends_the_tape() {
-        assert!(recorded(&Device::Cpu, || candle_core::bail!("no")).is_err());
+        assert!(recorded(GradientCheckpointing::Off, || candle_core::bail!("no")).is_err());
         assert_eq!(state(), State::None);
         assert!(
-            std::panic::catch_unwind(|| recorded(&Device::Cpu, || std::panic::resume_unwind(Box::new(())))).is_err()
+            std::panic::catch_unwind(|| recorded(GradientCheckpointing::Off, || std::panic::resume_unwind(Box::new(
+                ()
+            ))))
+            .is_err()
         );
         assert_eq!(state(), State::None);
     }

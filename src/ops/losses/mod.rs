@@ -15,14 +15,7 @@ pub(crate) use cross_entropy::cross_entropy;
 pub(crate) use l1::l1;
 pub(crate) use normals_l1::normals_l1;
 
-use crate::ops::graph::definition::is_fused;
 use candle_core::{D, DType, Result, Tensor};
-
-/// Whether a fused loss can stand in: floats on the CPU, and a label that their type holds exactly.
-fn fuses(x: &Tensor, label: &Tensor) -> bool {
-    let exact = label.dtype() == DType::F32 || label.dtype() == x.dtype();
-    is_fused(x) && label.device().is_cpu() && exact && x.elem_count() > 0
-}
 
 /// Scores in a float type that losses are computed in.
 fn wide(outputs: &Tensor) -> Result<Tensor> {

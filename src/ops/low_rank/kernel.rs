@@ -7,10 +7,10 @@ use crate::ops::cpu::float::Real;
 use crate::ops::cpu::parts::copies;
 use crate::ops::cpu::product::{Into, Matrix, add_product, new_product, product, product_into};
 use crate::ops::cpu::simd;
-use crate::ops::cpu::slices::{Loan, loan};
+use crate::ops::cpu::slices::{Values, values};
 use crate::ops::cpu::weight::FrozenMatrix;
 use crate::ops::dropout::Dropout;
-use crate::ops::graph::step::Gradients;
+use crate::ops::graph::Gradients;
 use crate::ops::graph::trace::Pass;
 use candle_core::{Result, Tensor};
 use std::mem::MaybeUninit;
@@ -33,7 +33,7 @@ impl LowRankMap {
         });
         let mut kernel = MapKernel {
             weight: FrozenMatrix::lend(&self.weight)?,
-            bias: self.bias.as_ref().map(loan).transpose()?,
+            bias: self.bias.as_ref().map(values).transpose()?,
             path: path.transpose()?,
             n_in,
             out,
@@ -64,7 +64,7 @@ pub(in crate::ops) enum UseOfW {
 /// A [`LowRankMap`] as slices; all its functions work on whole rows.
 pub(in crate::ops) struct MapKernel<'a, T: Real> {
     weight: FrozenMatrix<'a, T>,
-    bias: Option<Loan<'a, T>>,
+    bias: Option<Values<'a, T>>,
     path: Option<PathKernel<'a, T>>,
     pub(in crate::ops) n_in: usize,
     pub(in crate::ops) out: usize,

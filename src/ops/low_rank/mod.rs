@@ -3,6 +3,7 @@
 pub(in crate::ops) mod kernel;
 
 use super::dropout::Dropout;
+use super::graph::OnTensor;
 use super::linear;
 use super::shapes::Shapes;
 use candle_core::{DType, Result, Tensor};
@@ -59,8 +60,8 @@ impl LowRankPath {
         scaled_up(u, &self.b, self.scale)
     }
 
-    fn contiguous(&self) -> Result<Self> {
-        Ok(Self { a: self.a.contiguous()?, b: self.b.contiguous()?, ..self.clone() })
+    pub(super) fn map(&self, f: &mut OnTensor) -> Result<Self> {
+        Ok(Self { a: f(&self.a)?, b: f(&self.b)?, ..*self })
     }
 }
 
@@ -109,7 +110,7 @@ impl LowRankMap {
         let Some(path) = &self.path else { return Ok(self.clone()) };
         let shapes = Shapes::of("low-rank map", &path.a)?;
         let [_, n_in] = shapes.sizes("A", &path.a)?;
-        shapes.map("the map", self, n_in, shapes.matrix("a weight", &self.weight, n_in)?)?;
+        self.check(shapes, "the map", n_in, shapes.matrix("a weight", &self.weight, n_in)?)?;
         let dtype = self.weight.dtype();
         let inner = if dtype == DType::F64 { DType::F64 } else { DType::F32 };
         let [w, a, b] = [&self.weight, &path.a, &path.b].map(|t| t.detach().to_dtype(inner));
@@ -126,24 +127,31 @@ impl LowRankMap {
     }
 
     /// The same map with its tensors' values in order; W by rows or by columns.
-    pub(super) fn contiguous(&self) -> Result<Self> {
-        let turned = self.weight.is_contiguous() || self.weight.t()?.is_contiguous();
-        let path = self.path.as_ref().map(LowRankPath::contiguous).transpose()?;
+    /// Every weight.
+    pub(super) fn map(&self, f: &mut OnTensor) -> Result<Self> {
         Ok(Self {
-            weight: if turned { self.weight.clone() } else { self.weight.contiguous()? },
-            bias: self.bias.as_ref().map(Tensor::contiguous).transpose()?,
-            path,
+            weight: f(&self.weight)?,
+            bias: self.bias.as_ref().map(&mut *f).transpose()?,
+            path: self.path.as_ref().map(|path| path.map(f)).transpose()?,
         })
+    }
+
+    /// Whether it is a map from `n_in` channels to `out`, in the step of `shapes`, of which it is `what`.
+    pub(super) fn check(&self, shapes: Shapes, what: &str, n_in: usize, out: usize) -> Result<()> {
+        shapes.stored(&format!("{what}'s weight"), &self.weight, &[out, n_in])?;
+        if let Some(bias) = &self.bias {
+            shapes.expect(&format!("{what}'s bias"), bias, &[out])?;
+        }
+        if let Some(path) = &self.path {
+            let [rank, _] = shapes.sizes(&format!("{what}'s A"), &path.a)?;
+            shapes.expect(&format!("{what}'s A"), &path.a, &[rank, n_in])?;
+            shapes.expect(&format!("{what}'s B"), &path.b, &[out, rank])?;
+        }
+        Ok(())
     }
 
     pub(super) fn dropout(&self) -> Option<Dropout> {
         self.path.as_ref()?.dropout
-    }
-
-    /// Every weight.
-    pub(super) fn tensors(&self) -> impl Iterator<Item = &Tensor> {
-        let path = self.path.iter().flat_map(|path| [&path.a, &path.b]);
-        std::iter::once(&self.weight).chain(&self.bias).chain(path)
     }
 
     /// The same map with W stored the way round that forward products read it, [in, out]: worth its while where it serves often.

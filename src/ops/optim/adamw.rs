@@ -1,13 +1,11 @@
 //! One step of AdamW on one weight.
 
-use crate::ops::cpu::float::{Real, by_float};
+use crate::ops::cpu::float::Real;
 use crate::ops::cpu::simd::vectorised_fn;
-use crate::ops::cpu::slices::slice;
-use crate::ops::graph::definition::is_fused;
-use crate::ops::graph::trace;
-use crate::ops::graph::trace::Pass;
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, InplaceOp1, InplaceOp2, Layout, Result, Tensor, Var};
+use crate::ops::cpu::slices::values;
+use crate::ops::graph::Runs;
+use crate::ops::graph::trace::{self, Pass};
+use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Result, Tensor, Var};
 use rayon::prelude::*;
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -43,11 +41,10 @@ pub(crate) fn adamw_step(weight: &Var, grad: &Tensor, moments: &Moments, step: A
     if weight.dims() != grad.dims() {
         candle_core::bail!("a gradient of {:?} for a weight of {:?}", grad.dims(), weight.dims())
     }
-    if is_fused(weight) && weight.dtype() == grad.dtype() {
-        let _op = trace::op("adamw-step", Pass::Update).moves(|| 7 * trace::bytes([grad])); // all but the gradient both ways
-        weight.inplace_op2(&grad.contiguous()?, &Fused { moments, step })
-    } else {
-        composed(weight, grad, moments, step)
+    match Runs::of(weight) {
+        Runs::CpuF32 if grad.dtype() == DType::F32 => fused::<f32>(weight, grad, moments, step),
+        Runs::CpuF64 if grad.dtype() == DType::F64 => fused::<f64>(weight, grad, moments, step),
+        _ => composed(weight, grad, moments, step),
     }
 }
 
@@ -62,28 +59,10 @@ fn composed(weight: &Var, grad: &Tensor, moments: &Moments, step: AdamWStep) -> 
     moments.second.set(&second)
 }
 
-struct Fused<'a> {
-    moments: &'a Moments,
-    step: AdamWStep,
-}
-
-impl InplaceOp2 for Fused<'_> {
-    fn name(&self) -> &'static str {
-        "adamw-step"
-    }
-
-    fn cpu_fwd(&self, w: &mut CpuStorage, lw: &Layout, g: &CpuStorage, lg: &Layout) -> Result<()> {
-        fn kernel<T: Real>(
-            w: &mut CpuStorage,
-            lw: &Layout,
-            g: &[T],
-            Moments { first, second }: &Moments,
-            by: AdamWStep,
-        ) -> Result<()> {
-            edit(w, lw, |w: &mut [T]| edit_var(first, |m| edit_var(second, |v| step(w, m, v, g, by))))
-        }
-        by_float!(g.dtype(), kernel(w, lw, slice(g, lg)?, self.moments, self.step))
-    }
+fn fused<T: Real>(weight: &Var, grad: &Tensor, Moments { first, second }: &Moments, by: AdamWStep) -> Result<()> {
+    let _op = trace::op("adamw-step", Pass::Update).moves(|| 7 * trace::bytes([grad])); // all but the gradient both ways
+    let grad = values::<T>(grad)?;
+    edit_var(weight, |w| edit_var(first, |m| edit_var(second, |v| step(w, m, v, &grad, by))))
 }
 
 /// Values a thread takes at a time.

@@ -1,17 +1,20 @@
 //! The sum of squares of a tensor.
 
-use crate::ops::cpu::float::{Real, by_float};
+use crate::ops::cpu::float::Real;
 use crate::ops::cpu::simd::vectorised_fn;
 use crate::ops::cpu::slices::values;
-use crate::ops::graph::definition::is_fused;
-use crate::ops::graph::trace;
-use crate::ops::graph::trace::Pass;
+use crate::ops::graph::Runs;
+use crate::ops::graph::trace::{self, Pass};
 use candle_core::{DType, Result, Tensor};
 use rayon::prelude::*;
 
 /// `Σ x²` in f64, whatever the values' type; the same for any number of threads.
 pub(crate) fn square_sum(x: &Tensor) -> Result<f64> {
-    if is_fused(x) { by_float!(x.dtype(), fused(&x.contiguous()?)) } else { composed(x) }
+    match Runs::of(x) {
+        Runs::CpuF32 => fused::<f32>(x),
+        Runs::CpuF64 => fused::<f64>(x),
+        Runs::Composed => composed(x),
+    }
 }
 
 fn composed(x: &Tensor) -> Result<f64> {

@@ -1,5 +1,6 @@
 //! What the two halves of a block share.
 
+use crate::ops::constants::constants;
 use candle_core::{Result, Tensor};
 
 /// Whether a half block gives the intermediate values that task-adapting parts build on.
@@ -18,5 +19,5 @@ pub enum WithParts {
 pub(crate) fn scale_images(x: &Tensor, keep: Option<&[f64]>) -> Result<Tensor> {
     let Some(keep) = keep else { return Ok(x.clone()) };
     let dims = [vec![keep.len()], vec![1; x.rank().saturating_sub(1)]].concat();
-    x.broadcast_mul(&Tensor::from_slice(keep, dims, x.device())?.to_dtype(x.dtype())?)
+    x.broadcast_mul(&constants(keep, dims, x.dtype(), x.device())?)
 }

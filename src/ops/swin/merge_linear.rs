@@ -10,8 +10,7 @@ use crate::ops::cpu::parts::Fresh;
 use crate::ops::cpu::product::{Matrix, add_product, product};
 use crate::ops::cpu::simd;
 use crate::ops::cpu::slices::{Values, values};
-use crate::ops::graph;
-use crate::ops::graph::step::{Composed, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
+use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use crate::ops::layer_norm::{Norm, NormKernel};
 use crate::ops::linear;
 use crate::ops::shapes::Shapes;
@@ -27,9 +26,10 @@ use std::ops::Range;
 /// Tensors whose shapes or float types do not fit; the weight may be stored in another than x's.
 pub fn merge_linear(x: &Tensor, size: (usize, usize), norm: &Norm, weight: &Tensor) -> Result<Tensor> {
     let step = MergeLinear { x: x.clone(), size, norm: norm.clone(), weight: weight.clone() };
-    graph::step::only(graph::run::apply(step, GradientCheckpointing::Off)?)
+    only(apply(step)?)
 }
 
+#[derive(Clone)]
 struct MergeLinear {
     x: Tensor,
     size: (usize, usize),
@@ -104,20 +104,19 @@ impl<T: Real> Kernel<'_, T> {
     }
 }
 
-impl Composed for MergeLinear {
+impl Step for MergeLinear {
     fn name(&self) -> &'static str {
         "merge-linear"
     }
 
-    fn inputs(&self) -> Vec<&Tensor> {
-        let [weight, bias] = self.norm.tensors();
-        vec![&self.x, weight, bias, &self.weight]
+    fn map(&self, f: &mut OnTensor) -> Result<Self> {
+        Ok(Self { x: f(&self.x)?, norm: self.norm.map(f)?, weight: f(&self.weight)?, ..*self })
     }
 
     fn check(&self, shapes: Shapes) -> Result<()> {
         let ([images, _, c], tokens) = (shapes.sizes("tokens", &self.x)?, shapes.tokens(self.size)?);
         shapes.expect("tokens", &self.x, &[images, tokens, c])?;
-        shapes.norm(&self.norm, 4 * c)?;
+        self.norm.check(shapes, 4 * c)?;
         shapes.matrix("a weight", &self.weight, 4 * c).map(drop)
     }
 
@@ -125,17 +124,12 @@ impl Composed for MergeLinear {
         let merged = merge_patches(&self.x, self.size)?.0;
         Ok(vec![linear(&self.norm.forward(&merged)?, &self.weight, None)?])
     }
-
-    fn contiguous(self) -> Result<Self> {
-        let (x, norm, weight) = (self.x.contiguous()?, self.norm.contiguous()?, self.weight.contiguous()?);
-        Ok(Self { x, norm, weight, ..self })
-    }
 }
 
-impl<T: Real> Segment<T> for MergeLinear {
+impl<T: Real> CpuKernel<T> for MergeLinear {
     type Saved = ();
 
-    fn forward(&self, _: Keep) -> Result<Passed<T, ()>> {
+    fn forward(&self, _: Keep) -> Result<Passed<()>> {
         let kernel = self.kernel::<T>()?;
         let Kernel { images, merged, c, out: width, .. } = kernel;
         let mut y = Fresh::of(images * merged.0 * merged.1 * width);

@@ -11,9 +11,8 @@ use crate::ops::cpu::simd;
 use crate::ops::cpu::slices::{Values, values};
 use crate::ops::dropout::Dropout;
 use crate::ops::gelu;
-use crate::ops::graph;
-use crate::ops::graph::step::{Composed, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
 use crate::ops::graph::trace::Pass;
+use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply};
 use crate::ops::layer_norm::{Norm, NormKernel, NormSums};
 use crate::ops::low_rank::LowRankMap;
 use crate::ops::low_rank::kernel::{MapKernel, MapSums, UseOfW, path_backward};
@@ -65,8 +64,8 @@ impl MlpHalf {
     ///
     /// # Errors
     /// Tensors whose shapes or float types do not fit; factors of drop-path for another number of images.
-    pub fn forward(self, checkpoint: GradientCheckpointing) -> Result<MlpOutput> {
-        let mut outputs = graph::run::apply(self, checkpoint)?.into_iter();
+    pub fn forward(self) -> Result<MlpOutput> {
+        let mut outputs = apply(self)?.into_iter();
         let (y, pre, post) = (outputs.next(), outputs.next(), outputs.next());
         let Some(y) = y else { candle_core::bail!("mlp-half: no output") };
         Ok(MlpOutput { y, parts: pre.zip(post).map(|(pre, post)| MlpParts { pre, post }) })
@@ -189,25 +188,27 @@ fn dropped<'b, T: Real>(dropout: Option<Dropout>, first: usize, x: &'b [T], buff
     }
 }
 
-impl Composed for MlpHalf {
+impl Step for MlpHalf {
     fn name(&self) -> &'static str {
         "mlp-half"
     }
 
-    fn inputs(&self) -> Vec<&Tensor> {
-        let mut inputs = vec![&self.x];
-        inputs.extend(self.norm.tensors());
-        inputs.extend(self.fc1.tensors());
-        inputs.extend(self.fc2.tensors());
-        inputs
+    fn map(&self, f: &mut OnTensor) -> Result<Self> {
+        Ok(Self {
+            x: f(&self.x)?,
+            norm: self.norm.map(f)?,
+            fc1: self.fc1.map(f)?,
+            fc2: self.fc2.map(f)?,
+            ..self.clone()
+        })
     }
 
     fn check(&self, shapes: Shapes) -> Result<()> {
         let [images, _, c] = shapes.sizes("x", &self.x)?;
         let hidden = shapes.matrix("fc1's weight", &self.fc1.weight, c)?;
-        shapes.norm(&self.norm, c)?;
-        shapes.map("fc1", &self.fc1, c, hidden)?;
-        shapes.map("fc2", &self.fc2, hidden, c)?;
+        self.norm.check(shapes, c)?;
+        self.fc1.check(shapes, "fc1", c, hidden)?;
+        self.fc2.check(shapes, "fc2", hidden, c)?;
         shapes.keep(self.keep.as_deref(), images)
     }
 
@@ -220,17 +221,12 @@ impl Composed for MlpHalf {
         let y = (&self.x + scale_images(&update, self.keep.as_deref())?)?;
         Ok(if self.parts == WithParts::Yes { vec![y, pre, post] } else { vec![y] })
     }
-
-    fn contiguous(self) -> Result<Self> {
-        let (x, norm) = (self.x.contiguous()?, self.norm.contiguous()?);
-        Ok(Self { x, norm, fc1: self.fc1.contiguous()?, fc2: self.fc2.contiguous()?, ..self })
-    }
 }
 
-impl<T: Real> Segment<T> for MlpHalf {
+impl<T: Real> CpuKernel<T> for MlpHalf {
     type Saved = Saved<T>;
 
-    fn forward(&self, keep: Keep) -> Result<Passed<T, Saved<T>>> {
+    fn forward(&self, keep: Keep) -> Result<Passed<Saved<T>>> {
         let kernel = self.kernel::<T>(Pass::Forward)?;
         let (images, tokens, c) = self.x.dims3()?;
         let (rows, hidden) = (images * tokens, kernel.hidden);
@@ -352,6 +348,7 @@ impl<T: Real> Kernel<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::GradientCheckpointing;
     use crate::ops::finite_difference::{check, close, normal};
     use crate::ops::{Definition, LowRankPath};
 
@@ -385,7 +382,7 @@ mod tests {
     fn the_segment_equals_its_composed_definition() -> Result<()> {
         for (parts, dropout) in [(WithParts::No, None), (WithParts::Yes, Some(Dropout { rate: 0.3, seed: 7 }))] {
             let half = half(parts, dropout)?;
-            let run = |by: Definition| by.run(|| together(half.clone().forward(GradientCheckpointing::Off)?));
+            let run = |by: Definition| by.run(|| together(half.clone().forward()?));
             let [fused, composed] = Definition::ALL.map(run);
             close(&fused?, &composed?, 1e-12)?;
         }
@@ -394,7 +391,7 @@ mod tests {
 
     #[test]
     fn gradients_of_all_inputs_kept_or_made_again() -> Result<()> {
-        for (parts, dropout, checkpoint) in [
+        for (parts, dropout, checkpointing) in [
             (WithParts::No, None, GradientCheckpointing::Off),
             (WithParts::Yes, Some(Dropout { rate: 0.3, seed: 7 }), GradientCheckpointing::Off),
             (WithParts::Yes, None, GradientCheckpointing::On),
@@ -418,7 +415,7 @@ mod tests {
                 half.fc1.path = Some(LowRankPath { a: v[3].clone(), b: v[4].clone(), ..one.clone() });
                 half.fc2.path = Some(LowRankPath { a: v[5].clone(), b: v[6].clone(), ..two.clone() });
                 (half.fc1.weight, half.fc2.weight) = (v[7].clone(), v[8].clone());
-                together(half.forward(checkpoint)?)
+                together(checkpointing.run(|| half.forward())?)
             })?;
         }
         Ok(())

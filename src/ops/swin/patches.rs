@@ -1,13 +1,11 @@
 //! Images to patches, and 2 x 2 neighbours to one token.
 
-use crate::ops::cpu::float::{Real, by_float};
+use crate::ops::cpu::float::Real;
 use crate::ops::cpu::rows::for_rows;
-use crate::ops::cpu::slices::slice;
-use crate::ops::graph::definition::is_fused;
-use crate::ops::graph::trace::Traced;
+use crate::ops::cpu::slices::values;
+use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use crate::ops::shapes::Shapes;
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use candle_core::{Result, Tensor};
 
 /// Cuts an image into `p` x `p` patches, row by row, padding it with zeros on the right and bottom to whole ones.
 ///
@@ -17,69 +15,79 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 /// # Errors
 /// Images of other than four dimensions or without values; a p of 0, or one whose patches memory has no room for.
 pub(crate) fn split_patches(images: &Tensor, p: usize) -> Result<(Tensor, (usize, usize))> {
-    let shapes = Shapes::of("split-patches", images)?;
-    let [b, c, height, width] = shapes.sizes("images", images)?;
-    shapes.result(&[c, p, p])?;
-    let size = (height.div_ceil(p), width.div_ceil(p));
-    shapes.result(&[b, size.0, size.1, c, p, p])?;
-    let patches = match is_fused(images) {
-        true => images.contiguous()?.apply_op1(Traced(SplitPatches { p }))?,
-        false => composed(images, p, size)?,
-    };
-    Ok((patches, size))
+    let step = SplitPatches { images: images.clone(), p };
+    let patches = only(apply(step.clone())?)?;
+    Ok((patches, step.size()?))
 }
 
-fn composed(images: &Tensor, p: usize, (h, w): (usize, usize)) -> Result<Tensor> {
-    let (b, c, height, width) = images.dims4()?;
-    let x = images.pad_with_zeros(2, 0, h * p - height)?.pad_with_zeros(3, 0, w * p - width)?;
-    let x = x.reshape(&[b, c, h, p, w, p][..])?.permute(&[0usize, 2, 4, 1, 3, 5][..])?;
-    x.reshape((b, h * w, c * p * p))
-}
-
+#[derive(Clone)]
 struct SplitPatches {
+    images: Tensor,
     p: usize,
 }
 
-impl CustomOp1 for SplitPatches {
+impl SplitPatches {
+    /// The map's size, in patches.
+    fn size(&self) -> Result<(usize, usize)> {
+        let (_, _, height, width) = self.images.dims4()?;
+        Ok((height.div_ceil(self.p), width.div_ceil(self.p)))
+    }
+}
+
+impl Step for SplitPatches {
     fn name(&self) -> &'static str {
         "split-patches"
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        fn kernel<T: Real>(
-            x: &[T],
-            (b, c, height, width): (usize, usize, usize, usize),
-            p: usize,
-        ) -> Result<CpuStorage> {
-            let (h, w, len) = (height.div_ceil(p), width.div_ceil(p), c * p * p);
-            let mut patches = vec![T::zero(); b * h * w * len];
-            for_rows(&mut patches, len, |first, patches| {
-                for (i, patch) in patches.chunks_exact_mut(len).enumerate() {
-                    let (rest, left) = ((first + i) / w, (first + i) % w * p);
-                    let (image, top) = (rest / h, rest % h * p);
-                    let taken = p.min(width - left);
-                    for (i, row) in patch.chunks_exact_mut(p).enumerate() {
-                        let (channel, y) = (i / p, top + i % p);
-                        if y < height {
-                            row[..taken]
-                                .copy_from_slice(&x[((image * c + channel) * height + y) * width + left..][..taken]);
-                        }
-                    }
-                }
-            });
-            Ok(T::to_cpu_storage_owned(patches))
-        }
-        let (b, c, height, width) = layout.shape().dims4()?;
-        let (h, w) = (height.div_ceil(self.p), width.div_ceil(self.p));
-        let y = by_float!(x.dtype(), kernel(slice(x, layout)?, (b, c, height, width), self.p))?;
-        Ok((y, (b, h * w, c * self.p * self.p).into()))
+    fn map(&self, f: &mut OnTensor) -> Result<Self> {
+        Ok(Self { images: f(&self.images)?, ..*self })
     }
 
-    fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let ((b, c, height, width), p) = (x.dims4()?, self.p);
-        let (h, w) = (height.div_ceil(p), width.div_ceil(p));
+    fn check(&self, shapes: Shapes) -> Result<()> {
+        let ([b, c, _, _], p) = (shapes.sizes("images", &self.images)?, self.p);
+        shapes.result(&[c, p, p])?;
+        let (h, w) = self.size()?;
+        shapes.result(&[b, h, w, c, p, p])
+    }
+
+    fn composed(&self) -> Result<Vec<Tensor>> {
+        let ((b, c, height, width), (h, w), p) = (self.images.dims4()?, self.size()?, self.p);
+        let x = self.images.pad_with_zeros(2, 0, h * p - height)?.pad_with_zeros(3, 0, w * p - width)?;
+        let x = x.reshape(&[b, c, h, p, w, p][..])?.permute(&[0usize, 2, 4, 1, 3, 5][..])?;
+        Ok(vec![x.reshape((b, h * w, c * p * p))?])
+    }
+}
+
+impl<T: Real> CpuKernel<T> for SplitPatches {
+    type Saved = ();
+
+    fn forward(&self, _: Keep) -> Result<Passed<()>> {
+        let ((b, c, height, width), (h, w), p) = (self.images.dims4()?, self.size()?, self.p);
+        let (x, len) = (values::<T>(&self.images)?, c * p * p);
+        let (x, mut patches) = (&*x, vec![T::zero(); b * h * w * len]);
+        for_rows(&mut patches, len, |first, patches| {
+            for (i, patch) in patches.chunks_exact_mut(len).enumerate() {
+                let (rest, left) = ((first + i) / w, (first + i) % w * p);
+                let (image, top) = (rest / h, rest % h * p);
+                let taken = p.min(width - left);
+                for (i, row) in patch.chunks_exact_mut(p).enumerate() {
+                    let (channel, y) = (i / p, top + i % p);
+                    if y < height {
+                        let start = ((image * c + channel) * height + y) * width + left;
+                        row[..taken].copy_from_slice(&x[start..][..taken]);
+                    }
+                }
+            }
+        });
+        Ok((vec![Output::new(patches, (b, h * w, len))], Some(())))
+    }
+
+    fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
+        let Some(Some(dy)) = outputs.first() else { return Ok(()) };
+        let ((b, c, height, width), (h, w), p) = (self.images.dims4()?, self.size()?, self.p);
         let dx = dy.reshape(&[b, h, w, c, p, p][..])?.permute(&[0usize, 3, 1, 4, 2, 5][..])?;
-        dx.reshape((b, c, h * p, w * p))?.narrow(2, 0, height)?.narrow(3, 0, width).map(Some)
+        let dx = dx.reshape((b, c, h * p, w * p))?.narrow(2, 0, height)?.narrow(3, 0, width)?;
+        grads.give(&self.images, dx.contiguous()?)
     }
 }
 
@@ -102,6 +110,7 @@ pub(crate) fn merge_patches(x: &Tensor, size: (usize, usize)) -> Result<(Tensor,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::Definition;
     use crate::ops::finite_difference::{check, close, normal};
     use candle_core::Device;
 
@@ -129,14 +138,12 @@ mod tests {
     fn fused_and_composed_patches_agree() -> Result<()> {
         for (dims, p, size) in [([2, 3, 8, 12], 4, (2, 3)), ([3, 2, 7, 5], 4, (2, 2)), ([1, 1, 1, 1], 3, (1, 1))] {
             let x = normal(1, &dims)?;
-            let (got, got_size) = split_patches(&x, p)?;
-            assert_eq!(got_size, size);
-            close(&got, &composed(&x, p, size)?, 0.0)?;
-            close(
-                &split_patches(&x.transpose(2, 3)?, p)?.0,
-                &composed(&x.transpose(2, 3)?, p, (size.1, size.0))?,
-                0.0,
-            )?;
+            for x in [&x, &x.transpose(2, 3)?.contiguous()?.transpose(2, 3)?] {
+                let [fused, composed] = Definition::ALL.map(|definition| definition.run(|| split_patches(x, p)));
+                let ((fused, fused_size), (composed, composed_size)) = (fused?, composed?);
+                assert_eq!((fused_size, composed_size), (size, size));
+                close(&fused, &composed, 0.0)?;
+            }
         }
         Ok(())
     }

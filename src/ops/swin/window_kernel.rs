@@ -4,7 +4,7 @@ use crate::ops::cpu::buffers::resize;
 use crate::ops::cpu::float::Real;
 use crate::ops::cpu::product::{Matrix, new_product};
 use crate::ops::cpu::simd;
-use crate::ops::cpu::slices::{Loan, loan};
+use crate::ops::cpu::slices::{Values, values};
 use crate::ops::cpu::tile::{COLUMNS, small_product};
 use candle_core::{Result, Tensor};
 use std::mem::MaybeUninit;
@@ -14,7 +14,7 @@ pub(in crate::ops) struct WindowKernel<'a, T: Real> {
     /// What is added to a head's scores, `[nH, P+N, width]`: 0 for prompts, minus infinity beyond the last row's end.
     bias: Vec<T>,
     /// `[nW, N, N]`.
-    mask: Option<Loan<'a, T>>,
+    mask: Option<Values<'a, T>>,
     /// Which windows the mask does anything in.
     masked: Vec<bool>,
     heads: usize,
@@ -49,7 +49,7 @@ impl<'a, T: Real> WindowKernel<'a, T> {
         let (heads, n, _) = bias.dims3()?;
         let (width, p) = (length.next_multiple_of(COLUMNS), length - n);
         let mut padded = vec![T::zero(); heads * length * width];
-        let bias = loan::<T>(bias)?;
+        let bias = values::<T>(bias)?;
         for (i, row) in padded.chunks_exact_mut(width).enumerate() {
             row[length..].fill(T::neg_infinity());
             let (head, query) = (i / length, i % length);
@@ -57,7 +57,7 @@ impl<'a, T: Real> WindowKernel<'a, T> {
                 row[p..length].copy_from_slice(&bias[(head * n + query - p) * n..][..n]);
             }
         }
-        let mask = mask.map(loan::<T>).transpose()?;
+        let mask = mask.map(values::<T>).transpose()?;
         let windows = mask.as_ref().map_or(&[][..], |mask| mask).chunks_exact(n * n);
         let masked = windows.map(|mask| mask.iter().any(|v| *v != T::zero())).collect();
         Ok(Self { bias: padded, mask, masked, heads, n, length, width, c })

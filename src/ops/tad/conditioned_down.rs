@@ -9,8 +9,7 @@ use crate::ops::cpu::parts::{Fresh, Parts};
 use crate::ops::cpu::product::{Matrix, add_product, product};
 use crate::ops::cpu::simd;
 use crate::ops::cpu::slices::values;
-use crate::ops::graph;
-use crate::ops::graph::step::{Composed, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
+use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use crate::ops::layer_norm::{Norm, NormKernel};
 use crate::ops::linear;
 use crate::ops::shapes::Shapes;
@@ -26,9 +25,10 @@ use std::ops::Range;
 /// Tensors whose shapes or float types do not fit.
 pub fn conditioned_down(condition: &TaskCondition, norm: &Norm, a: &Tensor) -> Result<Tensor> {
     let step = ConditionedDown { condition: condition.clone(), norm: norm.clone(), a: a.clone() };
-    graph::step::only(graph::run::apply(step, GradientCheckpointing::Off)?)
+    only(apply(step)?)
 }
 
+#[derive(Clone)]
 struct ConditionedDown {
     condition: TaskCondition,
     norm: Norm,
@@ -78,19 +78,18 @@ impl<T: Real> Kernel<'_, T> {
     }
 }
 
-impl Composed for ConditionedDown {
+impl Step for ConditionedDown {
     fn name(&self) -> &'static str {
         "conditioned-down"
     }
 
-    fn inputs(&self) -> Vec<&Tensor> {
-        let [weight, bias] = self.norm.tensors();
-        vec![&self.condition.attended, &self.condition.scores, weight, bias, &self.a]
+    fn map(&self, f: &mut OnTensor) -> Result<Self> {
+        Ok(Self { condition: self.condition.map(f)?, norm: self.norm.map(f)?, a: f(&self.a)? })
     }
 
     fn check(&self, shapes: Shapes) -> Result<()> {
         let [_, _, c] = self.condition.check(shapes)?;
-        shapes.norm(&self.norm, c)?;
+        self.norm.check(shapes, c)?;
         let [rank, _] = shapes.sizes("A", &self.a)?;
         shapes.expect("A", &self.a, &[rank, c])
     }
@@ -99,16 +98,12 @@ impl Composed for ConditionedDown {
         let conditioned = self.condition.feature()?.broadcast_add(&self.condition.attended)?.flatten_to(1)?;
         Ok(vec![linear(&self.norm.forward(&conditioned)?, &self.a, None)?])
     }
-
-    fn contiguous(self) -> Result<Self> {
-        Ok(Self { condition: self.condition.contiguous()?, norm: self.norm.contiguous()?, a: self.a.contiguous()? })
-    }
 }
 
-impl<T: Real> Segment<T> for ConditionedDown {
+impl<T: Real> CpuKernel<T> for ConditionedDown {
     type Saved = ();
 
-    fn forward(&self, _: Keep) -> Result<Passed<T, ()>> {
+    fn forward(&self, _: Keep) -> Result<Passed<()>> {
         let kernel = self.kernel::<T>()?;
         let ConditionKernel { tasks, windows, n, c, .. } = kernel.condition;
         let mut u = Fresh::of(tasks * windows * n * kernel.rank);

@@ -9,8 +9,7 @@ use crate::ops::cpu::parts::{Fresh, Parts};
 use crate::ops::cpu::product::{Matrix, add_product, product};
 use crate::ops::cpu::simd;
 use crate::ops::cpu::slices::{Values, values};
-use crate::ops::graph;
-use crate::ops::graph::step::{Composed, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
+use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use crate::ops::layer_norm::{Norm, NormKernel};
 use crate::ops::linear;
 use crate::ops::shapes::Shapes;
@@ -22,9 +21,10 @@ use candle_core::{Result, Tensor};
 /// Tensors whose shapes or float types do not fit.
 pub fn norm_down(x: &Tensor, norm: &Norm, a: &Tensor) -> Result<Tensor> {
     let step = NormDown { x: x.clone(), norm: norm.clone(), a: a.clone() };
-    graph::step::only(graph::run::apply(step, GradientCheckpointing::Off)?)
+    only(apply(step)?)
 }
 
+#[derive(Clone)]
 struct NormDown {
     x: Tensor,
     norm: Norm,
@@ -48,35 +48,30 @@ impl NormDown {
     }
 }
 
-impl Composed for NormDown {
+impl Step for NormDown {
     fn name(&self) -> &'static str {
         "norm-down"
     }
 
-    fn inputs(&self) -> Vec<&Tensor> {
-        let [weight, bias] = self.norm.tensors();
-        vec![&self.x, weight, bias, &self.a]
+    fn map(&self, f: &mut OnTensor) -> Result<Self> {
+        Ok(Self { x: f(&self.x)?, norm: self.norm.map(f)?, a: f(&self.a)? })
     }
 
     fn check(&self, shapes: Shapes) -> Result<()> {
         let ([_, _, c], [rank, _]) = (shapes.sizes("x", &self.x)?, shapes.sizes("A", &self.a)?);
-        shapes.norm(&self.norm, c)?;
+        self.norm.check(shapes, c)?;
         shapes.expect("A", &self.a, &[rank, c])
     }
 
     fn composed(&self) -> Result<Vec<Tensor>> {
         Ok(vec![linear(&self.norm.forward(&self.x)?, &self.a, None)?])
     }
-
-    fn contiguous(self) -> Result<Self> {
-        Ok(Self { x: self.x.contiguous()?, norm: self.norm.contiguous()?, a: self.a.contiguous()? })
-    }
 }
 
-impl<T: Real> Segment<T> for NormDown {
+impl<T: Real> CpuKernel<T> for NormDown {
     type Saved = ();
 
-    fn forward(&self, _: Keep) -> Result<Passed<T, ()>> {
+    fn forward(&self, _: Keep) -> Result<Passed<()>> {
         let kernel = self.kernel::<T>()?;
         let (b, n, c) = self.x.dims3()?;
         let rank = kernel.rank;

@@ -11,8 +11,7 @@ use crate::ops::cpu::parts::{Fresh, Parts};
 use crate::ops::cpu::product::{Matrix, add_product, product};
 use crate::ops::cpu::simd;
 use crate::ops::cpu::slices::{Values, values};
-use crate::ops::graph;
-use crate::ops::graph::step::{Composed, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
+use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use crate::ops::low_rank::{LowRankPath, scaled_up};
 use crate::ops::shapes::Shapes;
 use crate::ops::{gelu, linear};
@@ -31,9 +30,10 @@ use std::ops::Range;
 pub fn task_hidden(pre: &Tensor, filtered: &Tensor, fc1: &LowRankPath, fc2: &LowRankPath) -> Result<Tensor> {
     let (pre, filtered, b, a) = (pre.clone(), filtered.clone(), fc1.b.clone(), fc2.a.clone());
     let step = TaskHidden { pre, filtered, b, scale: fc1.scale, a };
-    graph::step::only(graph::run::apply(step, GradientCheckpointing::Off)?)
+    only(apply(step)?)
 }
 
+#[derive(Clone)]
 struct TaskHidden {
     pre: Tensor,
     filtered: Tensor,
@@ -99,13 +99,13 @@ struct Sums<T> {
     dh: Vec<T>,
 }
 
-impl Composed for TaskHidden {
+impl Step for TaskHidden {
     fn name(&self) -> &'static str {
         "task-hidden"
     }
 
-    fn inputs(&self) -> Vec<&Tensor> {
-        vec![&self.pre, &self.filtered, &self.b, &self.a]
+    fn map(&self, f: &mut OnTensor) -> Result<Self> {
+        Ok(Self { pre: f(&self.pre)?, filtered: f(&self.filtered)?, b: f(&self.b)?, a: f(&self.a)?, ..*self })
     }
 
     fn check(&self, shapes: Shapes) -> Result<()> {
@@ -122,17 +122,12 @@ impl Composed for TaskHidden {
         let hidden = ops::gelu(&add_to_shared(&self.pre, &update)?)?;
         Ok(vec![linear(&hidden, &self.a, None)?])
     }
-
-    fn contiguous(self) -> Result<Self> {
-        let (pre, filtered) = (self.pre.contiguous()?, self.filtered.contiguous()?);
-        Ok(Self { pre, filtered, b: self.b.contiguous()?, a: self.a.contiguous()?, ..self })
-    }
 }
 
-impl<T: Real> Segment<T> for TaskHidden {
+impl<T: Real> CpuKernel<T> for TaskHidden {
     type Saved = ();
 
-    fn forward(&self, _: Keep) -> Result<Passed<T, ()>> {
+    fn forward(&self, _: Keep) -> Result<Passed<()>> {
         let kernel = self.kernel::<T>()?;
         let (hidden, [r1, r2]) = (kernel.hidden, kernel.ranks);
         let mut u = Fresh::of(kernel.tasks * kernel.rows * r2);

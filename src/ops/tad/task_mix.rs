@@ -7,8 +7,7 @@ use crate::ops::cpu::float::Real;
 use crate::ops::cpu::parts::{Fresh, Parts};
 use crate::ops::cpu::simd;
 use crate::ops::cpu::slices::{Values, values};
-use crate::ops::graph;
-use crate::ops::graph::step::{Composed, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
+use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply};
 use crate::ops::shapes::Shapes;
 use crate::ops::swin::window::WindowGrid;
 use candle_core::{Result, Tensor, WithDType};
@@ -43,9 +42,10 @@ pub fn task_mix(
     reading: TpcReading,
 ) -> Result<Vec<Tensor>> {
     let (x, condition, share) = (x.clone(), condition.clone(), share.clone());
-    graph::run::apply(TaskMix { x, condition, share, grid: *grid, reading }, GradientCheckpointing::Off)
+    apply(TaskMix { x, condition, share, grid: *grid, reading })
 }
 
+#[derive(Clone)]
 struct TaskMix {
     x: Tensor,
     condition: TaskCondition,
@@ -118,13 +118,13 @@ impl<T: Real> Kernel<'_, T> {
     }
 }
 
-impl Composed for TaskMix {
+impl Step for TaskMix {
     fn name(&self) -> &'static str {
         "task-mix"
     }
 
-    fn inputs(&self) -> Vec<&Tensor> {
-        vec![&self.x, &self.condition.attended, &self.condition.scores, &self.share]
+    fn map(&self, f: &mut OnTensor) -> Result<Self> {
+        Ok(Self { x: f(&self.x)?, condition: self.condition.map(f)?, share: f(&self.share)?, ..*self })
     }
 
     fn check(&self, shapes: Shapes) -> Result<()> {
@@ -145,17 +145,12 @@ impl Composed for TaskMix {
         let mixed = (&self.x + (self.grid.reverse(&read)? - &self.x)?.broadcast_mul(&self.share)?)?;
         mixed.chunk(self.condition.tasks, 0)
     }
-
-    fn contiguous(self) -> Result<Self> {
-        let (x, condition, share) = (self.x.contiguous()?, self.condition.contiguous()?, self.share.contiguous()?);
-        Ok(Self { x, condition, share, ..self })
-    }
 }
 
-impl<T: Real> Segment<T> for TaskMix {
+impl<T: Real> CpuKernel<T> for TaskMix {
     type Saved = ();
 
-    fn forward(&self, _: Keep) -> Result<Passed<T, ()>> {
+    fn forward(&self, _: Keep) -> Result<Passed<()>> {
         let kernel = self.kernel::<T>()?;
         let ConditionKernel { tasks, c, .. } = kernel.condition;
         let mut y: Vec<Fresh<T>> = (0..tasks).map(|t| Fresh::of(kernel.task(t).len())).collect();

@@ -10,8 +10,7 @@ use crate::ops::cpu::parts::{Fresh, Parts};
 use crate::ops::cpu::product::{Matrix, add_product, product};
 use crate::ops::cpu::simd;
 use crate::ops::cpu::slices::{Values, values};
-use crate::ops::graph;
-use crate::ops::graph::step::{Composed, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
+use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use crate::ops::low_rank::{LowRankPath, scaled_up};
 use crate::ops::scale_images;
 use crate::ops::shapes::Shapes;
@@ -38,9 +37,10 @@ pub fn task_projection(
 ) -> Result<Tensor> {
     let (x, shared, filtered) = (x.clone(), shared.clone(), filtered.clone());
     let step = TaskProjection { x, shared, filtered, b: path.b.clone(), scale: path.scale, grid: *grid, keep };
-    graph::step::only(graph::run::apply(step, GradientCheckpointing::Off)?)
+    only(apply(step)?)
 }
 
+#[derive(Clone)]
 struct TaskProjection {
     x: Tensor,
     shared: Tensor,
@@ -113,13 +113,14 @@ impl<T: Real> Kernel<'_, T> {
     }
 }
 
-impl Composed for TaskProjection {
+impl Step for TaskProjection {
     fn name(&self) -> &'static str {
         "task-projection"
     }
 
-    fn inputs(&self) -> Vec<&Tensor> {
-        vec![&self.x, &self.shared, &self.filtered, &self.b]
+    fn map(&self, f: &mut OnTensor) -> Result<Self> {
+        let (x, shared) = (f(&self.x)?, f(&self.shared)?);
+        Ok(Self { x, shared, filtered: f(&self.filtered)?, b: f(&self.b)?, ..self.clone() })
     }
 
     fn check(&self, shapes: Shapes) -> Result<()> {
@@ -139,17 +140,12 @@ impl Composed for TaskProjection {
         let update = scale_images(&self.grid.reverse(&update)?, self.keep.as_deref())?;
         Ok(vec![add_to_shared(&self.x, &update)?])
     }
-
-    fn contiguous(self) -> Result<Self> {
-        let (x, shared, filtered) = (self.x.contiguous()?, self.shared.contiguous()?, self.filtered.contiguous()?);
-        Ok(Self { x, shared, filtered, b: self.b.contiguous()?, ..self })
-    }
 }
 
-impl<T: Real> Segment<T> for TaskProjection {
+impl<T: Real> CpuKernel<T> for TaskProjection {
     type Saved = ();
 
-    fn forward(&self, _: Keep) -> Result<Passed<T, ()>> {
+    fn forward(&self, _: Keep) -> Result<Passed<()>> {
         let (kernel, x) = (self.kernel::<T>()?, values::<T>(&self.x)?);
         let (c, n, rank) = (kernel.c, kernel.n, kernel.rank);
         let mut y = Fresh::of(kernel.tasks * x.len());

@@ -10,8 +10,7 @@ use crate::ops::cpu::parts::{Fresh, Parts};
 use crate::ops::cpu::product::{Matrix, add_product, product};
 use crate::ops::cpu::simd;
 use crate::ops::cpu::slices::{Values, values};
-use crate::ops::graph;
-use crate::ops::graph::step::{Composed, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
+use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use crate::ops::low_rank::{LowRankPath, scaled_up};
 use crate::ops::scale_images;
 use crate::ops::shapes::Shapes;
@@ -34,9 +33,10 @@ pub fn task_update(
 ) -> Result<Tensor> {
     let (x, shared, filtered) = (x.clone(), shared.clone(), filtered.clone());
     let step = TaskUpdate { x, shared, filtered, b: path.b.clone(), scale: path.scale, keep };
-    graph::step::only(graph::run::apply(step, GradientCheckpointing::Off)?)
+    only(apply(step)?)
 }
 
+#[derive(Clone)]
 struct TaskUpdate {
     x: Tensor,
     shared: Tensor,
@@ -100,13 +100,14 @@ impl<T: Real> Kernel<'_, T> {
     }
 }
 
-impl Composed for TaskUpdate {
+impl Step for TaskUpdate {
     fn name(&self) -> &'static str {
         "task-update"
     }
 
-    fn inputs(&self) -> Vec<&Tensor> {
-        vec![&self.x, &self.shared, &self.filtered, &self.b]
+    fn map(&self, f: &mut OnTensor) -> Result<Self> {
+        let (x, shared) = (f(&self.x)?, f(&self.shared)?);
+        Ok(Self { x, shared, filtered: f(&self.filtered)?, b: f(&self.b)?, ..self.clone() })
     }
 
     fn check(&self, shapes: Shapes) -> Result<()> {
@@ -123,17 +124,12 @@ impl Composed for TaskUpdate {
         let update = add_to_shared(&self.shared, &scaled_up(&self.filtered, &self.b, self.scale)?)?;
         Ok(vec![(&self.x + scale_images(&update, self.keep.as_deref())?)?])
     }
-
-    fn contiguous(self) -> Result<Self> {
-        let (x, shared, filtered) = (self.x.contiguous()?, self.shared.contiguous()?, self.filtered.contiguous()?);
-        Ok(Self { x, shared, filtered, b: self.b.contiguous()?, ..self })
-    }
 }
 
-impl<T: Real> Segment<T> for TaskUpdate {
+impl<T: Real> CpuKernel<T> for TaskUpdate {
     type Saved = ();
 
-    fn forward(&self, _: Keep) -> Result<Passed<T, ()>> {
+    fn forward(&self, _: Keep) -> Result<Passed<()>> {
         let (kernel, x) = (self.kernel::<T>()?, values::<T>(&self.x)?);
         let (c, rank) = (kernel.c, kernel.rank);
         let mut y = Fresh::of(x.len());

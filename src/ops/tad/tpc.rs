@@ -8,6 +8,7 @@ use crate::ops::cpu::parts::Parts;
 use crate::ops::cpu::simd;
 use crate::ops::cpu::slices::{Values, values};
 use crate::ops::gelu;
+use crate::ops::graph::OnTensor;
 use crate::ops::shapes::Shapes;
 use candle_core::{Result, Tensor};
 use std::ops::Range;
@@ -52,8 +53,8 @@ impl TaskCondition {
         Ok([windows, n, c])
     }
 
-    pub(in crate::ops) fn contiguous(&self) -> Result<Self> {
-        Ok(Self { attended: self.attended.contiguous()?, scores: self.scores.contiguous()?, tasks: self.tasks })
+    pub(in crate::ops) fn map(&self, f: &mut OnTensor) -> Result<Self> {
+        Ok(Self { attended: f(&self.attended)?, scores: f(&self.scores)?, ..*self })
     }
 
     pub(in crate::ops) fn kernel<T: Real>(&self) -> Result<ConditionKernel<'_, T>> {

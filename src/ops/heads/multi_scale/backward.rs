@@ -12,7 +12,7 @@ use crate::ops::cpu::product::{Matrix, add_product, product};
 use crate::ops::cpu::simd;
 use crate::ops::cpu::simd::vectorised_fn;
 use crate::ops::cpu::slices::values;
-use crate::ops::graph::step::Gradients;
+use crate::ops::graph::Gradients;
 use candle_core::{Result, Tensor, WithDType};
 use std::ops::Range;
 

@@ -9,7 +9,7 @@ use crate::ops::cpu::float::Real;
 use crate::ops::cpu::parts::Parts;
 use crate::ops::cpu::product::{Into, Matrix, product_into};
 use crate::ops::cpu::simd;
-use crate::ops::cpu::slices::{Loan, loan};
+use crate::ops::cpu::slices::{Values, values};
 use candle_core::{Result, WithDType};
 use std::ops::Range;
 
@@ -21,7 +21,7 @@ pub(super) struct Map<'a, T: Real> {
     /// Its place among the head's maps.
     pub(super) i: usize,
     /// `[B, h*w, c]`.
-    pub(super) tokens: Loan<'a, T>,
+    pub(super) tokens: Values<'a, T>,
     pub(super) c: usize,
     /// Its first column in the hidden weight.
     pub(super) column: usize,
@@ -87,14 +87,14 @@ pub(super) struct Kernel<'a, T: Real> {
     /// The first is the output's.
     pub(super) scales: Vec<Scale<'a, T>>,
     /// `[H, Σ c]`.
-    pub(super) weight: Loan<'a, T>,
-    bias: Loan<'a, T>,
-    pub(super) norm_weight: Loan<'a, T>,
-    pub(super) norm_bias: Loan<'a, T>,
+    pub(super) weight: Values<'a, T>,
+    bias: Values<'a, T>,
+    pub(super) norm_weight: Values<'a, T>,
+    pub(super) norm_bias: Values<'a, T>,
     eps: T,
     /// `[n, H]`.
-    pub(super) out_weight: Loan<'a, T>,
-    pub(super) out_bias: Loan<'a, T>,
+    pub(super) out_weight: Values<'a, T>,
+    pub(super) out_bias: Values<'a, T>,
     pub(super) images: usize,
     pub(super) size: (usize, usize),
     pub(super) channels: usize,
@@ -108,7 +108,7 @@ impl MultiScaleHead {
         let (mut scales, mut column): (Vec<Scale<T>>, usize) = (Vec::new(), 0);
         for (i, map) in self.maps.iter().enumerate() {
             let c = map.tokens.dim(2)?;
-            let slices = Map { i, tokens: loan(&map.tokens)?, c, column };
+            let slices = Map { i, tokens: values(&map.tokens)?, c, column };
             column += c;
             match scales.iter_mut().find(|scale| scale.size == map.size) {
                 Some(scale) => scale.maps.push(slices),
@@ -120,13 +120,13 @@ impl MultiScaleHead {
         }
         Ok(Kernel {
             scales,
-            weight: loan(&self.hidden.weight)?,
-            bias: loan(&self.hidden.bias)?,
-            norm_weight: loan(&self.norm.weight)?,
-            norm_bias: loan(&self.norm.bias)?,
+            weight: values(&self.hidden.weight)?,
+            bias: values(&self.hidden.bias)?,
+            norm_weight: values(&self.norm.weight)?,
+            norm_bias: values(&self.norm.bias)?,
             eps: T::of(self.norm.eps),
-            out_weight: loan(&self.output.weight)?,
-            out_bias: loan(&self.output.bias)?,
+            out_weight: values(&self.output.weight)?,
+            out_bias: values(&self.output.bias)?,
             images: self.maps[0].tokens.dim(0)?,
             size,
             channels: column,

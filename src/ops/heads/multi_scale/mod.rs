@@ -11,8 +11,7 @@ mod resample;
 
 use crate::ops::batch_norm::{BatchMoments, BatchNorm, MomentsOf};
 use crate::ops::cpu::float::Real;
-use crate::ops::graph;
-use crate::ops::graph::step::{Composed, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
+use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply};
 use crate::ops::shapes::Shapes;
 use crate::ops::{bilinear, linear};
 use candle_core::{Device, Result, Tensor};
@@ -40,8 +39,8 @@ impl Conv1x1 {
         linear(rows, &self.weight, Some(&self.bias))
     }
 
-    fn contiguous(&self) -> Result<Self> {
-        Ok(Self { weight: self.weight.contiguous()?, bias: self.bias.contiguous()? })
+    fn map(&self, f: &mut OnTensor) -> Result<Self> {
+        Ok(Self { weight: f(&self.weight)?, bias: f(&self.bias)? })
     }
 }
 
@@ -76,7 +75,7 @@ impl MultiScaleHead {
             MomentsOf::Given(moments) => Some(moments.detach()),
             MomentsOf::Batch => None,
         };
-        let mut outputs = graph::run::apply(self, GradientCheckpointing::Off)?.into_iter();
+        let mut outputs = apply(self)?.into_iter();
         match (outputs.next(), given, outputs.next(), outputs.next()) {
             (Some(y), Some(moments), ..) => Ok((y, moments)),
             (Some(y), None, Some(mean), Some(variance)) => {
@@ -87,15 +86,15 @@ impl MultiScaleHead {
     }
 }
 
-impl Composed for MultiScaleHead {
+impl Step for MultiScaleHead {
     fn name(&self) -> &'static str {
         "multi-scale-head"
     }
 
-    fn inputs(&self) -> Vec<&Tensor> {
-        let weights = [&self.hidden.weight, &self.hidden.bias, &self.norm.weight, &self.norm.bias];
-        let maps = self.maps.iter().map(|map| &map.tokens);
-        maps.chain(weights).chain([&self.output.weight, &self.output.bias]).collect()
+    fn map(&self, f: &mut OnTensor) -> Result<Self> {
+        let map = |SizedMap { tokens, size }: &SizedMap| Ok(SizedMap { tokens: f(tokens)?, size: *size });
+        let maps = self.maps.iter().map(map).collect::<Result<_>>()?;
+        Ok(Self { maps, hidden: self.hidden.map(f)?, norm: self.norm.map(f)?, output: self.output.map(f)? })
     }
 
     fn check(&self, shapes: Shapes) -> Result<()> {
@@ -133,14 +132,6 @@ impl Composed for MultiScaleHead {
             MomentsOf::Given(_) => vec![y],
         })
     }
-
-    fn contiguous(mut self) -> Result<Self> {
-        for map in &mut self.maps {
-            map.tokens = map.tokens.contiguous()?;
-        }
-        let (hidden, norm, output) = (self.hidden.contiguous()?, self.norm.contiguous()?, self.output.contiguous()?);
-        Ok(Self { hidden, norm, output, ..self })
-    }
 }
 
 /// Each hidden channel's mean and variance.
@@ -149,10 +140,10 @@ pub(in crate::ops) struct Moments<T> {
     variance: Vec<T>,
 }
 
-impl<T: Real> Segment<T> for MultiScaleHead {
+impl<T: Real> CpuKernel<T> for MultiScaleHead {
     type Saved = Moments<T>;
 
-    fn forward(&self, _: Keep) -> Result<Passed<T, Moments<T>>> {
+    fn forward(&self, _: Keep) -> Result<Passed<Moments<T>>> {
         let kernel = self.kernel::<T>()?;
         let moments = self.moments(&kernel)?;
         let y = kernel.forward(&kernel.normed(&moments));

@@ -7,9 +7,8 @@ use crate::ops::cpu::float::Real;
 use crate::ops::cpu::parts::{Fresh, Parts, unwritten};
 use crate::ops::cpu::simd;
 use crate::ops::cpu::slices::values;
-use crate::ops::graph;
-use crate::ops::graph::step::{Composed, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
 use crate::ops::graph::trace::Pass;
+use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply};
 use crate::ops::layer_norm::Norm;
 use crate::ops::low_rank::LowRankMap;
 use crate::ops::shapes::Shapes;
@@ -77,9 +76,9 @@ impl AttentionHalf {
     ///
     /// # Errors
     /// Tensors whose shapes or float types do not fit; factors of drop-path for another number of images.
-    pub fn forward(self, checkpoint: GradientCheckpointing) -> Result<Attended> {
+    pub fn forward(self) -> Result<Attended> {
         let (has_prompts, parts) = (self.prompts.is_some(), self.parts);
-        let mut outputs = graph::run::apply(self, checkpoint)?.into_iter();
+        let mut outputs = apply(self)?.into_iter();
         let mut next = || outputs.next().ok_or_else(|| candle_core::Error::Msg("an output is missing".into()));
         let patches = next()?;
         let prompts = if has_prompts { Some(next()?) } else { None };
@@ -113,18 +112,21 @@ pub(in crate::ops) struct Saved<T> {
     attended: Vec<T>,
 }
 
-impl Composed for AttentionHalf {
+impl Step for AttentionHalf {
     fn name(&self) -> &'static str {
         "attention-half"
     }
 
-    fn inputs(&self) -> Vec<&Tensor> {
-        let mut inputs = vec![&self.patches, &self.bias];
-        inputs.extend(&self.prompts);
-        inputs.extend(self.norm.tensors());
-        inputs.extend(self.qkv.tensors());
-        inputs.extend(self.proj.tensors());
-        inputs
+    fn map(&self, f: &mut OnTensor) -> Result<Self> {
+        Ok(Self {
+            patches: f(&self.patches)?,
+            prompts: self.prompts.as_ref().map(&mut *f).transpose()?,
+            norm: self.norm.map(f)?,
+            qkv: self.qkv.map(f)?,
+            bias: f(&self.bias)?,
+            proj: self.proj.map(f)?,
+            ..self.clone()
+        })
     }
 
     fn check(&self, shapes: Shapes) -> Result<()> {
@@ -134,9 +136,9 @@ impl Composed for AttentionHalf {
             let [_, p, _] = shapes.sizes("prompts", prompts)?;
             shapes.expect("prompts", prompts, &[images, p, c])?;
         }
-        shapes.norm(&self.norm, c)?;
-        shapes.map("qkv", &self.qkv, c, 3 * c)?;
-        shapes.map("proj", &self.proj, c, c)?;
+        self.norm.check(shapes, c)?;
+        self.qkv.check(shapes, "qkv", c, 3 * c)?;
+        self.proj.check(shapes, "proj", c, c)?;
         let [heads, _, _] = shapes.sizes("a bias", &self.bias)?;
         shapes.times("channels", c, heads)?;
         shapes.expect("a bias", &self.bias, &[heads, n, n])?;
@@ -174,26 +176,12 @@ impl Composed for AttentionHalf {
         }
         Ok(outputs)
     }
-
-    fn contiguous(self) -> Result<Self> {
-        let contiguous = |tensor: Option<Tensor>| tensor.map(|tensor| tensor.contiguous()).transpose();
-        Ok(Self {
-            patches: self.patches.contiguous()?,
-            prompts: contiguous(self.prompts)?,
-            norm: self.norm.contiguous()?,
-            qkv: self.qkv.contiguous()?,
-            bias: self.bias.contiguous()?,
-            mask: contiguous(self.mask)?,
-            proj: self.proj.contiguous()?,
-            ..self
-        })
-    }
 }
 
-impl<T: Real> Segment<T> for AttentionHalf {
+impl<T: Real> CpuKernel<T> for AttentionHalf {
     type Saved = Saved<T>;
 
-    fn forward(&self, keep: Keep) -> Result<Passed<T, Saved<T>>> {
+    fn forward(&self, keep: Keep) -> Result<Passed<Saved<T>>> {
         let kernel = self.kernel::<T>(Pass::Forward)?;
         let Sizes { images, tokens, c, length, n, windows } = kernel.sizes;
         let (p, heads) = (kernel.sizes.prompts(), kernel.attention.heads());
@@ -317,6 +305,7 @@ fn mean_over_windows<T: Real>(seen: &[T], images: usize, windows: usize) -> Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::GradientCheckpointing;
     use crate::ops::finite_difference::{check, close, normal};
     use crate::ops::{Definition, Dropout};
     use crate::ops::{LowRankPath, shift_mask};
@@ -369,7 +358,7 @@ mod tests {
             (false, WithParts::Yes, None),
         ] {
             let half = half(prompts, parts, dropout)?;
-            let run = |by: Definition| by.run(|| together(half.clone().forward(GradientCheckpointing::Off)?));
+            let run = |by: Definition| by.run(|| together(half.clone().forward()?));
             let [fused, composed] = Definition::ALL.map(run);
             close(&fused?, &composed?, 1e-12)?;
         }
@@ -378,7 +367,7 @@ mod tests {
 
     #[test]
     fn gradients_of_all_inputs_kept_or_made_again() -> Result<()> {
-        for (parts, dropout, checkpoint) in [
+        for (parts, dropout, checkpointing) in [
             (WithParts::No, None, GradientCheckpointing::Off),
             (WithParts::Yes, Some(Dropout { rate: 0.3, seed: 7 }), GradientCheckpointing::Off),
             (WithParts::Yes, None, GradientCheckpointing::On),
@@ -406,7 +395,7 @@ mod tests {
                 half.qkv.path = Some(LowRankPath { a: v[5].clone(), b: v[6].clone(), ..qkv.clone() });
                 half.proj.path = Some(LowRankPath { a: v[7].clone(), b: v[8].clone(), ..proj.clone() });
                 (half.proj.weight, half.qkv.bias) = (v[9].clone(), Some(v[10].clone()));
-                together(half.forward(checkpoint)?)
+                together(checkpointing.run(|| half.forward())?)
             })?;
         }
         Ok(())

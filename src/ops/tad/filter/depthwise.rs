@@ -3,14 +3,12 @@
 
 use super::map::MapSize;
 use crate::ops::cpu::blocks::Blocks;
-use crate::ops::cpu::float::{Real, by_float};
+use crate::ops::cpu::float::Real;
 use crate::ops::cpu::parts::{Fresh, Parts};
-use crate::ops::cpu::slices::{slice, values};
-use crate::ops::graph::definition::is_fused;
-use crate::ops::graph::trace::Traced;
+use crate::ops::cpu::slices::values;
+use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use crate::ops::shapes::Shapes;
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor};
+use candle_core::{D, Result, Tensor};
 
 /// FilterNorm: each channel's k*k taps minus their mean, divided by their unbiased standard deviation + 1e-10, times a learned
 /// scale, plus a learned shift.
@@ -44,32 +42,47 @@ pub fn filter_norm(taps: &Tensor, scale: &Tensor, shift: &Tensor, kernel: usize)
 /// # Errors
 /// Taps of other maps, channels or float type than u's; a k that is even.
 pub fn depthwise_filter(u: &Tensor, taps: &Tensor) -> Result<Tensor> {
-    let shapes = Shapes::of("depthwise-filter", u)?;
-    let ([b, _, _, r], [_, kk, _]) = (shapes.sizes("u", u)?, shapes.sizes("taps", taps)?);
-    let kernel = kk.isqrt();
-    shapes.expect("taps", taps, &[b, shapes.taps(kernel, 1)?, r])?;
-    if is_fused(u) { u.contiguous()?.apply_op2(&taps.contiguous()?, Traced(Depthwise)) } else { composed(u, taps) }
+    only(apply(Depthwise { u: u.clone(), taps: taps.clone() })?)
 }
 
-/// A sum of k*k shifted products.
-fn composed(u: &Tensor, taps: &Tensor) -> Result<Tensor> {
-    let (b, h, w, r) = u.dims4()?;
-    let kernel = taps.dim(1)?.isqrt();
-    let reach = kernel / 2;
-    let padded = u.pad_with_zeros(1, reach, reach)?.pad_with_zeros(2, reach, reach)?;
-    let product = |tap: usize| -> Result<Tensor> {
-        let shifted = padded.narrow(1, tap / kernel, h)?.narrow(2, tap % kernel, w)?;
-        shifted.broadcast_mul(&taps.narrow(1, tap, 1)?.reshape((b, 1, 1, r))?)
-    };
-    (1..kernel * kernel).try_fold(product(0)?, |sum, tap| sum + product(tap)?)
+#[derive(Clone)]
+struct Depthwise {
+    u: Tensor,
+    taps: Tensor,
 }
 
-struct Depthwise;
+impl Depthwise {
+    fn size(&self) -> Result<MapSize> {
+        let ((_, h, w, r), (_, kk, _)) = (self.u.dims4()?, self.taps.dims3()?);
+        MapSize::new((h, w), r, kk.isqrt())
+    }
+}
 
-/// The sizes that `u` and `taps` have.
-fn sizes(u: &Shape, taps: &Shape) -> Result<MapSize> {
-    let ((_, h, w, r), (_, kk, _)) = (u.dims4()?, taps.dims3()?);
-    MapSize::new((h, w), r, kk.isqrt())
+impl Step for Depthwise {
+    fn name(&self) -> &'static str {
+        "depthwise-filter"
+    }
+
+    fn map(&self, f: &mut OnTensor) -> Result<Self> {
+        Ok(Self { u: f(&self.u)?, taps: f(&self.taps)? })
+    }
+
+    fn check(&self, shapes: Shapes) -> Result<()> {
+        let ([b, _, _, r], [_, kk, _]) = (shapes.sizes("u", &self.u)?, shapes.sizes("taps", &self.taps)?);
+        shapes.expect("taps", &self.taps, &[b, shapes.taps(kk.isqrt(), 1)?, r])
+    }
+
+    /// A sum of k*k shifted products.
+    fn composed(&self) -> Result<Vec<Tensor>> {
+        let ((b, h, w, r), kernel) = (self.u.dims4()?, self.taps.dim(1)?.isqrt());
+        let reach = kernel / 2;
+        let padded = self.u.pad_with_zeros(1, reach, reach)?.pad_with_zeros(2, reach, reach)?;
+        let product = |tap: usize| -> Result<Tensor> {
+            let shifted = padded.narrow(1, tap / kernel, h)?.narrow(2, tap % kernel, w)?;
+            shifted.broadcast_mul(&self.taps.narrow(1, tap, 1)?.reshape((b, 1, 1, r))?)
+        };
+        Ok(vec![(1..kernel * kernel).try_fold(product(0)?, |sum, tap| sum + product(tap)?)?])
+    }
 }
 
 /// Calls `f` once with each map's number, in parallel.
@@ -77,61 +90,54 @@ fn for_maps(maps: usize, size: MapSize, f: impl Fn(usize) + Sync + Send) {
     Blocks::of_maps(maps, size.len()).for_each(|| (), |(), block| block.for_each(&f));
 }
 
-impl CustomOp2 for Depthwise {
-    fn name(&self) -> &'static str {
-        "depthwise-filter"
+impl<T: Real> CpuKernel<T> for Depthwise {
+    type Saved = ();
+
+    fn forward(&self, _: Keep) -> Result<Passed<()>> {
+        let (u, taps, size) = (values::<T>(&self.u)?, values::<T>(&self.taps)?, self.size()?);
+        let (u, taps, len) = (&*u, &*taps, size.len());
+        let mut y = Fresh::of(u.len());
+        let out = y.parts();
+        for_maps(self.u.dim(0)?, size, |i| {
+            // SAFETY: `for_maps` calls this once for each map.
+            let y = unsafe { out.at(i * len, len) };
+            size.convolve(&u[i * len..][..len], &taps[i * size.taps_len()..][..size.taps_len()], y);
+        });
+        // SAFETY: the maps cover y, and `convolve` writes each.
+        let y = unsafe { y.written() };
+        Ok((vec![Output::new(y, self.u.shape())], Some(())))
     }
 
-    fn cpu_fwd(&self, u: &CpuStorage, lu: &Layout, t: &CpuStorage, lt: &Layout) -> Result<(CpuStorage, Shape)> {
-        fn kernel<T: Real>(u: &[T], taps: &[T], size: MapSize) -> Result<CpuStorage> {
-            let (len, maps) = (size.len(), taps.len() / size.taps_len().max(1));
-            let mut y = Fresh::of(maps * len);
-            let out = y.parts();
-            for_maps(maps, size, |i| {
-                // SAFETY: `for_maps` calls this once for each map.
-                let y = unsafe { out.at(i * len, len) };
-                size.convolve(&u[i * len..][..len], &taps[i * size.taps_len()..][..size.taps_len()], y);
-            });
-            // SAFETY: the maps cover y, and `convolve` writes each.
-            Ok(T::to_cpu_storage_owned(unsafe { y.written() }))
-        }
-        let size = sizes(lu.shape(), lt.shape())?;
-        Ok((by_float!(u.dtype(), kernel(slice(u, lu)?, slice(t, lt)?, size))?, lu.shape().clone()))
-    }
-
-    fn bwd(&self, u: &Tensor, taps: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        fn kernel<T: Real>(u: &Tensor, taps: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-            let size = sizes(u.shape(), taps.shape())?;
-            let (us, ts, dys) = (values::<T>(u)?, values::<T>(taps)?, values::<T>(dy)?);
-            let (us, ts, dys) = (&*us, &*ts, &*dys);
-            let (len, taps_len) = (size.len(), size.taps_len());
-            let mut dtaps = vec![T::zero(); if taps.track_op() { ts.len() } else { 0 }];
-            let (gradients, mut du) = (Parts::of(&mut dtaps), Fresh::of(us.len()));
-            let out = du.parts();
-            for_maps(u.dims()[0], size, |i| {
-                let dy = &dys[i * len..][..len];
-                // SAFETY: `for_maps` calls this once for each map.
-                let du = unsafe { out.at(i * len, len) };
-                size.convolve_backward(dy, &ts[i * taps_len..][..taps_len], None, du);
-                if taps.track_op() {
-                    // SAFETY: as above.
-                    let dtaps = unsafe { gradients.at(i * taps_len, taps_len) };
-                    size.tap_gradients(&us[i * len..][..len], dy, dtaps);
-                }
-            });
-            // SAFETY: the maps cover du, and `convolve_backward` writes each.
-            let du = unsafe { du.written() };
-            let dtaps = taps.track_op().then(|| Tensor::from_vec(dtaps, taps.shape(), taps.device())).transpose()?;
-            Ok((Some(Tensor::from_vec(du, u.shape(), u.device())?), dtaps))
-        }
-        let dy = dy.contiguous()?;
-        by_float!(u.dtype(), kernel(u, taps, &dy))
+    fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
+        let Some(Some(dy)) = outputs.first() else { return Ok(()) };
+        let (u, taps, dy, size) = (values::<T>(&self.u)?, values::<T>(&self.taps)?, values::<T>(dy)?, self.size()?);
+        let (u, taps, dy, len, taps_len) = (&*u, &*taps, &*dy, size.len(), size.taps_len());
+        let trains = self.taps.track_op();
+        let mut dtaps = vec![T::zero(); if trains { taps.len() } else { 0 }];
+        let (gradients, mut du) = (Parts::of(&mut dtaps), Fresh::of(u.len()));
+        let out = du.parts();
+        for_maps(self.u.dim(0)?, size, |i| {
+            let dy = &dy[i * len..][..len];
+            // SAFETY: `for_maps` calls this once for each map.
+            let du = unsafe { out.at(i * len, len) };
+            size.convolve_backward(dy, &taps[i * taps_len..][..taps_len], None, du);
+            if trains {
+                // SAFETY: as above.
+                let dtaps = unsafe { gradients.at(i * taps_len, taps_len) };
+                size.tap_gradients(&u[i * len..][..len], dy, dtaps);
+            }
+        });
+        // SAFETY: the maps cover du, and `convolve_backward` writes each.
+        let du = unsafe { du.written() };
+        grads.give_values(&self.u, du)?;
+        grads.give_values(&self.taps, dtaps)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::Definition;
     use crate::ops::finite_difference::{check, close, normal};
 
     #[test]
@@ -141,19 +147,18 @@ mod tests {
             let maps = u.permute((0, 3, 1, 2))?.reshape((1, 6, h, w))?;
             let weights = taps.transpose(1, 2)?.reshape((6, 1, kernel, kernel))?;
             let want = maps.conv2d(&weights, kernel / 2, 1, 1, 6)?.reshape((2, 3, h, w))?.permute((0, 2, 3, 1))?;
-            close(&depthwise_filter(&u, &taps)?, &want, 1e-12)?;
-            close(&composed(&u, &taps)?, &want, 1e-12)?;
+            for definition in Definition::ALL {
+                close(&definition.run(|| depthwise_filter(&u, &taps))?, &want, 1e-12)?;
+            }
         }
         Ok(())
     }
 
     #[test]
     fn gradients_of_both_definitions() -> Result<()> {
-        for (filter, kernel) in
-            [(depthwise_filter as fn(&Tensor, &Tensor) -> Result<Tensor>, 3), (depthwise_filter, 5), (composed, 3)]
-        {
+        for (definition, kernel) in [(Definition::Fused, 3), (Definition::Fused, 5), (Definition::Composed, 3)] {
             let (u, taps) = (normal(1, &[2, 3, 2, 2])?, normal(2, &[2, kernel * kernel, 2])?);
-            check(&[&u, &taps], |v| filter(&v[0], &v[1]))?;
+            check(&[&u, &taps], |v| definition.run(|| depthwise_filter(&v[0], &v[1])))?;
         }
         let (taps, scale, shift) = (normal(1, &[2, 18])?, normal(2, &[18])?, normal(3, &[18])?);
         check(&[&taps, &scale, &shift], |v| filter_norm(&v[0], &v[1], &v[2], 3))

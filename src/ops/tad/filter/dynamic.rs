@@ -9,8 +9,7 @@ use crate::ops::cpu::buffers::resize;
 use crate::ops::cpu::float::Real;
 use crate::ops::cpu::parts::{Fresh, Parts};
 use crate::ops::cpu::slices::{Values, values};
-use crate::ops::graph;
-use crate::ops::graph::step::{Composed, GradientCheckpointing, Gradients, Keep, Output, Passed, Segment};
+use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use crate::ops::linear;
 use crate::ops::shapes::Shapes;
 use candle_core::{Result, Tensor};
@@ -32,7 +31,7 @@ use std::ops::Range;
 /// a kernel that is even or below 3.
 pub fn dynamic_filter(u: &Tensor, size: (usize, usize), weights: &FilterWeights) -> Result<Tensor> {
     let step = DynamicFilter { u: u.clone(), size, weights: weights.clone() };
-    graph::step::only(graph::run::apply(step, GradientCheckpointing::Off)?)
+    only(apply(step)?)
 }
 
 /// Each map's own filter, `FilterNorm(W pool(u) + b)`: `u` `[b, n, r]` to `[b, k*k, r]`.
@@ -47,6 +46,7 @@ pub fn filter_taps(u: &Tensor, weights: &FilterWeights) -> Result<Tensor> {
     filter_norm(&raw, &weights.scale, &weights.shift, weights.kernel)
 }
 
+#[derive(Clone)]
 struct DynamicFilter {
     u: Tensor,
     size: (usize, usize),
@@ -78,14 +78,13 @@ struct Sums<T> {
     dpooled: Vec<T>,
 }
 
-impl Composed for DynamicFilter {
+impl Step for DynamicFilter {
     fn name(&self) -> &'static str {
         "dynamic-filter"
     }
 
-    fn inputs(&self) -> Vec<&Tensor> {
-        let [weight, bias, scale, shift] = self.weights.tensors();
-        vec![&self.u, weight, bias, scale, shift]
+    fn map(&self, f: &mut OnTensor) -> Result<Self> {
+        Ok(Self { u: f(&self.u)?, weights: self.weights.map(f)?, ..*self })
     }
 
     fn check(&self, shapes: Shapes) -> Result<()> {
@@ -99,17 +98,13 @@ impl Composed for DynamicFilter {
         let filtered = depthwise_filter(&self.u.reshape((b, h, w, r))?, &filter_taps(&self.u, &self.weights)?)?;
         Ok(vec![filtered.reshape(self.u.shape())?])
     }
-
-    fn contiguous(self) -> Result<Self> {
-        Ok(Self { u: self.u.contiguous()?, weights: self.weights.contiguous()?, ..self })
-    }
 }
 
-impl<T: Real> Segment<T> for DynamicFilter {
+impl<T: Real> CpuKernel<T> for DynamicFilter {
     /// Each map's pooled context.
     type Saved = Vec<T>;
 
-    fn forward(&self, _: Keep) -> Result<Passed<T, Vec<T>>> {
+    fn forward(&self, _: Keep) -> Result<Passed<Vec<T>>> {
         let kernel = self.kernel::<T>()?;
         let mut pooled = vec![T::zero(); kernel.u.len() / kernel.map.pixels()];
         let (contexts, mut y) = (Parts::of(&mut pooled), Fresh::of(kernel.u.len()));

@@ -5,8 +5,8 @@ use crate::ops::cpu::channels::by_channels;
 use crate::ops::cpu::float::Real;
 use crate::ops::cpu::product::{Matrix, add_product, product};
 use crate::ops::cpu::simd;
-use crate::ops::cpu::slices::loan;
-use crate::ops::graph::step::Gradients;
+use crate::ops::cpu::slices::values;
+use crate::ops::graph::{Gradients, OnTensor};
 use crate::ops::shapes::Shapes;
 use candle_core::{Result, Tensor};
 use pulp::{Arch, Simd, WithSimd};
@@ -31,8 +31,9 @@ pub struct FilterWeights {
 
 impl FilterWeights {
     /// Every weight.
-    pub(in crate::ops) fn tensors(&self) -> [&Tensor; 4] {
-        [&self.weight, &self.bias, &self.scale, &self.shift]
+    pub(in crate::ops) fn map(&self, f: &mut OnTensor) -> Result<Self> {
+        let (weight, bias) = (f(&self.weight)?, f(&self.bias)?);
+        Ok(Self { weight, bias, scale: f(&self.scale)?, shift: f(&self.shift)?, ..*self })
     }
 
     /// For the step of `shapes`, on maps of r channels.
@@ -42,17 +43,6 @@ impl FilterWeights {
         shapes.expect("a bias", &self.bias, &[n])?;
         shapes.expect("a scale", &self.scale, &[n])?;
         shapes.expect("a shift", &self.shift, &[n])
-    }
-
-    /// The weights with their values in order.
-    pub(in crate::ops) fn contiguous(&self) -> Result<Self> {
-        Ok(Self {
-            weight: self.weight.contiguous()?,
-            bias: self.bias.contiguous()?,
-            scale: self.scale.contiguous()?,
-            shift: self.shift.contiguous()?,
-            kernel: self.kernel,
-        })
     }
 }
 
@@ -94,8 +84,8 @@ impl<T: Real> FilterKernel<T> {
     /// From weights that [`FilterWeights::check`] has found to fit.
     pub(in crate::ops) fn new(weights: &FilterWeights) -> Result<Self> {
         let ((n, r), kk) = (weights.weight.dims2()?, weights.kernel * weights.kernel);
-        let tap_major = |tensor: &Tensor| -> Result<Vec<T>> { Ok(transposed(&loan::<T>(tensor)?, r, kk)) };
-        let (loaned, mut weight) = (loan::<T>(&weights.weight)?, vec![T::zero(); n * r]);
+        let tap_major = |tensor: &Tensor| -> Result<Vec<T>> { Ok(transposed(&values::<T>(tensor)?, r, kk)) };
+        let (loaned, mut weight) = (values::<T>(&weights.weight)?, vec![T::zero(); n * r]);
         for (row, values) in loaned.chunks_exact(r).enumerate() {
             let at = row % kk * r + row / kk;
             values.iter().enumerate().for_each(|(i, value)| weight[i * n + at] = *value);
