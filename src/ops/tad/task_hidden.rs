@@ -118,6 +118,13 @@ impl Step for TaskHidden {
     }
 
     fn composed(&self) -> Result<Vec<Tensor>> {
+        let images = self.pre.dim(0)?;
+        if self.filtered.dim(0)? > images {
+            // Task after task: with gradient checkpointing the hidden values of one alone are in memory.
+            let filtered = self.filtered.chunk(self.filtered.dim(0)? / images, 0)?;
+            let task = |filtered| only(apply(Self { filtered, ..self.clone() })?);
+            return Ok(vec![Tensor::cat(&filtered.into_iter().map(task).collect::<Result<Vec<_>>>()?, 0)?]);
+        }
         let update = scaled_up(&self.filtered, &self.b, self.scale)?;
         let hidden = ops::gelu(&add_to_shared(&self.pre, &update)?)?;
         Ok(vec![linear(&hidden, &self.a, None)?])
