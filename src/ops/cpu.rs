@@ -44,7 +44,7 @@ impl Real for f64 {
     fn erf_of<S: Simd>(simd: S, x: S::f64s) -> S::f64s {
         let mut values = [0.0; 8]; // as many as the widest registers hold
         let lanes = Self::lanes::<S>().min(values.len());
-        // SAFETY: the array holds as many values.
+        // SAFETY: the array holds at least `lanes` values.
         unsafe {
             Self::store(simd, values.as_mut_ptr(), lanes, x);
             values.iter_mut().for_each(|value| *value = libm::erf(*value));
@@ -175,6 +175,8 @@ fn loan_at<T: Real>(tensor: &Tensor, places: Option<(usize, usize)>) -> Result<L
         dtype if dtype == T::DTYPE => values_at(tensor, places).map(Loan::Borrowed),
         DType::BF16 => Ok(Loan::Owned(widened(&values_at::<bf16>(tensor, places)?))),
         DType::F16 => Ok(Loan::Owned(widened(&values_at::<f16>(tensor, places)?))),
+        DType::F32 => Ok(Loan::Owned(values_at::<f32>(tensor, places)?.iter().map(|v| T::of(f64::from(*v))).collect())),
+        DType::F64 => Ok(Loan::Owned(values_at::<f64>(tensor, places)?.iter().map(|v| T::of(*v)).collect())),
         other => candle_core::bail!("a fused kernel computing in {:?} reads no {other:?}", T::DTYPE),
     }
 }
@@ -267,7 +269,7 @@ impl<T> Parts<'_, MaybeUninit<T>> {
         len: usize,
         scratch: &'s mut Vec<T>,
     ) -> &'s mut [MaybeUninit<T>] {
-        // SAFETY: by the caller's promise.
+        // SAFETY: the caller's promise, handed on.
         if self.len == 0 { unwritten(scratch, len) } else { unsafe { self.at(start, len) } }
     }
 }

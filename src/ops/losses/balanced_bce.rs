@@ -2,7 +2,7 @@
 
 use super::lanes::{sum, sum_of_logs};
 use super::pixels::{BLOCK, Channels, ChannelsMut, PixelMean, Pixels};
-use super::{absolute, fuses, masked, mean_over, total, wide};
+use super::{LabelOf, absolute, check, fuses, masked, mean_over, total, wide};
 use crate::ops::cpu::{Real, by_float};
 use crate::ops::simd::vectorised_fn;
 use crate::ops::trace::{self, Pass};
@@ -15,8 +15,9 @@ use candle_core::{Result, Tensor};
 /// # Shapes
 /// `outputs` and `label` have the same.
 pub(crate) fn balanced_bce(outputs: &Tensor, label: &Tensor, weight: Option<f64>, ignore: f32) -> Result<Tensor> {
+    check("balanced-bce", outputs, label, LabelOf::Channels)?;
     let outputs = wide(outputs)?;
-    if fuses(&outputs, label) && outputs.dims() == label.dims() {
+    if fuses(&outputs, label) {
         by_float!(outputs.dtype(), fused(&outputs.contiguous()?, label, weight, ignore))
     } else {
         composed(&outputs, label, weight, ignore)

@@ -2,7 +2,7 @@
 
 use super::lanes::{sum, sum_of_logs};
 use super::pixels::{BLOCK, Channels, ChannelsMut, PixelMean, Pixels, valid};
-use super::{fuses, masked, mean_over, total, wide};
+use super::{LabelOf, check, fuses, masked, mean_over, total, wide};
 use crate::ops::cpu::{Real, by_float};
 use crate::ops::simd::vectorised_fn;
 use crate::ops::trace::{self, Pass};
@@ -16,8 +16,9 @@ use candle_core::{DType, Error, Result, Tensor};
 /// # Errors
 /// A label that is neither a class nor `ignore`.
 pub(crate) fn cross_entropy(outputs: &Tensor, label: &Tensor, ignore: f32) -> Result<Tensor> {
+    check("cross-entropy", outputs, label, LabelOf::Pixels)?;
     let outputs = wide(outputs)?;
-    if fuses(&outputs, label) && outputs.narrow(1, 0, 1)?.dims() == label.dims() {
+    if fuses(&outputs, label) {
         by_float!(outputs.dtype(), fused(&outputs.contiguous()?, label, ignore))
     } else {
         composed(&outputs, label, ignore)

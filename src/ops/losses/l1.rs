@@ -2,7 +2,7 @@
 
 use super::lanes::sum;
 use super::pixels::{BLOCK, Channels, ChannelsMut, PixelMean, Pixels, valid};
-use super::{absolute, fuses, masked, mean_over, total, wide};
+use super::{LabelOf, absolute, check, fuses, masked, mean_over, total, wide};
 use crate::ops::cpu::{Real, by_float};
 use crate::ops::simd::vectorised_fn;
 use crate::ops::trace::{self, Pass};
@@ -13,8 +13,9 @@ use candle_core::{Result, Tensor};
 /// # Shapes
 /// `outputs` and `label` have the same.
 pub(crate) fn l1(outputs: &Tensor, label: &Tensor, ignore: f32) -> Result<Tensor> {
+    check("l1", outputs, label, LabelOf::Channels)?;
     let outputs = wide(outputs)?;
-    if fuses(&outputs, label) && outputs.dims() == label.dims() {
+    if fuses(&outputs, label) {
         by_float!(outputs.dtype(), fused(&outputs.contiguous()?, label, ignore))
     } else {
         composed(&outputs, label, ignore)

@@ -3,7 +3,7 @@
 use super::l1::{self, pull};
 use super::lanes::sum;
 use super::pixels::{BLOCK, Channels, ChannelsMut, PixelMean, Pixels, valid};
-use super::{fuses, wide};
+use super::{LabelOf, check, fuses, wide};
 use crate::ops::cpu::{Real, by_float};
 use crate::ops::simd::vectorised_fn;
 use crate::ops::trace::{self, Pass};
@@ -17,8 +17,9 @@ const EPS: f64 = 1e-12;
 /// # Shapes
 /// `outputs` and `label` `[B, c, ..]`.
 pub(crate) fn normals_l1(outputs: &Tensor, label: &Tensor, ignore: f32) -> Result<Tensor> {
+    check("normals-l1", outputs, label, LabelOf::Channels)?;
     let outputs = wide(outputs)?;
-    if fuses(&outputs, label) && outputs.dims() == label.dims() {
+    if fuses(&outputs, label) {
         by_float!(outputs.dtype(), fused(&outputs.contiguous()?, label, ignore))
     } else {
         composed(&outputs, label, ignore)
