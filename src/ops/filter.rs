@@ -13,7 +13,8 @@ use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor};
 /// scale, plus a learned shift.
 ///
 /// # Shapes
-/// `taps` `[b, r*k*k]` channel-major with k odd, at least 3, `scale` and `shift` `[r*k*k]`, result `[b, k*k, r]`: one row of channels for each tap.
+/// `taps` `[b, r*k*k]` channel-major with k odd and at least 3, `scale` and `shift` `[r*k*k]`, result `[b, k*k, r]`: one row of
+/// channels for each tap.
 ///
 /// # Errors
 /// Tensors whose shapes or float types do not fit; a k that is even or below 3: its deviation would not exist.
