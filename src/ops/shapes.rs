@@ -131,8 +131,8 @@ fn fit(sizes: &[usize]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::{self, LowRankMap, LowRankPath, Norm, TaskCondition, TpcReading, WindowGrid};
-    use candle_core::{DType, Device};
+    use crate::ops::{self, Definition, LowRankMap, LowRankPath, Norm, TaskCondition, TpcReading, WindowGrid};
+    use candle_core::{Device, Var};
 
     fn zeros(sizes: &[usize]) -> Result<Tensor> {
         Tensor::zeros(sizes, DType::F32, &Device::Cpu)
@@ -198,43 +198,132 @@ mod tests {
         ops::dynamic_filter(&zeros(&[2, 6, 2])?, (2, 3), &weights)
     }
 
-    /// A step that takes the right sizes and refuses the wrong ones, by its name and theirs.
+    /// A step that takes the right sizes and refuses the wrong ones, by its name and theirs, whichever definition runs.
     #[track_caller]
-    fn refuses(step: &str, right: Result<Tensor>, wrong: Result<Tensor>) {
-        assert!(right.is_ok(), "{step}: {right:?}");
-        let message = wrong.map(|y| y.dims().to_vec()).unwrap_err().to_string();
-        assert!(message.contains(step), "{step}: {message}");
+    fn refuses(step: &str, right: impl Fn() -> Result<Tensor>, wrong: impl Fn() -> Result<Tensor>) {
+        let right = Definition::ALL.map(|by| by.run(&right));
+        assert!(right.iter().all(Result::is_ok), "{step}: {right:?}");
+        refused(step, wrong);
+    }
+
+    #[track_caller]
+    fn refused(step: &str, wrong: impl Fn() -> Result<Tensor>) {
+        for by in Definition::ALL {
+            let message = by.run(&wrong).map(|y| y.dims().to_vec()).unwrap_err().to_string();
+            assert!(message.contains(step), "{step}, {}: {message}", by.name());
+        }
     }
 
     #[test]
     fn no_kernel_runs_on_shapes_that_do_not_fit() -> Result<()> {
         let x = zeros(&[2, 6, C])?;
         let down = |c| ops::norm_down(&x, &norm(C)?, &zeros(&[2, c])?);
-        refuses("norm-down", down(C), down(2 * C));
+        refuses("norm-down", || down(C), || down(2 * C));
         let normed = |c| ops::layer_norm(&x, &zeros(&[c])?, &zeros(&[c])?, 1e-5);
-        refuses("layer-norm", normed(C), normed(2));
+        refuses("layer-norm", || normed(C), || normed(2));
         let merged = |size| ops::merge_linear(&x, size, &norm(4 * C)?, &zeros(&[2, 4 * C])?);
-        refuses("merge-linear", merged((2, 3)), merged((2, 2)));
+        refuses("merge-linear", || merged((2, 3)), || merged((2, 2)));
         let hidden = |all, r| ops::task_hidden(&x, &zeros(&[all, 6, r])?, &path(C, C)?, &path(C, C)?);
-        refuses("task-hidden", hidden(4, 2), hidden(4, 3));
-        refuses("task-hidden", hidden(2, 2), hidden(3, 2));
+        refuses("task-hidden", || hidden(4, 2), || hidden(4, 3));
+        refuses("task-hidden", || hidden(2, 2), || hidden(3, 2));
         let update = |n| ops::task_update(&zeros(&[4, n, C])?, &x, &zeros(&[4, 6, 2])?, &path(C, C)?, None);
-        refuses("task-update", update(6), update(5));
+        refuses("task-update", || update(6), || update(5));
         let conditioned = |tasks, c| ops::conditioned_down(&condition(tasks)?, &norm(c)?, &zeros(&[2, C])?);
-        refuses("conditioned-down", conditioned(2, C), conditioned(2, 2));
-        refuses("conditioned-down", conditioned(4, C), conditioned(3, C));
-        refuses("conditioned-down", conditioned(1, C), conditioned(0, C));
-        refuses("task-mix", mix(6, 2), mix(9, 2));
-        refuses("task-mix", mix(6, 2), mix(6, 0));
-        refuses("task-projection", projection(9, 4), projection(6, 4));
-        refuses("task-projection", projection(9, 2), projection(9, 3));
-        refuses("mlp-half", perceptron(8), perceptron(9));
-        refuses("dynamic", filter(2, 18), filter(3, 27));
-        refuses("dynamic-filter", filter(2, 18), filter(2, 17));
+        refuses("conditioned-down", || conditioned(2, C), || conditioned(2, 2));
+        refuses("conditioned-down", || conditioned(4, C), || conditioned(3, C));
+        refuses("conditioned-down", || conditioned(1, C), || conditioned(0, C));
+        refuses("task-mix", || mix(6, 2), || mix(9, 2));
+        refuses("task-mix", || mix(6, 2), || mix(6, 0));
+        refuses("task-projection", || projection(9, 4), || projection(6, 4));
+        refuses("task-projection", || projection(9, 2), || projection(9, 3));
+        refuses("mlp-half", || perceptron(8), || perceptron(9));
+        refuses("dynamic", || filter(2, 18), || filter(3, 27));
+        refuses("dynamic-filter", || filter(2, 18), || filter(2, 17));
         for (patches, size, qkv, keep) in
             [(16, (2, 3), 12, 2), (6, (4, 4), 12, 2), (6, (2, 3), 8, 2), (6, (2, 3), 12, 1)]
         {
-            refuses("attention-half", attention(6, (2, 3), 12, 2), attention(patches, size, qkv, keep));
+            refuses("attention-half", || attention(6, (2, 3), 12, 2), || attention(patches, size, qkv, keep));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn an_even_kernel_reads_nothing_past_its_taps() -> Result<()> {
+        let (u, map) = (zeros(&[2, 6, 2])?, zeros(&[2, 2, 3, 2])?);
+        for kernel in [0, 2, 4, usize::MAX] {
+            let n = 2 * kernel.min(4).pow(2);
+            let (weight, bias, scale, shift) = (zeros(&[n, 2])?, zeros(&[n])?, zeros(&[n])?, zeros(&[n])?);
+            let weights = ops::FilterWeights { weight, bias, scale, shift, kernel };
+            refused("dynamic-filter", || ops::dynamic_filter(&u, (2, 3), &weights));
+            refused("filter-taps", || ops::filter_taps(&u, &weights));
+            refused("filter-norm", || ops::filter_norm(&zeros(&[2, n])?, &zeros(&[n])?, &zeros(&[n])?, kernel));
+            refused("depthwise-filter", || ops::depthwise_filter(&map, &zeros(&[2, n / 2, 2])?));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn no_heads_no_rank_no_tokens_and_no_outputs_are_refused() -> Result<()> {
+        let (x, c) = (zeros(&[2, 6, C])?, norm(C)?);
+        refused("norm-down", || ops::norm_down(&x, &c, &zeros(&[0, C])?));
+        refused("norm-down", || ops::norm_down(&zeros(&[2, 0, C])?, &c, &zeros(&[2, C])?));
+        refused("conditioned-down", || ops::conditioned_down(&condition(2)?, &c, &zeros(&[0, C])?));
+        for (attended, scores) in [([0, 9, C], [0, 2, 4, 9]), ([2, 0, C], [2, 2, 4, 0]), ([2, 9, C], [2, 0, 4, 9])] {
+            let condition = TaskCondition { attended: zeros(&attended)?, scores: zeros(&scores)?, tasks: 2 };
+            refused("tpc", || condition.feature());
+            refused("conditioned-down", || ops::conditioned_down(&condition, &c, &zeros(&[2, C])?));
+        }
+        refused("merge-linear", || ops::merge_linear(&x, (2, 3), &norm(4 * C)?, &zeros(&[0, 4 * C])?));
+        refused("merge-linear", || ops::merge_linear(&x, (usize::MAX, 2), &norm(4 * C)?, &zeros(&[2, 4 * C])?));
+        refused("task-hidden", || {
+            let (f, b, a) = (zeros(&[4, 6, 2])?, path(C, C)?, LowRankPath { a: zeros(&[0, C])?, ..path(C, C)? });
+            ops::task_hidden(&x, &f, &b, &a)
+        });
+        refused("linear", || ops::linear(&x, &zeros(&[0, C])?, None));
+        refused("linear", || ops::linear(&zeros(&[2, 0])?, &zeros(&[3, 0])?, None));
+        refused("layer-norm", || ops::layer_norm(&zeros(&[2, 0])?, &zeros(&[0])?, &zeros(&[0])?, 1e-5));
+        Ok(())
+    }
+
+    #[test]
+    fn a_mask_of_other_windows_is_refused() -> Result<()> {
+        let attention = |windows: usize| {
+            let (qkv, bias, mask) = (zeros(&[4, 9, 3 * C])?, zeros(&[2, 9, 9])?, zeros(&[windows, 9, 9])?);
+            Ok(ops::window_attention(&qkv, &bias, Some(&mask))?.tokens)
+        };
+        refuses("window-attention", || attention(2), || attention(0));
+        refuses("window-attention", || attention(4), || attention(3));
+        Ok(())
+    }
+
+    #[test]
+    fn types_that_a_step_does_not_compute_in_are_refused() -> Result<()> {
+        let (x, ones) = (zeros(&[2, 6, C])?, zeros(&[C])?);
+        for dtype in [DType::U8, DType::I64, DType::F8E4M3] {
+            refused("gelu", || ops::gelu(&x.to_dtype(dtype)?));
+            refused("filter-norm", || {
+                ops::filter_norm(&zeros(&[2, 9])?.to_dtype(dtype)?, &zeros(&[9])?, &zeros(&[9])?, 3)
+            });
+            refused("linear", || ops::linear(&x, &zeros(&[2, C])?.to_dtype(dtype)?, None));
+        }
+        for dtype in [DType::F64, DType::BF16] {
+            refused("layer-norm", || ops::layer_norm(&x, &ones.to_dtype(dtype)?, &ones, 1e-5));
+            refused("norm-down", || ops::norm_down(&x, &norm(C)?, &zeros(&[2, C])?.to_dtype(dtype)?));
+            refused("linear", || ops::linear(&x, &zeros(&[C, C])?, Some(&ones.to_dtype(dtype)?)));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_weight_may_be_stored_in_any_float_type_and_trains_in_it() -> Result<()> {
+        let (x, norm) = (zeros(&[2, 6, C])?.ones_like()?, norm(4 * C)?);
+        for dtype in [DType::F64, DType::F32, DType::F16, DType::BF16] {
+            let weight = Var::from_tensor(&zeros(&[2, 4 * C])?.to_dtype(dtype)?)?;
+            for by in Definition::ALL {
+                let y = by.run(|| ops::merge_linear(&x, (2, 3), &norm, &weight))?;
+                assert_eq!(y.dtype(), DType::F32);
+                assert_eq!(y.sum_all()?.backward()?.get(&weight).unwrap().dtype(), dtype, "{}", by.name());
+            }
         }
         Ok(())
     }

@@ -121,10 +121,15 @@ impl StaticTaskFilter {
     /// Tokens `[T*b, h*w, r]` of maps of `size` (h, w) to the same.
     ///
     /// # Errors
-    /// Tokens of another number than `size` says; maps that the tasks do not divide.
+    /// Tokens of another number than `size` says, or of another rank; maps that the tasks do not divide.
     pub fn forward_tokens(&self, tokens: &Tensor, size: (usize, usize)) -> Result<Tensor> {
-        let (tb, _, r) = tokens.dims3()?;
-        let tasks = self.filters.len();
+        let ((tb, _, r), tasks) = (tokens.dims3()?, self.filters.len());
+        if !tb.is_multiple_of(tasks) || self.filters.iter().any(|(_, bias)| bias.dims() != [r]) {
+            candle_core::bail!(
+                "static filter: expected maps of {tasks} tasks and of the filters' rank, got {:?}",
+                tokens.dims()
+            )
+        }
         let (weights, biases): (Vec<_>, Vec<_>) = self.filters.iter().map(|(weight, bias)| (weight, bias)).unzip();
         let taps = Tensor::stack(&weights, 0)?.reshape((tasks, r, ()))?.transpose(1, 2)?; // [T, k*k, r]
         let kk = taps.dim(1)?;

@@ -64,7 +64,7 @@ pub(in crate::ops) fn separable<T: Real>(x: &[T], rows: &Bands<T>, columns: &Ban
     (0..planes * chunks).into_par_iter().for_each(|i| {
         let (plane, first) = (i / chunks, i % chunks * ROWS);
         let (x, taken) = (&x[plane * from..][..from], ROWS.min(rows.to() - first));
-        // SAFETY: each row of a plane is in one chunk.
+        // SAFETY: i counts chunks of planes, and each row of a plane is in one chunk.
         let y = unsafe { out.at((plane * rows.to() + first) * width, taken * width) };
         if rows.from < rows.to() {
             columns_first(y, x, first, rows, columns)
@@ -72,7 +72,7 @@ pub(in crate::ops) fn separable<T: Real>(x: &[T], rows: &Bands<T>, columns: &Ban
             rows_first(y, x, first, rows, columns)
         }
     });
-    // SAFETY: the chunks cover all rows, and each row is written whole.
+    // SAFETY: the chunks cover all rows, and `mix` or `across` writes each.
     unsafe { y.written() }
 }
 
@@ -114,7 +114,7 @@ fn mix<'y, T: Real>(y: &'y mut [MaybeUninit<T>], x: &[T], weights: &[T]) -> &'y 
         for ((y, x0), x1) in y.iter_mut().zip(&x[..n]).zip(&x[n..2 * n]) {
             y.write(*x0 * *a + *x1 * *b);
         }
-        // SAFETY: both rows of x are as long as y.
+        // SAFETY: the loop has written all of y: both rows of x are as long.
         return unsafe { y.assume_init_mut() };
     }
     let y = zeros(y);

@@ -4,6 +4,8 @@ use rayon::prelude::*;
 use std::ops::Range;
 
 /// Units of rows (windows, or single rows) cut into blocks: for sums the same ones whatever the number of threads.
+///
+/// Every unit is in one block and no other: kernels that write their units' places of an output rely on it.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::ops) struct Blocks {
     units: usize,
@@ -130,6 +132,7 @@ impl Cut {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
     fn blocks_share_out_evenly() {
@@ -146,6 +149,16 @@ mod tests {
     fn every_unit_is_in_one_block() {
         for (units, rows) in [(1, 1), (100_000, 1), (256, 53), (4, 53), (0, 7), (3, 1000)] {
             let blocks = Blocks::of(units, rows);
+            let counts: Vec<AtomicUsize> = (0..units).map(|_| AtomicUsize::new(0)).collect();
+            blocks.for_each(
+                || (),
+                |(), block| {
+                    block.for_each(|unit| {
+                        counts[unit].fetch_add(1, Ordering::Relaxed);
+                    })
+                },
+            );
+            assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1), "{units} units of {rows} rows");
             let seen = blocks.sum(Vec::new, |seen, block| seen.extend(block), |all, more| all.extend(more));
             assert_eq!(seen, (0..units).collect::<Vec<_>>(), "{units} units of {rows} rows");
             let blocks = Blocks::of_maps(units, rows * 1000);

@@ -46,7 +46,7 @@ impl Channels {
         pixel: usize,
     ) -> T::Of<S> {
         debug_assert!(pixel + self.first + self.count <= from.len());
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller's promise: `count` channels lie there, a whole register's being its lanes by `by_channels`.
         unsafe {
             let at = from.as_ptr().add(pixel + self.first);
             T::load(simd, at, if WHOLE { T::lanes::<S>() } else { self.count })
@@ -66,7 +66,7 @@ impl Channels {
         values: T::Of<S>,
     ) {
         debug_assert!(pixel + self.first + self.count <= y.len());
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller's promise: `count` channels lie there, a whole register's being its lanes by `by_channels`.
         unsafe {
             let at = y.as_mut_ptr().add(pixel + self.first).cast::<T>();
             T::store(simd, at, if WHOLE { T::lanes::<S>() } else { self.count }, values)

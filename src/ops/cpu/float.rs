@@ -39,7 +39,7 @@ impl Real for f64 {
     fn erf_of<S: Simd>(simd: S, x: S::f64s) -> S::f64s {
         let mut values = [0.0; 8]; // as many as the widest registers hold
         let lanes = Self::lanes::<S>().min(values.len());
-        // SAFETY: the array holds as many values.
+        // SAFETY: the array holds at least `lanes` values.
         unsafe {
             Self::store(simd, values.as_mut_ptr(), lanes, x);
             values.iter_mut().for_each(|value| *value = libm::erf(*value));

@@ -50,7 +50,7 @@ impl<T> Parts<'_, MaybeUninit<T>> {
         len: usize,
         scratch: &'s mut Vec<T>,
     ) -> &'s mut [MaybeUninit<T>] {
-        // SAFETY: by the caller's promise.
+        // SAFETY: the caller's promise, handed on.
         if self.len == 0 { unwritten(scratch, len) } else { unsafe { self.at(start, len) } }
     }
 }

@@ -50,6 +50,10 @@ fn values_at<T: Real>(tensor: &Tensor, places: (usize, usize)) -> Result<Values<
         dtype if dtype == T::DTYPE => borrowed(tensor, places).map(Values::Borrowed),
         DType::BF16 => Ok(Values::Owned(widened(&borrowed::<bf16>(tensor, places)?))),
         DType::F16 => Ok(Values::Owned(widened(&borrowed::<f16>(tensor, places)?))),
+        DType::F32 => {
+            Ok(Values::Owned(borrowed::<f32>(tensor, places)?.iter().map(|v| T::of(f64::from(*v))).collect()))
+        }
+        DType::F64 => Ok(Values::Owned(borrowed::<f64>(tensor, places)?.iter().map(|v| T::of(*v)).collect())),
         other => candle_core::bail!("a kernel computing in {:?} reads no {other:?}", T::DTYPE),
     }
 }

@@ -71,7 +71,8 @@ impl<T: Real> WithSimd for Tiles<T> {
         let registers = self.sizes[1] / lanes;
         let mut done = 0;
         while done < registers {
-            // SAFETY: `small_product` has checked that all matrices lie inside their slices.
+            // SAFETY: `small_product`, which alone makes this, has checked that the matrices lie inside their slices; registers of columns
+            // end with them, since `COLUMNS` divides their number and lanes divide `COLUMNS`.
             unsafe {
                 match registers - done {
                     4.. if S::REGISTER_COUNT > 16 => {
@@ -100,7 +101,7 @@ impl<T: Real> Tiles<T> {
     #[inline(always)]
     unsafe fn rows<S: Simd, const W: usize>(self, simd: S, column: usize) {
         let rows = self.sizes[0];
-        // SAFETY: by the caller's promise.
+        // SAFETY: the caller's promise for the columns; no tile begins past the last row or ends after it.
         unsafe {
             if rows < ROWS {
                 (0..rows).for_each(|row| self.tile::<S, 1, W>(simd, row, column));
@@ -122,7 +123,7 @@ impl<T: Real> Tiles<T> {
     unsafe fn tile<S: Simd, const R: usize, const W: usize>(self, simd: S, row: usize, column: usize) {
         let (lanes, zero) = (T::lanes::<S>(), T::splat(simd, T::zero()));
         let mut sums = [[zero; W]; R];
-        // SAFETY: by the caller's promise.
+        // SAFETY: the caller's promise: places of the tile's rows and columns, and all that is summed over, lie inside the matrices.
         unsafe {
             let (a, b) = (self.a.add(row * self.a_strides[0]), self.b.add(column));
             for k in 0..self.sizes[2] {

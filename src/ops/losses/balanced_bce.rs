@@ -2,7 +2,7 @@
 
 use super::lanes::{sum, sum_of_logs};
 use super::pixels::{BLOCK, Channels, ChannelsMut, Pixels, scale};
-use super::{absolute, masked, mean_over, total, wide};
+use super::{LabelOf, absolute, check, masked, mean_over, total, wide};
 use crate::ops::cpu::float::Real;
 use crate::ops::cpu::simd::vectorised_fn;
 use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
@@ -40,7 +40,7 @@ impl Step for BalancedBce {
     }
 
     fn check(&self, shapes: Shapes) -> Result<()> {
-        shapes.expect("a label", &self.label, self.outputs.dims())
+        check(shapes, &self.outputs, &self.label, LabelOf::Channels)
     }
 
     fn composed(&self) -> Result<Vec<Tensor>> {

@@ -2,7 +2,7 @@
 
 use super::lanes::{sum, sum_of_logs};
 use super::pixels::{BLOCK, Channels, ChannelsMut, Pixels, scale, valid};
-use super::{masked, mean_over, total, wide};
+use super::{LabelOf, check, masked, mean_over, total, wide};
 use crate::ops::cpu::float::Real;
 use crate::ops::cpu::simd::vectorised_fn;
 use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
@@ -39,12 +39,7 @@ impl Step for CrossEntropy {
     }
 
     fn check(&self, shapes: Shapes) -> Result<()> {
-        let dims = self.outputs.dims();
-        shapes.channels("scores", &self.outputs)?;
-        let [b, _, rest @ ..] = dims else {
-            candle_core::bail!("cross-entropy: expected scores [B, n, ..], got {dims:?}")
-        };
-        shapes.expect("a label", &self.label, &[&[*b, 1], rest].concat())
+        check(shapes, &self.outputs, &self.label, LabelOf::Pixels)
     }
 
     fn composed(&self) -> Result<Vec<Tensor>> {

@@ -2,7 +2,7 @@
 
 use super::lanes::sum;
 use super::pixels::{BLOCK, Channels, ChannelsMut, Pixels, scale, valid};
-use super::{absolute, masked, mean_over, total, wide};
+use super::{LabelOf, absolute, check, masked, mean_over, total, wide};
 use crate::ops::cpu::float::Real;
 use crate::ops::cpu::simd::vectorised_fn;
 use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
@@ -36,7 +36,7 @@ impl Step for L1 {
     }
 
     fn check(&self, shapes: Shapes) -> Result<()> {
-        shapes.expect("a label", &self.label, self.outputs.dims())
+        check(shapes, &self.outputs, &self.label, LabelOf::Channels)
     }
 
     fn composed(&self) -> Result<Vec<Tensor>> {

@@ -15,7 +15,26 @@ pub(crate) use cross_entropy::cross_entropy;
 pub(crate) use l1::l1;
 pub(crate) use normals_l1::normals_l1;
 
+use super::shapes::Shapes;
 use candle_core::{D, DType, Result, Tensor};
+
+/// What a label has in the place of the outputs' channels.
+#[derive(Clone, Copy, PartialEq)]
+enum LabelOf {
+    /// One value.
+    Pixels,
+    /// As many.
+    Channels,
+}
+
+/// Outputs `[B, n, ..]` with a label of the same pixels.
+fn check(shapes: Shapes, outputs: &Tensor, label: &Tensor, of: LabelOf) -> Result<()> {
+    shapes.channels("outputs", outputs)?;
+    let dims = outputs.dims();
+    let [b, n, rest @ ..] = dims else { candle_core::bail!("a loss: expected outputs [B, n, ..], got {dims:?}") };
+    let n = if of == LabelOf::Pixels { 1 } else { *n };
+    shapes.expect("a label", label, &[&[*b, n], rest].concat())
+}
 
 /// Scores in a float type that losses are computed in.
 fn wide(outputs: &Tensor) -> Result<Tensor> {

@@ -3,7 +3,7 @@
 use super::l1::{mean_apart, pull};
 use super::lanes::sum;
 use super::pixels::{BLOCK, Channels, ChannelsMut, Pixels, scale, valid};
-use super::wide;
+use super::{LabelOf, check, wide};
 use crate::ops::cpu::float::Real;
 use crate::ops::cpu::simd::vectorised_fn;
 use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
@@ -40,8 +40,7 @@ impl Step for NormalsL1 {
     }
 
     fn check(&self, shapes: Shapes) -> Result<()> {
-        shapes.expect("a label", &self.label, self.outputs.dims())?;
-        self.outputs.dim(1).map(drop)
+        check(shapes, &self.outputs, &self.label, LabelOf::Channels)
     }
 
     fn composed(&self) -> Result<Vec<Tensor>> {

@@ -137,11 +137,11 @@ impl<T: Real> CpuKernel<T> for MergeLinear {
         kernel.blocks.for_each(Default::default, |(gathered, normed): &mut (Vec<T>, Vec<T>), block| {
             kernel.normed(&block, gathered, normed);
             let place = kernel.rows(&block);
-            // SAFETY: each row is in one block.
+            // SAFETY: `Blocks` puts each row into one block, so that no other part has these places.
             let out = unsafe { out.at(place.start, place.len()) };
             product(out, width, Matrix::rows(normed, 4 * c), kernel.weight.t(), T::one());
         });
-        // SAFETY: the blocks cover all rows, and each row is written whole.
+        // SAFETY: the blocks cover all rows, and `product` writes each.
         let y = unsafe { y.written() };
         Ok((vec![Output::new(y, (images, merged.0 * merged.1, width))], Some(())))
     }
@@ -170,7 +170,7 @@ impl<T: Real> CpuKernel<T> for MergeLinear {
                 kernel.norm.backward(gathered, dnormed, dgathered, norm);
                 for (at, to) in kernel.neighbours(&block) {
                     let Some(to) = to else { continue };
-                    // SAFETY: each patch is a neighbour of one token.
+                    // SAFETY: `neighbours` has each patch once, at one token, and `Blocks` each row of tokens in one block.
                     unsafe { out.at(to * c, c) }.write_copy_of_slice(&dgathered[at * c..(at + 1) * c]);
                 }
             },
@@ -179,7 +179,7 @@ impl<T: Real> CpuKernel<T> for MergeLinear {
                 simd::add(&mut sums.1, &other.1);
             },
         );
-        // SAFETY: each patch is a neighbour of one token, and all tokens were there.
+        // SAFETY: the blocks cover all tokens, `neighbours` of these all patches, and each was written by its copy.
         let dx = unsafe { dx.written() };
         grads.give_values(&self.x, dx)?;
         if trains {

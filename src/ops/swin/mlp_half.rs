@@ -243,24 +243,25 @@ impl<T: Real> CpuKernel<T> for MlpHalf {
                 kernel.norm.forward(&kernel.x[first * c..block.end * c], normed);
                 let h = kernel.fc1.pretrained(normed, unwritten(h, count * hidden));
                 if parts {
-                    // SAFETY: each row is in one block.
+                    // SAFETY: `Blocks` puts each row into one block, so that no other part has these places.
                     unsafe { pre_out.at(first * hidden, count * hidden) }.write_copy_of_slice(h);
                 }
                 kernel.fc1.add_path(dropped(kernel.dropouts[0], first * c, normed, room), h, u);
-                // SAFETY: each row is in one block.
+                // SAFETY: `Blocks` puts each row into one block, so that no other part has these places.
                 let before = all.then(|| unsafe { saved.at(first * hidden, count * hidden) });
                 gelu::in_place(None, before, h);
                 let out = kernel.fc2.pretrained(h, unwritten(out, count * c));
                 if parts {
-                    // SAFETY: each row is in one block.
+                    // SAFETY: `Blocks` puts each row into one block, so that no other part has these places.
                     unsafe { post.at(first * c, count * c) }.write_copy_of_slice(out);
                 }
                 kernel.fc2.add_path(dropped(kernel.dropouts[1], first * hidden, h, room), out, u);
-                // SAFETY: each row is in one block.
+                // SAFETY: `Blocks` puts each row into one block, so that no other part has these places.
                 kernel.residual(block, out, unsafe { y.at(first * c, count * c) });
             });
         }
-        // SAFETY: the blocks cover all rows, and each row is written whole.
+        // SAFETY: the blocks cover all rows, and each has written its own of what is kept: `pre` and `post` by copies, the values
+        // before GELU by `gelu::in_place`, y by `residual`. What is not kept has no room.
         let [y, saved, pre, post] = [y, saved, pre, post].map(|v| unsafe { v.written() });
         let mut outputs = vec![Output::new(y, (images, tokens, c))];
         if parts {
@@ -336,7 +337,7 @@ impl<T: Real> Kernel<'_, T> {
             simd::vectorised(|| simd::add(dhidden, &d[wide]));
         }
         self.fc1.pretrained_backward(normed, dhidden, into, dnormed, fc1);
-        // SAFETY: each row is in one block.
+        // SAFETY: `Blocks` puts each row into one block, so that no other part has these places.
         let dx = unsafe { dx.at(rows.start, count * c) };
         if let Some(dy) = &incoming.y {
             dx.copy_from_slice(&dy[rows.clone()]);

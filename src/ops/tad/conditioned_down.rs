@@ -112,13 +112,13 @@ impl<T: Real> CpuKernel<T> for ConditionedDown {
             for t in 0..tasks {
                 kernel.normed(&block, t, buffers);
                 let place = kernel.rows(&block, t);
-                // SAFETY: each window is in one block.
+                // SAFETY: `Blocks` puts each window into one block, so that no other part has these places.
                 let out = unsafe { out.at(place.start, place.len()) };
                 let (z, a) = (Matrix::rows(&buffers.normed, c), kernel.a.t());
                 product(out, kernel.rank, z, a, T::one());
             }
         });
-        // SAFETY: the blocks cover all rows, and each row is written whole.
+        // SAFETY: the blocks cover all windows of all tasks, and `product` writes each.
         let u = unsafe { u.written() };
         Ok((vec![Output::new(u, (tasks * windows, n, kernel.rank))], Some(())))
     }
@@ -145,7 +145,7 @@ impl<T: Real> CpuKernel<T> for ConditionedDown {
                     kernel.norm.backward(&buffers.conditioned, dnormed, dconditioned, norm);
                     let Buffers { gates, dgates, .. } = buffers;
                     for (w, dy) in block.clone().zip(dconditioned.chunks_exact(n * c)) {
-                        // SAFETY: each window is in one block.
+                        // SAFETY: `Blocks` puts each window into one block, so that no other part has these places.
                         unsafe {
                             kernel.condition.backward((w, t), T::one(), dy, [gates, dgates], parts.each_ref());
                         }

@@ -80,11 +80,11 @@ impl<T: Real> CpuKernel<T> for NormDown {
         kernel.blocks.for_each(Vec::new, |normed, block| {
             resize(normed, block.len() * c);
             kernel.norm.forward(&kernel.x[block.start * c..block.end * c], normed);
-            // SAFETY: each row is in one block.
+            // SAFETY: `Blocks` puts each row into one block, so that no other part has these places.
             let out = unsafe { out.at(block.start * rank, block.len() * rank) };
             product(out, rank, Matrix::rows(normed, c), kernel.a.t(), T::one());
         });
-        // SAFETY: the blocks cover all rows, and each row is written whole.
+        // SAFETY: the blocks cover all rows, and `product` writes each.
         let u = unsafe { u.written() };
         Ok((vec![Output::new(u, (b, n, rank))], Some(())))
     }
@@ -106,7 +106,7 @@ impl<T: Real> CpuKernel<T> for NormDown {
                 add_product(da, c, du.t(), Matrix::rows(normed, c), T::one());
                 resize(dnormed, x.len());
                 product(dnormed, c, du, kernel.a.matrix(), T::one());
-                // SAFETY: each row is in one block.
+                // SAFETY: `Blocks` puts each row into one block, so that no other part has these places.
                 kernel.norm.backward(x, dnormed, unsafe { out.at(block.start * c, block.len() * c) }, norm);
             },
             |sums, other| {

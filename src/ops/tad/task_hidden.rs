@@ -143,13 +143,13 @@ impl<T: Real> CpuKernel<T> for TaskHidden {
             for t in 0..kernel.tasks {
                 kernel.hidden(&block, &kernel.filtered[kernel.of_task(t, &block, r1)], None, h);
                 let place = kernel.of_task(t, &block, r2);
-                // SAFETY: each row is in one block.
+                // SAFETY: `Blocks` puts each row into one block, so that no other part has these places.
                 let out = unsafe { out.at(place.start, place.len()) };
                 product(out, r2, Matrix::rows(h, hidden), kernel.a.t(), T::one());
             }
         });
         let (tb, n, _) = self.filtered.dims3()?;
-        // SAFETY: the blocks cover all rows, and each row is written whole.
+        // SAFETY: the blocks cover all rows of all tasks, and `product` writes each.
         let u = unsafe { u.written() };
         Ok((vec![Output::new(u, (tb, n, r2))], Some(())))
     }
@@ -174,7 +174,7 @@ impl<T: Real> CpuKernel<T> for TaskHidden {
             kernel.blocks.sum(start, |sums, block| kernel.backward(&du, block, &dpre, &df, sums), join)
         };
         grads.give_values(&self.pre, dpre)?;
-        // SAFETY: the blocks cover all rows, and each row is written whole.
+        // SAFETY: the blocks cover all rows of all tasks, and `product` writes each.
         let df = unsafe { df.written() };
         grads.give_values(&self.filtered, df)?;
         grads.give_values(&self.b, sums.b)?;
@@ -187,7 +187,7 @@ impl<T: Real> Kernel<'_, T> {
     fn backward(&self, du: &[T], block: Range<usize>, dpre: &Parts<T>, df: &Parts<MaybeUninit<T>>, sums: &mut Sums<T>) {
         let (hidden, [r1, r2]) = (self.hidden, self.ranks);
         let Sums { a, b, before, h, dh } = sums;
-        // SAFETY: each row is in one block.
+        // SAFETY: `Blocks` puts each row into one block, so that no other part has these places.
         let dpre = unsafe { dpre.at(block.start * hidden, block.len() * hidden) };
         for t in 0..self.tasks {
             let f = &self.filtered[self.of_task(t, &block, r1)];
@@ -199,7 +199,7 @@ impl<T: Real> Kernel<'_, T> {
             product(dh, hidden, du, self.a.matrix(), T::one());
             gelu::backward(before, dh);
             let (dq, place) = (Matrix::rows(dh, hidden), self.of_task(t, &block, r1));
-            // SAFETY: each row is in one block.
+            // SAFETY: `Blocks` puts each row into one block, so that no other part has these places.
             let df = unsafe { df.at(place.start, place.len()) };
             product(df, r1, dq, self.b.matrix(), self.scale);
             add_product(b, r1, dq.t(), Matrix::rows(f, r1), self.scale);

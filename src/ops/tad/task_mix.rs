@@ -160,12 +160,12 @@ impl<T: Real> CpuKernel<T> for TaskMix {
                 kernel.read(w, t, buffers);
                 let (places, image) = kernel.places(w);
                 let x = &kernel.x[kernel.task(t)][image.clone()];
-                // SAFETY: each token stands in one window, each window in one block.
+                // SAFETY: `WindowGrid::places` has each token in one window, `Blocks` each window in one block.
                 unsafe { mix_rows(x, &buffers.read, places, kernel.share, &parts[t], image.start) };
             }
         });
         let shape = (kernel.images, kernel.tokens, c);
-        // SAFETY: the blocks cover all windows, and these all tokens.
+        // SAFETY: the blocks cover all windows, these by `WindowGrid::places` all tokens, and `mix_rows` writes each.
         let outputs = y.into_iter().map(|y| Output::new(unsafe { y.written() }, shape));
         Ok((outputs.collect(), Some(())))
     }
@@ -187,10 +187,10 @@ impl<T: Real> CpuKernel<T> for TaskMix {
                     let (places, image) = kernel.places(w);
                     let (x, dy) = (&kernel.x[kernel.task(t)][image.clone()], &dy[image.clone()]);
                     let first = kernel.task(t).start + image.start;
-                    // SAFETY: each token stands in one window, each window in one block.
+                    // SAFETY: `WindowGrid::places` has each token in one window, `Blocks` each window in one block.
                     *share +=
                         unsafe { mix_rows_backward(x, &mut buffers.read, places, kernel.share, dy, &dx_out, first) };
-                    // SAFETY: each window is in one block.
+                    // SAFETY: `Blocks` puts each window into one block, so that no other part has these places.
                     unsafe { kernel.read_backward(w, t, buffers, [&da_out, &dscores_out]) };
                 }
             },
@@ -218,7 +218,7 @@ impl<T: Real> Kernel<'_, T> {
                 feature
             }
         };
-        // SAFETY: by the caller's promise.
+        // SAFETY: the caller's promise, handed on.
         unsafe { self.condition.backward((w, t), T::zero(), dy, [gates, dgates], out) };
     }
 }
@@ -235,7 +235,7 @@ simd::vectorised_fn! {
         for (place, z) in places.iter().zip(z.chunks_exact(c)) {
             let Some(place) = place else { continue };
             let at = *place as usize * c;
-            // SAFETY: by the caller's promise.
+            // SAFETY: the caller's promise: these are one of `places`.
             let y = unsafe { y.at(first + at, c) };
             for ((y, x), z) in y.iter_mut().zip(&x[at..at + c]).zip(z) {
                 y.write(*x + (*z - *x) * g);
@@ -260,7 +260,7 @@ simd::vectorised_fn! {
                 continue;
             };
             let at = *place as usize * c;
-            // SAFETY: by the caller's promise.
+            // SAFETY: the caller's promise: these are one of `places`.
             let dx = unsafe { dx.at(first + at, c) };
             let (x, dy) = (&x[at..at + c], &dy[at..at + c]);
             let mut row = [0.0; LANES];

@@ -157,7 +157,7 @@ impl<T: Real> CpuKernel<T> for TaskProjection {
                 let f = Matrix::rows(&kernel.filtered[kernel.filtered(t, &block)], rank);
                 add_product(update, c, f, kernel.b.t(), kernel.scale);
                 for (row, token, k) in kernel.rows(t, &block) {
-                    // SAFETY: each token stands in one window, each window in one block.
+                    // SAFETY: `WindowGrid::places` has each token in one window, `Blocks` each window in one block.
                     let y = unsafe { out.at(t * x.len() + token * c, c) };
                     let y = y.write_copy_of_slice(&x[token * c..][..c]);
                     simd::vectorised(|| simd::add_scaled(y, &update[row * c..][..c], k));
@@ -165,7 +165,7 @@ impl<T: Real> CpuKernel<T> for TaskProjection {
             }
         });
         let tb = kernel.tasks * kernel.images;
-        // SAFETY: the blocks cover all rows, and each row is written whole.
+        // SAFETY: the blocks cover all windows, these by `WindowGrid::places` all tokens, and copying x writes each.
         let y = unsafe { y.written() };
         Ok((vec![Output::new(y, (tb, kernel.tokens, c))], Some(())))
     }
@@ -185,7 +185,7 @@ impl<T: Real> CpuKernel<T> for TaskProjection {
         };
         grads.give_values(&self.x, dx)?;
         grads.give_values(&self.shared, dshared)?;
-        // SAFETY: the blocks cover all rows, and each row is written whole.
+        // SAFETY: the blocks cover all windows of all tasks, and `product` writes each.
         let df = unsafe { df.written() };
         grads.give_values(&self.filtered, df)?;
         grads.give_values(&self.b, db)
@@ -204,13 +204,13 @@ impl<T: Real> Kernel<'_, T> {
         update: &mut Vec<T>,
     ) {
         let (c, rank, rows) = (self.c, self.rank, block.len() * self.n);
-        // SAFETY: each window is in one block.
+        // SAFETY: `Blocks` puts each window into one block, so that no other part has these places.
         let dshared = unsafe { dshared.at(block.start * self.n * c, rows * c) };
         for t in 0..self.tasks {
             zeroed(update, rows * c);
             for (row, token, k) in self.rows(t, &block) {
                 let dy = &dy[(t * self.images * self.tokens + token) * c..][..c];
-                // SAFETY: each token stands in one window, each window in one block.
+                // SAFETY: `WindowGrid::places` has each token in one window, `Blocks` each window in one block.
                 let dx = unsafe { dx.at(token * c, c) };
                 let update = &mut update[row * c..][..c];
                 simd::vectorised(|| {
@@ -220,7 +220,7 @@ impl<T: Real> Kernel<'_, T> {
             }
             simd::vectorised(|| simd::add(dshared, update));
             let (d, place) = (Matrix::rows(update, c), self.filtered(t, &block));
-            // SAFETY: each window is in one block.
+            // SAFETY: `Blocks` puts each window into one block, so that no other part has these places.
             let df = unsafe { df.at(place.start, place.len()) };
             product(df, rank, d, self.b.matrix(), self.scale);
             add_product(db, rank, d.t(), Matrix::rows(&self.filtered[place], rank), self.scale);

@@ -139,7 +139,7 @@ impl<T: Real> CpuKernel<T> for TaskUpdate {
             |(), block| {
                 for t in 0..kernel.tasks {
                     let rows = kernel.of_task(t, &block);
-                    // SAFETY: each row is in one block.
+                    // SAFETY: `Blocks` puts each row into one block, so that no other part has these places.
                     let y = unsafe { out.at(rows.start * c, rows.len() * c) };
                     let y = y.write_copy_of_slice(&kernel.shared[block.start * c..block.end * c]);
                     let f = Matrix::rows(&kernel.filtered[rows.start * rank..rows.end * rank], rank);
@@ -149,7 +149,7 @@ impl<T: Real> CpuKernel<T> for TaskUpdate {
                 }
             },
         );
-        // SAFETY: the blocks cover all rows, and each row is written whole.
+        // SAFETY: the blocks cover all rows of all tasks, and copying `shared` writes each.
         let y = unsafe { y.written() };
         Ok((vec![Output::new(y, self.x.shape())], Some(())))
     }
@@ -164,7 +164,7 @@ impl<T: Real> CpuKernel<T> for TaskUpdate {
             kernel.blocks.sum(
                 || (vec![T::zero(); kernel.b.len()], Vec::new()),
                 |(db, update), block| {
-                    // SAFETY: each row is in one block.
+                    // SAFETY: `Blocks` puts each row into one block, so that no other part has these places.
                     let dshared = unsafe { dshared.at(block.start * c, block.len() * c) };
                     for t in 0..kernel.tasks {
                         let rows = kernel.of_task(t, &block);
@@ -187,7 +187,7 @@ impl<T: Real> CpuKernel<T> for TaskUpdate {
             grads.give(&self.x, dy.clone())?;
         }
         grads.give_values(&self.shared, dshared)?;
-        // SAFETY: the blocks cover all rows, and each row is written whole.
+        // SAFETY: the blocks cover all rows of all tasks, and `product` writes each.
         let df = unsafe { df.written() };
         grads.give_values(&self.filtered, df)?;
         grads.give_values(&self.b, db)

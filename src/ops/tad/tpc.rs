@@ -131,7 +131,7 @@ impl<T: Real> ConditionKernel<'_, T> {
         let (n, c) = (self.n, self.c);
         self.gates(w, t, gates);
         dgates.resize(gates.len(), T::zero());
-        // SAFETY: by the caller's promise.
+        // SAFETY: the caller's promise: these places are the window's.
         let da = unsafe { da.at(w * n * c, n * c) };
         gate_rows_backward(self.patches(w), gates, self.heads, plus, dy, da, dgates);
         let share = T::of(1.0 / self.l as f64);

@@ -175,7 +175,7 @@ impl<T: Real> Kernel<'_, T> {
             for (scale, out) in scales.iter().zip(&out) {
                 let width = scale.size.1 * hidden;
                 for (y, d) in rows.clone().zip(d.chunks_exact(self.size.1 * hidden)) {
-                    // SAFETY: each row is in one block.
+                    // SAFETY: `Blocks` puts each row into one block, so that no other part has these places.
                     scale.resample.gather_columns(d, unsafe { out.at(y * width, width) }, hidden);
                 }
             }
@@ -219,7 +219,7 @@ impl<T: Real> Kernel<'_, T> {
                 for ((map, dw), out) in scale.maps.iter().zip(weights).zip(&out) {
                     let tokens = Matrix::rows(map.rows(&positions), map.c);
                     add_product(dw, hidden, tokens.t(), dz, T::one());
-                    // SAFETY: each row is in one block.
+                    // SAFETY: `Blocks` puts each row into one block, so that no other part has these places.
                     let out = unsafe { out.at(positions.start * map.c, positions.len() * map.c) };
                     let weight = Matrix::part(&self.weight[map.column..], hidden, map.c, self.channels);
                     product(out, map.c, dz, weight, T::one());

@@ -30,7 +30,7 @@ impl<T: Real> Kernel<'_, T> {
                     product(part, n, weight, z.t(), T::one());
                     for (i, (part, bias)) in part.chunks_exact(n).zip(&*self.out_bias).enumerate() {
                         let start = (image.i * self.outputs + i) * self.positions() + rows.start * self.size.1;
-                        // SAFETY: each row of an image's output is in one block.
+                        // SAFETY: `Blocks` puts each row into one block, so that no other part has these places.
                         let out = unsafe { out.at(start, n) };
                         out.iter_mut().zip(part).for_each(|(y, part)| *y = *part + *bias);
                     }

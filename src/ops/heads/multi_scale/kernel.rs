@@ -195,7 +195,7 @@ impl<T: Real> Kernel<'_, T> {
             let mut z = vec![T::zero(); scale.size.0 * width];
             let out = Parts::of(&mut z);
             let each = |(): &mut (), rows: Range<usize>| {
-                // SAFETY: each row is in one block.
+                // SAFETY: `Blocks` puts each row into one block, so that no other part has these places.
                 let z = unsafe { out.at(rows.start * width, rows.len() * width) };
                 self.multiply(scale, &scale.positions(i, &rows), layer, z);
             };

@@ -198,7 +198,7 @@ impl<T: Real> Kernel<'_, T> {
             simd::add(&mut sums.prompts[w / windows * p * c..][..p * c], prompts);
             for (i, row) in patches.chunks_exact(c).enumerate() {
                 let Some(place) = self.place(w, i) else { continue };
-                // SAFETY: each patch stands in one window, each window in one block.
+                // SAFETY: `WindowGrid::places` has each patch in one window, `Blocks` each window in one block.
                 let dx = unsafe { dx.at(place * c, c) };
                 if let Some(dy) = &incoming.y {
                     dx.copy_from_slice(&dy[place * c..][..c]);

@@ -201,7 +201,7 @@ impl<T: Real> CpuKernel<T> for AttentionHalf {
                 let Buffers { windows: rows, dropped, qkv, attended: a, projected: out, u, window } = buffers;
                 let (first, count) = (block.start * length, block.len() * length);
                 kernel.gather(block.clone(), rows);
-                // SAFETY: each window is in one block.
+                // SAFETY: `Blocks` puts each window into one block, so that no other part has these places.
                 let (qkv, a) = unsafe {
                     (qkv_out.or(first * 3 * c, count * 3 * c, qkv), attended_out.or(first * c, count * c, a))
                 };
@@ -212,18 +212,18 @@ impl<T: Real> CpuKernel<T> for AttentionHalf {
                         (&qkv[i * length * 3 * c..][..length * 3 * c], &mut a[i * length * c..][..length * c]);
                     kernel.attention.forward(qkv, w, a, window);
                     if parts {
-                        // SAFETY: each window is in one block.
+                        // SAFETY: `Blocks` puts each window into one block, so that no other part has these places.
                         kernel.attention.prompt_scores(qkv, unsafe { scores.at(w * heads * p * n, heads * p * n) });
                     }
                 }
-                // SAFETY: attention has written all of each window, and these are the block's.
+                // SAFETY: `WindowKernel::forward` has written each of the block's windows, and a is no more than those.
                 let a = unsafe { a.assume_init_ref() };
                 let out = kernel.proj.pretrained(a, unwritten(out, count * c));
                 let a = kernel.dropped(1, first * c, a, dropped);
                 if parts {
                     for (i, w) in block.clone().enumerate() {
                         let patches = (i * length + p) * c..(i + 1) * length * c;
-                        // SAFETY: each window is in one block.
+                        // SAFETY: `Blocks` puts each window into one block, so that no other part has these places.
                         unsafe { attended.at(w * n * c, n * c) }.write_copy_of_slice(&a[patches.clone()]);
                         // SAFETY: as above.
                         unsafe { projected.at(w * n * c, n * c) }.write_copy_of_slice(&out[patches]);
@@ -232,12 +232,12 @@ impl<T: Real> CpuKernel<T> for AttentionHalf {
                 kernel.proj.add_path(a, out, u);
                 for (w, rows) in block.zip(out.chunks_exact(length * c)) {
                     let (prompts, patches) = rows.split_at(p * c);
-                    // SAFETY: each window is in one block.
+                    // SAFETY: `Blocks` puts each window into one block, so that no other part has these places.
                     unsafe { seen.at(w * p * c, p * c) }.write_copy_of_slice(prompts);
                     let k = kernel.keep(w / windows);
                     for (i, row) in patches.chunks_exact(c).enumerate() {
                         let Some(place) = kernel.place(w, i) else { continue };
-                        // SAFETY: each patch stands in one window.
+                        // SAFETY: `WindowGrid::places` has each patch in one window, `Blocks` each window in one block.
                         let y = unsafe { y.at(place * c, c) };
                         let x = &kernel.patches[place * c..][..c];
                         simd::vectorised(|| {
@@ -249,10 +249,11 @@ impl<T: Real> CpuKernel<T> for AttentionHalf {
                 }
             });
         }
-        // SAFETY: the blocks cover all windows, and these all patches.
+        // SAFETY: the blocks cover all windows, and these by `WindowGrid::places` all patches. Each block has written its own of what is kept:
+        // patches, prompts, attended and projected rows by copies and sums, scores by `prompt_scores`. What is not kept has no room.
         let [y, seen, attended, projected, scores] =
             [y, seen, attended, projected, scores].map(|v| unsafe { v.written() });
-        // SAFETY: as above.
+        // SAFETY: as above, by `pretrained` and by `WindowKernel::forward`.
         let [qkv, attention] = saved.map(|v| unsafe { v.written() });
         let saved = Saved { qkv, attended: attention };
         let mut outputs = vec![Output::new(y, (images, tokens, c))];

@@ -26,7 +26,8 @@ pub fn filter_norm(taps: &Tensor, scale: &Tensor, shift: &Tensor, kernel: usize)
     shapes.expect("a shift", shift, &[n])?;
     let taps = taps.reshape((b, n / kk, kk))?;
     let centred = taps.broadcast_sub(&taps.mean_keepdim(D::Minus1)?)?;
-    let deviation = (centred.sqr()?.sum_keepdim(D::Minus1)? / (kk - 1) as f64)?.sqrt()?;
+    let variance = (centred.sqr()?.sum_keepdim(D::Minus1)? / (kk - 1) as f64)?;
+    let deviation = variance.maximum(f64::from(f32::MIN_POSITIVE))?.sqrt()?; // a root has no slope at 0
     let normed = centred.broadcast_div(&(deviation + 1e-10)?)?.reshape((b, n))?;
     normed.broadcast_mul(scale)?.broadcast_add(shift)?.reshape((b, n / kk, kk))?.transpose(1, 2)?.contiguous()
 }
@@ -162,6 +163,15 @@ mod tests {
         }
         let (taps, scale, shift) = (normal(1, &[2, 18])?, normal(2, &[18])?, normal(3, &[18])?);
         check(&[&taps, &scale, &shift], |v| filter_norm(&v[0], &v[1], &v[2], 3))
+    }
+
+    #[test]
+    fn taps_that_are_all_the_same_have_finite_gradients() -> Result<()> {
+        let (same, scale) = (candle_core::Var::ones((1, 9), candle_core::DType::F32, &candle_core::Device::Cpu)?, 3f64);
+        let (scale, shift) = ((same.ones_like()?.squeeze(0)? * scale)?, same.zeros_like()?.squeeze(0)?);
+        let grads = filter_norm(&same, &scale, &shift, 3)?.sqr()?.sum_all()?.backward()?;
+        assert!(grads.get(&same).unwrap().to_vec2::<f32>()?[0].iter().all(|v| v.is_finite()));
+        Ok(())
     }
 
     #[test]

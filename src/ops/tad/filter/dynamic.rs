@@ -144,14 +144,14 @@ impl<T: Real> Kernel<'_, T> {
     /// One block of maps: their contexts, their filters at once, and each map's convolution.
     fn forward(&self, block: Range<usize>, pooled: &Parts<T>, taps: &mut Vec<T>, y: &Parts<MaybeUninit<T>>) {
         let (len, r) = (self.map.len(), self.map.channels());
-        // SAFETY: each map is in one block.
+        // SAFETY: `Blocks` puts each map into one block, so that no other part has these places.
         let pooled = unsafe { pooled.at(block.start * r, block.len() * r) };
         for (i, mean) in block.clone().zip(pooled.chunks_exact_mut(r)) {
             self.map.pool(self.of_map(i, &self.u), mean);
         }
         self.filter.taps(pooled, taps);
         for (i, taps) in block.zip(taps.chunks_exact(self.map.taps_len())) {
-            // SAFETY: each map is in one block.
+            // SAFETY: `Blocks` puts each map into one block, so that no other part has these places.
             self.map.convolve(self.of_map(i, &self.u), taps, unsafe { y.at(i * len, len) });
         }
     }
@@ -170,7 +170,7 @@ impl<T: Real> Kernel<'_, T> {
         let count = T::of(self.map.pixels() as f64);
         dpooled.iter_mut().for_each(|d| *d /= count);
         for ((i, taps), dmean) in block.zip(taps.chunks_exact(taps_len)).zip(dpooled.chunks_exact(r)) {
-            // SAFETY: each map is in one block.
+            // SAFETY: `Blocks` puts each map into one block, so that no other part has these places.
             self.map.convolve_backward(self.of_map(i, dy), taps, Some(dmean), unsafe { du.at(i * len, len) });
         }
     }

@@ -120,7 +120,7 @@ impl MapSize {
         }
         let parts = Parts::of(y);
         self.bands().for_each(|rows| {
-            // SAFETY: each row is in one band.
+            // SAFETY: `bands` has each row in one band, so that no other part has these places.
             let y = unsafe { parts.at(rows.start * self.w * self.r, rows.len() * self.w * self.r) };
             Arch::new().dispatch(ConvolveRows { reads, rows, y });
         });
@@ -172,7 +172,7 @@ impl<T: Real> WithSimd for AddPixels<'_, T> {
                     let mut sum = [T::splat(simd, T::zero()); SIDE];
                     for pixel in row.chunks_exact(r) {
                         for i in 0..SIDE {
-                            // SAFETY: the channels of a whole pixel.
+                            // SAFETY: the channels end with r, and `chunks_exact` gives pixels of r.
                             sum[i] = T::plus(simd, sum[i], unsafe { channels[i].load::<T, S, true>(simd, pixel, 0) });
                         }
                     }
@@ -184,7 +184,7 @@ impl<T: Real> WithSimd for AddPixels<'_, T> {
                 by_channels!(T, S, r, |channels, WHOLE| {
                     let mut sum = T::splat(simd, T::zero());
                     for pixel in row.chunks_exact(r) {
-                        // SAFETY: the channels of a whole pixel.
+                        // SAFETY: the channels end with r, and `chunks_exact` gives pixels of r.
                         sum = T::plus(simd, sum, unsafe { channels.load::<T, S, WHOLE>(simd, pixel, 0) });
                     }
                     channels.add_to::<T, S, WHOLE>(simd, sums, 0, sum);
@@ -299,7 +299,7 @@ impl<'a, T: Real, S: Simd, const WHOLE: bool, const ROWS: usize> Neighbours<'a, 
     /// There is such a pixel.
     #[inline(always)]
     unsafe fn start(&mut self, x: usize, r: usize) {
-        // SAFETY: the caller's promise, and pixels before x.
+        // SAFETY: the caller's promise; the pixel before x is one as well.
         unsafe {
             if x > 0 {
                 self.advance((x - 1) * r);
@@ -317,7 +317,7 @@ impl<'a, T: Real, S: Simd, const WHOLE: bool, const ROWS: usize> Neighbours<'a, 
         self.columns[0] = self.columns[1];
         self.columns[1] = self.columns[2];
         for i in 0..ROWS {
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller's promise; `by_channels` ends with r.
             self.columns[2][i] = unsafe { self.channels.load::<T, S, WHOLE>(self.simd, self.rows[i], next) };
         }
     }
@@ -365,7 +365,7 @@ impl<T: Real> Reads<'_, T> {
     #[inline(always)]
     fn start<S: Simd, const WHOLE: bool>(&self, simd: S, channels: Channels) -> T::Of<S> {
         match self.start {
-            // SAFETY: channels of a row of r.
+            // SAFETY: `with_simd` has checked that the start is r long, and `by_channels` ends with r.
             Some(start) => unsafe { channels.load::<T, S, WHOLE>(simd, start, 0) },
             None => T::splat(simd, T::zero()),
         }
@@ -387,13 +387,13 @@ impl<T: Real> Reads<'_, T> {
         let mut taps = [[T::splat(simd, T::zero()); ROWS]; 3];
         for j in 0..3 {
             for i in 0..ROWS {
-                // SAFETY: one of nine taps.
+                // SAFETY: by the assertion one of nine taps, of which `with_simd` has checked that all are there.
                 taps[j][i] = unsafe { channels.load::<T, S, WHOLE>(simd, self.taps, self.tap(meeting.tap + i, j)) };
             }
         }
         let start = self.start::<S, WHOLE>(simd, channels);
         let mut near = Neighbours::<T, S, WHOLE, ROWS>::new(simd, self.u, self.map, meeting, channels);
-        // SAFETY: pixels of a row of w.
+        // SAFETY: x, x + 1 and w - 1 are pixels of a row of w, by the assertion those of y as well.
         unsafe {
             near.start(tile.start, r);
             for x in tile.start..tile.end.min(w - 1) {
@@ -424,7 +424,8 @@ impl<T: Real> Reads<'_, T> {
             for i in 0..meeting.count {
                 for j in columns.clone() {
                     let from = ((meeting.first + i) * w + x + j - kernel / 2) * r;
-                    // SAFETY: `meeting` and `columns` keep to the map and to its taps.
+                    // SAFETY: `meeting` and `columns` keep to the map and to its taps, which are k x k with k odd as `MapSize::new` has it;
+                    // `with_simd` has checked that both are there.
                     unsafe {
                         let u = channels.load::<T, S, WHOLE>(simd, self.u, from);
                         let tap = channels.load::<T, S, WHOLE>(simd, self.taps, self.tap(meeting.tap + i, j));
@@ -432,7 +433,7 @@ impl<T: Real> Reads<'_, T> {
                     }
                 }
             }
-            // SAFETY: x is below w.
+            // SAFETY: x is below w, and y by the assertion a row of w pixels.
             unsafe { channels.store::<T, S, WHOLE>(simd, y, x * r, sum) };
         }
     }
@@ -488,7 +489,7 @@ impl<T: Real> AddTapGradients<'_, T> {
         let dy = &self.dy[row * w * r..][..w * r];
         let mut near = Neighbours::<T, S, WHOLE, ROWS>::new(simd, self.u, self.map, meeting, channels);
         let mut sum = [[T::splat(simd, T::zero()); ROWS]; 3];
-        // SAFETY: pixels of a row of w.
+        // SAFETY: x, x + 1 and w - 1 are pixels of a row of w.
         unsafe {
             near.start(tile.start, r);
             for x in tile.start..tile.end.min(w - 1) {
@@ -526,7 +527,8 @@ impl<T: Real> AddTapGradients<'_, T> {
                 let mut sum = T::splat(simd, T::zero());
                 for x in tile.start.max(reach.saturating_sub(j))..tile.end.min((w + reach).saturating_sub(j)) {
                     let from = ((meeting.first + i) * w + x + j - reach) * r;
-                    // SAFETY: `meeting` and the bounds of x keep to the map.
+                    // SAFETY: `meeting` and the bounds of x keep to the map, k being odd as `MapSize::new` has it, and
+                    // `with_simd` has checked that u and dy are such maps.
                     unsafe {
                         let u = channels.load::<T, S, WHOLE>(simd, self.u, from);
                         sum = T::multiply_add(simd, u, channels.load::<T, S, WHOLE>(simd, dy, x * r), sum);
