@@ -8,8 +8,8 @@ use std::hint::black_box;
 use tadformer::TaskKind;
 use tadformer::loss::task_loss;
 use tadformer::ops::{
-    self, AttentionHalf, BatchNorm, Conv1x1, Definition, GradientCheckpointing, LowRankMap, LowRankPath, MlpHalf,
-    MomentsOf, MultiScaleHead, Norm, SizedMap, TaskCondition, TpcReading, WindowGrid, WithParts,
+    self, AttentionHalf, BatchNorm, Conv1x1, Definition, LowRankMap, LowRankPath, MlpHalf, MomentsOf, MultiScaleHead,
+    Norm, SizedMap, TaskCondition, TpcReading, WindowGrid, WithParts,
 };
 use tadformer::params::{Group, Ledger};
 use tadformer::train::{AdamW, AdamWConfig, Gradients};
@@ -96,7 +96,7 @@ fn shared(s: Stage) -> Vec<Case> {
     let (n, windows, hidden) = (s.tokens(), s.windows(), s.hidden());
     let [up, qkv, proj, down] = [[hidden, c], [3 * c, c], [c, c], [c, hidden]].map(|dims| normal(&dims));
     let (frozen, half_norm, mlp_norm) = (up.clone(), norm(c), norm(c));
-    let grid = WindowGrid::new((side, side), WINDOW, false);
+    let grid = WindowGrid::new((side, side), WINDOW, false).unwrap();
     vec![
         case("layer-norm", &[&[TASKS, n, c], &[c], &[c]], |v| ops::layer_norm(&v[0], &v[1], &v[2], 1e-5)),
         case("gelu", &[&[1, n, hidden]], |v| ops::gelu(&v[0])),
@@ -120,13 +120,13 @@ fn shared(s: Stage) -> Vec<Case> {
                     keep: None,
                     parts: WithParts::No,
                 };
-                Ok(half.forward(GradientCheckpointing::Off)?.patches)
+                Ok(half.forward()?.patches)
             },
         ),
         case("mlp-half", &[&[1, n, c], &[r, c], &[hidden, r], &[r, hidden], &[c, r]], move |v| {
             let (fc1, fc2) = (map(&up, &v[1], &v[2]), map(&down, &v[3], &v[4]));
             let half = MlpHalf { x: v[0].clone(), norm: mlp_norm.clone(), fc1, fc2, keep: None, parts: WithParts::No };
-            Ok(half.forward(GradientCheckpointing::Off)?.y)
+            Ok(half.forward()?.y)
         }),
     ]
 }
@@ -136,7 +136,7 @@ fn of_tasks(s: Stage) -> Vec<Case> {
     let Stage { channels: c, heads, rank: r, side, .. } = s;
     let (n, windows, hidden) = (s.tokens(), s.windows(), s.hidden());
     let (tokens, thin): ([usize; 3], [usize; 3]) = ([TASKS, n, c], [TASKS, n, r]);
-    let grid = WindowGrid::new((side, side), WINDOW, false);
+    let grid = WindowGrid::new((side, side), WINDOW, false).unwrap();
     let (down_norm, conditioned_norm, merged_norm, decoder) = (norm(c), norm(c), norm(4 * c), decoder());
     let condition = |attended: &Tensor, scores: &Tensor| TaskCondition {
         attended: attended.clone(),

@@ -16,7 +16,7 @@ use serde::Serialize;
 use std::time::{Duration, Instant};
 use tadformer::candle_core::{DType, Device, Tensor};
 use tadformer::layers::{Mode, TrainingPass};
-use tadformer::ops::GradientCheckpointing;
+use tadformer::ops::{Definition, GradientCheckpointing};
 use tadformer::tad::TadConfig;
 use tadformer::train::{AdamW, AdamWConfig, Gradients};
 use tadformer::{InferenceModel, SwinConfig, TADFormer, Task, TaskKind, TaskSet};
@@ -40,6 +40,24 @@ enum Frozen {
     F32,
     Bf16,
     F16,
+}
+
+#[derive(Clone, Copy, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Steps {
+    /// By the crate's kernels, where there are some.
+    Fused,
+    /// By candle's primitives.
+    Composed,
+}
+
+impl From<Steps> for Definition {
+    fn from(steps: Steps) -> Self {
+        match steps {
+            Steps::Fused => Self::Fused,
+            Steps::Composed => Self::Composed,
+        }
+    }
 }
 
 impl From<Frozen> for DType {
@@ -78,7 +96,13 @@ struct Options {
     /// Float type that the frozen matrices are stored in.
     #[arg(long, value_enum, default_value_t = Frozen::F32)]
     frozen: Frozen,
-    /// Make blocks' intermediate values again in backward.
+    /// How the model's steps are computed.
+    #[arg(long, value_enum, default_value_t = Steps::Fused)]
+    definition: Steps,
+    /// cpu, cuda, cuda:N or metal.
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// Make steps' intermediate values again in backward.
     #[arg(long)]
     checkpoint: bool,
     /// Print where the time goes.
@@ -119,7 +143,8 @@ fn tasks(count: usize) -> tadformer::Result<TaskSet> {
 fn model(options: &Options) -> tadformer::Result<TADFormer> {
     let swin = SwinConfig { image_size: options.image, drop_path: 0.0, ..SwinConfig::tiny() };
     let tad = TadConfig { dropout: 0.0, ..TadConfig::with_rank(options.rank) };
-    TADFormer::builder(swin).tad(tad).tasks(tasks(options.tasks)?).frozen_dtype(options.frozen.into()).build()
+    let builder = TADFormer::builder(swin).tad(tad).tasks(tasks(options.tasks)?).frozen_dtype(options.frozen.into());
+    builder.device(&tadformer::parse_device(&options.device)?).build()
 }
 
 /// What is timed, with what it needs.
@@ -191,8 +216,9 @@ struct Runs {
 
 impl Runs {
     fn new(options: &Options) -> anyhow::Result<Self> {
+        let device = tadformer::parse_device(&options.device)?;
         let images = Tensor::randn(0f32, 1.0, (options.batch, 3, options.image, options.image), &Device::Cpu)?;
-        Ok(Self { run: Run::new(options)?, images })
+        Ok(Self { run: Run::new(options)?, images: images.to_device(&device)? })
     }
 
     /// So many runs one after another, and how long each took.
@@ -200,6 +226,7 @@ impl Runs {
         let run = |_| {
             let start = Instant::now();
             self.run.once(&self.images)?;
+            self.images.device().synchronize()?; // a device computes on after the call
             Ok(start.elapsed())
         };
         (0..times).map(run).collect()
@@ -222,8 +249,10 @@ fn main() -> anyhow::Result<()> {
     tadformer::keep_freed_memory();
     tadformer::compute_on_this_thread(threads)?;
     let mut runs = Runs::new(&options)?;
-    runs.repeat(options.warmup)?;
-    let times = if options.trace { runs.traced(options.repeat) } else { runs.repeat(options.repeat) };
+    let times = Definition::from(options.definition).run(|| {
+        runs.repeat(options.warmup)?;
+        if options.trace { runs.traced(options.repeat) } else { runs.repeat(options.repeat) }
+    });
     let mut seconds: Vec<f64> = times?.iter().map(Duration::as_secs_f64).collect();
     seconds.sort_by(f64::total_cmp);
     let (median_s, min_s) = (seconds[seconds.len() / 2], seconds[0]);

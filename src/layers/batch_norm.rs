@@ -1,7 +1,8 @@
 //! Batch normalisation whose running statistics the ledger keeps apart from what trains.
 
 use super::Mode;
-use crate::ops::{self, BatchMoments, MomentsOf};
+use crate::ops;
+use crate::ops::{BatchMoments, MomentsOf};
 use crate::params::{Group, Weights};
 use candle_core::{Result, Tensor, Var};
 use candle_nn::init::{ONE, ZERO};

@@ -17,8 +17,19 @@ impl FeatureMap {
     /// # Errors
     /// Tokens that are not `h*w` of `size`.
     pub fn to_nchw(&self) -> Result<Tensor> {
-        let (b, _, c) = self.tokens.dims3()?;
-        self.tokens.transpose(1, 2)?.reshape((b, c, self.size.0, self.size.1))
+        self.to_nhwc()?.permute((0, 3, 1, 2))?.contiguous()
+    }
+
+    /// As an image with its channels last: `[B, h, w, C]`.
+    ///
+    /// # Errors
+    /// Tokens that are not `h*w` of `size`.
+    pub fn to_nhwc(&self) -> Result<Tensor> {
+        let ((b, n, c), (h, w)) = (self.tokens.dims3()?, self.size);
+        if h.checked_mul(w) != Some(n) {
+            candle_core::bail!("feature-map: expected the tokens of a map of {:?}, got {n}", self.size)
+        }
+        self.tokens.reshape((b, h, w, c))
     }
 
     /// From an image with C channels.
@@ -28,5 +39,24 @@ impl FeatureMap {
     pub fn from_nchw(x: &Tensor) -> Result<Self> {
         let (_, _, h, w) = x.dims4()?;
         Ok(Self { tokens: x.flatten_from(2)?.transpose(1, 2)?, size: (h, w) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::finite_difference::{close, normal};
+
+    #[test]
+    fn images_and_tokens_are_two_ways_to_lay_out_a_map() -> Result<()> {
+        let image = normal(1, &[2, 3, 4, 5])?;
+        let map = FeatureMap::from_nchw(&image)?;
+        close(&map.to_nchw()?, &image, 0.0)?;
+        close(&map.to_nhwc()?, &image.permute((0, 2, 3, 1))?, 0.0)?;
+        for size in [(4, 6), (usize::MAX, 2)] {
+            let map = FeatureMap { size, ..map.clone() };
+            assert!(map.to_nchw().unwrap_err().to_string().contains("got 20"), "{size:?}");
+        }
+        Ok(())
     }
 }

@@ -1,7 +1,8 @@
 //! The two-layer perceptron of a block.
 
 use super::{LowRankConfig, LowRankLinear, Merge, Mode};
-use crate::ops::{self, WithParts};
+use crate::ops;
+use crate::ops::WithParts;
 use crate::params::Weights;
 use candle_core::{Result, Tensor};
 

@@ -44,7 +44,7 @@ impl TrainingPass {
         Self { rng: Mutex::new(StdRng::seed_from_u64(seed)), checkpoint: GradientCheckpointing::Off }
     }
 
-    /// The same pass with another answer to what blocks keep. It changes no gradient, only memory and time, and on the CPU alone.
+    /// The same pass with another answer to what blocks keep. It changes no gradient, only memory and time.
     pub fn with_gradient_checkpointing(self, checkpoint: GradientCheckpointing) -> Self {
         Self { checkpoint, ..self }
     }

@@ -2,6 +2,7 @@
 
 use super::{Outputs, TADFormer, TADFormerConfig};
 use crate::layers::{Merge, Mode};
+use crate::ops;
 use candle_core::{DType, Device, Result, Tensor};
 
 /// A [`TADFormer`] whose shared low-rank paths are folded into the frozen weights, and the patch mergings' reductions into the
@@ -32,12 +33,12 @@ impl InferenceModel {
         Self { model }
     }
 
-    /// Images `[B, 3, H, W]` to each task's outputs `[B, n, H, W]`.
+    /// Images `[B, 3, H, W]` to each task's outputs `[B, n, H, W]`, which belong to no graph: nothing is kept for a backward pass.
     ///
     /// # Errors
     /// As [`TADFormer::forward`].
     pub fn forward(&self, images: &Tensor) -> Result<Outputs> {
-        self.model.forward(images, Mode::Eval)
+        ops::without_graph(|| self.model.forward(images, Mode::Eval))
     }
 
     /// The configuration.

@@ -3,7 +3,8 @@
 use super::ModelFile;
 use crate::Result;
 use crate::params::Checkpoint;
-use crate::swin::names::{self, Family};
+use crate::swin::names;
+use crate::swin::names::Family;
 
 /// The kinds of files that models are made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,11 +2,13 @@
 
 use super::file::weights_of;
 use super::recipe::Recipe;
-use super::released_sizes::{self as sizes, Order};
+use super::released_sizes as sizes;
+use super::released_sizes::Order;
 use super::{LoadReport, OpenOptions, TADFormer, TADFormerBuilder, TADFormerConfig, Tuning};
 use crate::params::{Checkpoint, Role};
 use crate::swin::SwinConfig;
-use crate::swin::names::{self, Family};
+use crate::swin::names;
+use crate::swin::names::Family;
 use crate::task::TaskSet;
 use crate::{Error, Result};
 use candle_core::{DType, Device};

@@ -95,7 +95,7 @@ impl TADFormer {
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Outputs> {
         let size = self.check_images(images)?;
         let scores = match mode {
-            Mode::Train(_) => ops::recorded(images.device(), || self.scores(images, mode))?,
+            Mode::Train(_) => ops::recorded(mode.gradient_checkpointing(), || self.scores(images, mode))?,
             Mode::Eval => self.scores(images, mode)?,
         };
         let resize =

@@ -1,5 +1,7 @@
 //! Batch normalisation of channels-last rows.
 
+use super::graph::OnTensor;
+use super::shapes::Shapes;
 use candle_core::{Result, Tensor};
 
 /// Mean and variance of a batch, for each channel.
@@ -18,7 +20,7 @@ impl BatchMoments {
         Ok(Self { mean, variance })
     }
 
-    fn detach(&self) -> Self {
+    pub(super) fn detach(&self) -> Self {
         Self { mean: self.mean.detach(), variance: self.variance.detach() }
     }
 }
@@ -49,8 +51,11 @@ impl BatchNorm {
     /// y, and the moments it was made with, detached.
     ///
     /// # Errors
-    /// Rows of another number of channels than the weight's.
+    /// Rows of another number of channels, or another float type, than the weight's.
     pub fn forward(&self, x: &Tensor) -> Result<(Tensor, BatchMoments)> {
+        let shapes = Shapes::of("batch-norm", x)?;
+        let [_, c] = shapes.sizes("x", x)?;
+        self.check(shapes, c)?;
         let by = match &self.moments {
             MomentsOf::Batch => BatchMoments::of(x)?,
             MomentsOf::Given(moments) => moments.detach(),
@@ -58,6 +63,24 @@ impl BatchNorm {
         let scale = (&self.weight / (&by.variance + self.eps)?.sqrt()?)?;
         let y = x.broadcast_sub(&by.mean)?.broadcast_mul(&scale)?.broadcast_add(&self.bias)?;
         Ok((y, by.detach()))
+    }
+
+    /// For the step of `shapes`, on C channels.
+    pub(super) fn check(&self, shapes: Shapes, c: usize) -> Result<()> {
+        shapes.expect("a norm's weight", &self.weight, &[c])?;
+        shapes.expect("a norm's bias", &self.bias, &[c])?;
+        match &self.moments {
+            MomentsOf::Batch => Ok(()),
+            MomentsOf::Given(BatchMoments { mean, variance }) => {
+                shapes.expect("a given mean", mean, &[c])?;
+                shapes.expect("a given variance", variance, &[c])
+            }
+        }
+    }
+
+    /// Given moments are constants, which lead to no variable.
+    pub(super) fn map(&self, f: &mut OnTensor) -> Result<Self> {
+        Ok(Self { weight: f(&self.weight)?, bias: f(&self.bias)?, ..self.clone() })
     }
 }
 

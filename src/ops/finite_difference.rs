@@ -1,7 +1,8 @@
 //! The oracle of every gradient: central differences in f64.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
-use rand::{SeedableRng, rngs::StdRng};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 use rand_distr::{Distribution, StandardNormal};
 
 /// Seeded normal values in f64.

@@ -1,11 +1,14 @@
 //! The exact Gaussian error linear unit.
 #![allow(unsafe_code)] // registers are read and written by pointers
 
-use super::cpu::{Real, by_float, for_rows, is_fused, slice, values};
-use super::simd;
-use super::trace::Traced;
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use super::cpu::float::Real;
+use super::cpu::parts::Place;
+use super::cpu::rows::for_rows;
+use super::cpu::simd;
+use super::cpu::slices::values;
+use super::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
+use super::shapes::Shapes;
+use candle_core::{Result, Tensor};
 use pulp::{Simd, WithSimd};
 
 /// `gelu(x) = x Φ(x) = x (1 + erf(x / √2)) / 2`, for each value.
@@ -13,49 +16,52 @@ use pulp::{Simd, WithSimd};
 /// Candle's own `gelu_erf` has a backward whose constant is rounded to six digits; this one's is exact.
 ///
 /// # Errors
-/// A device without room for the result.
+/// Values that are no floats; a device without room for the result.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    if is_fused(x) { x.contiguous()?.apply_op1(Traced(Gelu)) } else { composed(x) }
+    only(apply(Gelu(x.clone()))?)
 }
 
-fn composed(x: &Tensor) -> Result<Tensor> {
-    let phi = ((x * std::f64::consts::FRAC_1_SQRT_2)?.erf()? * 0.5)? + 0.5;
-    x * phi?
-}
+#[derive(Clone)]
+struct Gelu(Tensor);
 
-struct Gelu;
-
-impl CustomOp1 for Gelu {
+impl Step for Gelu {
     fn name(&self) -> &'static str {
         "gelu"
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        fn kernel<T: Real>(x: &CpuStorage, layout: &Layout) -> Result<CpuStorage> {
-            let x = slice::<T>(x, layout)?;
-            let mut y = vec![T::zero(); x.len()];
-            for_rows(&mut y, 1, |first, y| {
-                forward(&x[first..], y);
-            });
-            Ok(T::to_cpu_storage_owned(y))
-        }
-        Ok((by_float!(x.dtype(), kernel(x, layout))?, layout.shape().clone()))
+    fn map(&self, f: &mut OnTensor) -> Result<Self> {
+        f(&self.0).map(Self)
+    }
+
+    fn check(&self, _: Shapes) -> Result<()> {
+        Ok(())
+    }
+
+    fn composed(&self) -> Result<Vec<Tensor>> {
+        let x = &self.0;
+        let phi = ((x * std::f64::consts::FRAC_1_SQRT_2)?.erf()? * 0.5)? + 0.5;
+        Ok(vec![(x * phi?)?])
+    }
+}
+
+impl<T: Real> CpuKernel<T> for Gelu {
+    type Saved = ();
+
+    fn forward(&self, _: Keep) -> Result<Passed<()>> {
+        let x = values::<T>(&self.0)?;
+        let mut y = vec![T::zero(); x.len()];
+        let x = &*x;
+        for_rows(&mut y, 1, |first, y| forward(&x[first..], y));
+        Ok((vec![Output::new(y, self.0.shape())], Some(())))
     }
 
     /// `dx = dy (Φ(x) + x φ(x))`.
-    fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        fn kernel<T: Real>(x: &Tensor, dy: &Tensor) -> Result<Tensor> {
-            let (xs, dys) = (values::<T>(x)?, values::<T>(dy)?);
-            let (xs, dys) = (&*xs, &*dys);
-            let mut dx = vec![T::zero(); xs.len()];
-            for_rows(&mut dx, 1, |first, dx| {
-                dx.copy_from_slice(&dys[first..][..dx.len()]);
-                backward(&xs[first..], dx);
-            });
-            Tensor::from_vec(dx, x.shape(), x.device())
-        }
-        let dy = dy.contiguous()?;
-        by_float!(x.dtype(), kernel(x, &dy)).map(Some)
+    fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
+        let Some(Some(dy)) = outputs.first() else { return Ok(()) };
+        let (x, mut dx) = (values::<T>(&self.0)?, values::<T>(dy)?.to_vec());
+        let x = &*x;
+        for_rows(&mut dx, 1, |first, dx| backward(&x[first..], dx));
+        grads.give_values(&self.0, dx)
     }
 }
 
@@ -65,10 +71,12 @@ pub(super) fn forward<T: Real>(x: &[T], y: &mut [T]) {
     pulp::Arch::new().dispatch(Slices { from, shared: None, sum: None, y });
 }
 
-/// `x = gelu(x + shared)` for slices; `sum` receives `x + shared`.
-pub(super) fn in_place<T: Real>(shared: Option<&[T]>, sum: Option<&mut [T]>, x: &mut [T]) {
+/// `x = gelu(x + shared)` for slices; all of `sum` receives `x + shared`.
+pub(super) fn in_place<T: Real>(shared: Option<&[T]>, sum: Option<&mut [impl Place<T>]>, x: &mut [T]) {
     let len = x.len();
-    let (shared, sum) = (shared.map(|shared| &shared[..len]), sum.map(|sum| &mut sum[..len]));
+    let shared = shared.map(|shared| &shared[..len]);
+    assert!(sum.as_ref().is_none_or(|sum| sum.len() == len), "a sum of as many values");
+    let sum = sum.map(|sum| sum.as_mut_ptr().cast());
     pulp::Arch::new().dispatch(Slices { from: None, shared, sum, y: x });
 }
 
@@ -76,7 +84,8 @@ pub(super) fn in_place<T: Real>(shared: Option<&[T]>, sum: Option<&mut [T]>, x: 
 struct Slices<'a, T> {
     from: Option<&'a [T]>,
     shared: Option<&'a [T]>,
-    sum: Option<&'a mut [T]>,
+    /// As many places as y has.
+    sum: Option<*mut T>,
     y: &'a mut [T],
 }
 
@@ -84,19 +93,19 @@ impl<T: Real> WithSimd for Slices<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let (all, lanes) = (|value: f64| T::splat(simd, T::of(value)), T::lanes::<S>());
         for (i, y) in self.y.chunks_mut(lanes).enumerate() {
             let (first, count) = (i * lanes, y.len());
-            // SAFETY: `y`, and what lies as far into the others, holds `count` values.
+            // SAFETY: `y`, and what lies as far into the others, is `count` places: `forward` and `in_place` make all of one length.
             unsafe {
                 let from = self.from.map_or(y.as_ptr(), |from| from.as_ptr().add(first));
                 let mut before = T::load(simd, from, count);
                 if let Some(shared) = self.shared {
                     before = T::plus(simd, before, T::load(simd, shared.as_ptr().add(first), count));
                 }
-                if let Some(sum) = &mut self.sum {
-                    T::store(simd, sum.as_mut_ptr().add(first), count, before);
+                if let Some(sum) = self.sum {
+                    T::store(simd, sum.add(first), count, before);
                 }
                 let erf = T::erf_of(simd, T::times(simd, before, all(std::f64::consts::FRAC_1_SQRT_2)));
                 let half = T::times(simd, before, all(0.5));
@@ -137,6 +146,7 @@ fn phi<T: Real>(x: T) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::Definition;
     use crate::ops::finite_difference::{check, close, normal};
 
     #[test]
@@ -146,10 +156,11 @@ mod tests {
             &[-0.158_655_253_931_457_07, 0.0, 0.841_344_746_068_542_9, 2.995_950_305_911_014_6],
             x.device(),
         )?;
-        close(&gelu(&x)?, &want, 1e-11)?;
-        close(&composed(&x)?, &want, 1e-11)?;
-        check(&[&normal(1, &[3, 4])?], |v| gelu(&v[0]))?;
-        check(&[&normal(1, &[3, 4])?], |v| composed(&v[0]))
+        for definition in Definition::ALL {
+            close(&definition.run(|| gelu(&x))?, &want, 1e-11)?;
+            check(&[&normal(1, &[3, 4])?], |v| definition.run(|| gelu(&v[0])))?;
+        }
+        Ok(())
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! Layer normalisation over the last dimension.
 
-use super::cpu::{Loan, Real, by_float, for_rows, is_fused, loan, slice, sum_rows, values};
-use super::segment::Gradients;
+use super::cpu::float::Real;
+use super::cpu::rows::{for_rows, sum_rows};
+use super::cpu::simd;
+use super::cpu::slices::{Values, values};
+use super::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use super::shapes::Shapes;
-use super::simd;
-use super::trace::Traced;
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Result, Shape, Tensor};
+use candle_core::{D, DType, Result, Tensor};
 
 /// `y = (x - mean) / sqrt(var + eps) * weight + bias`, mean and biased variance over the channels.
 ///
@@ -16,93 +16,75 @@ use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Result, Shape, Tensor
 /// Half precision is normalised in f32. Candle's fast layer norm has no backward; this has.
 ///
 /// # Errors
-/// A weight or bias that is not `[C]`.
+/// A weight or bias that is not `[C]` in x's float type; an x without values.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
-    if is_fused(x) {
-        let (shapes, c) = (Shapes("layer-norm"), x.dim(D::Minus1)?);
-        shapes.expect("a weight", weight, &[c])?;
-        shapes.expect("a bias", bias, &[c])?;
-        x.contiguous()?.apply_op3(weight, bias, Traced(LayerNorm { eps }))
-    } else {
-        composed(x, weight, bias, eps)
-    }
+    let norm = Norm { weight: weight.clone(), bias: bias.clone(), eps };
+    only(apply(LayerNorm { x: x.clone(), norm })?)
 }
 
-fn composed(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
-    let inner = if x.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
-    let wide = x.to_dtype(inner)?;
-    let centred = wide.broadcast_sub(&wide.mean_keepdim(D::Minus1)?)?;
-    let deviation = (centred.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?;
-    centred.broadcast_div(&deviation)?.to_dtype(x.dtype())?.broadcast_mul(weight)?.broadcast_add(bias)
-}
-
+#[derive(Clone)]
 struct LayerNorm {
-    eps: f64,
+    x: Tensor,
+    norm: Norm,
 }
 
-impl CustomOp3 for LayerNorm {
+impl Step for LayerNorm {
     fn name(&self) -> &'static str {
         "layer-norm"
     }
 
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        w: &CpuStorage,
-        lw: &Layout,
-        b: &CpuStorage,
-        lb: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        fn kernel<T: Real>(x: &[T], w: &[T], b: &[T], eps: f64) -> Result<CpuStorage> {
-            let (c, mut y) = (w.len(), vec![T::zero(); x.len()]);
-            for_rows(&mut y, c, |first, y| normalise(&x[first * c..][..y.len()], w, b, T::of(eps), y));
-            Ok(T::to_cpu_storage_owned(y))
-        }
-        let y = by_float!(x.dtype(), kernel(slice(x, lx)?, slice(w, lw)?, slice(b, lb)?, self.eps))?;
-        Ok((y, lx.shape().clone()))
+    fn map(&self, f: &mut OnTensor) -> Result<Self> {
+        Ok(Self { x: f(&self.x)?, norm: self.norm.map(f)? })
+    }
+
+    fn check(&self, shapes: Shapes) -> Result<()> {
+        self.norm.check(shapes, shapes.channels("x", &self.x)?)
+    }
+
+    fn composed(&self) -> Result<Vec<Tensor>> {
+        let (x, Norm { weight, bias, eps }) = (&self.x, &self.norm);
+        let inner = if x.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+        let wide = x.to_dtype(inner)?;
+        let centred = wide.broadcast_sub(&wide.mean_keepdim(D::Minus1)?)?;
+        let deviation = (centred.sqr()?.mean_keepdim(D::Minus1)? + *eps)?.sqrt()?;
+        let normed = centred.broadcast_div(&deviation)?.to_dtype(x.dtype())?;
+        Ok(vec![normed.broadcast_mul(weight)?.broadcast_add(bias)?])
+    }
+}
+
+impl<T: Real> CpuKernel<T> for LayerNorm {
+    type Saved = ();
+
+    fn forward(&self, _: Keep) -> Result<Passed<()>> {
+        let (x, norm) = (values::<T>(&self.x)?, self.norm.kernel::<T>()?);
+        let (x, mut y) = (&*x, vec![T::zero(); x.len()]);
+        for_rows(&mut y, norm.weight.len(), |first, y| norm.forward(&x[first * norm.weight.len()..][..y.len()], y));
+        Ok((vec![Output::new(y, self.x.shape())], Some(())))
     }
 
     /// With n the normed values and g = dy w: `dx = (g - mean(g) - n mean(g n)) / sqrt(var + eps)`, `dw = Σ dy n`, `db = Σ dy`.
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        b: &Tensor,
-        _y: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let dy = dy.contiguous()?;
-        let dx = if x.track_op() { Some(by_float!(x.dtype(), input_gradient(x, w, &dy, self.eps))?) } else { None };
-        if !w.track_op() && !b.track_op() {
-            return Ok((dx, None, None));
+    fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
+        let Some(Some(dy)) = outputs.first() else { return Ok(()) };
+        let (x, dy, norm) = (values::<T>(&self.x)?, values::<T>(dy)?, self.norm.kernel::<T>()?);
+        let (x, dy, c) = (&*x, &*dy, norm.weight.len());
+        if self.x.track_op() {
+            let mut dx = vec![T::zero(); x.len()];
+            for_rows(&mut dx, c, |first, dx| {
+                let rows = first * c..first * c + dx.len();
+                add_input_gradient(&x[rows.clone()], &norm.weight, norm.eps, &dy[rows], dx);
+            });
+            grads.give_values(&self.x, dx)?;
         }
-        let (dw, db) = by_float!(x.dtype(), weight_gradients(x, w, &dy, self.eps))?;
-        Ok((dx, Some(dw), Some(db)))
+        if !norm.trains {
+            return Ok(());
+        }
+        let mut sums = sum_rows(x.len() / c, 2 * c, |row, sums: &mut [T]| {
+            let (dw, db) = sums.split_at_mut(c);
+            add_weight_gradients(&x[row * c..(row + 1) * c], norm.eps, &dy[row * c..(row + 1) * c], dw, db);
+        });
+        let bias = sums.split_off(c);
+        NormSums { weight: sums, bias }.give(&self.norm, grads)
     }
-}
-
-fn input_gradient<T: Real>(x: &Tensor, w: &Tensor, dy: &Tensor, eps: f64) -> Result<Tensor> {
-    let (xs, ws, dys) = (values::<T>(x)?, values::<T>(w)?, values::<T>(dy)?);
-    let (xs, ws, dys) = (&*xs, &*ws, &*dys);
-    let c = ws.len();
-    let mut dx = vec![T::zero(); xs.len()];
-    for_rows(&mut dx, c, |first, dx| {
-        let (x, dy) = (&xs[first * c..][..dx.len()], &dys[first * c..][..dx.len()]);
-        add_input_gradient(x, ws, T::of(eps), dy, dx);
-    });
-    Tensor::from_vec(dx, x.shape(), x.device())
-}
-
-fn weight_gradients<T: Real>(x: &Tensor, w: &Tensor, dy: &Tensor, eps: f64) -> Result<(Tensor, Tensor)> {
-    let (xs, dys) = (values::<T>(x)?, values::<T>(dy)?);
-    let (xs, dys, c) = (&*xs, &*dys, w.elem_count());
-    let sums = sum_rows(xs.len() / c, 2 * c, |row, sums: &mut [T]| {
-        let (dw, db) = sums.split_at_mut(c);
-        add_weight_gradients(&xs[row * c..(row + 1) * c], T::of(eps), &dys[row * c..(row + 1) * c], dw, db);
-    });
-    let (dw, db) = sums.split_at(c);
-    Ok((Tensor::from_slice(dw, c, x.device())?, Tensor::from_slice(db, c, x.device())?))
 }
 
 simd::vectorised_fn! {
@@ -187,20 +169,26 @@ impl Norm {
         layer_norm(x, &self.weight, &self.bias, self.eps)
     }
 
-    pub(super) fn tensors(&self) -> [&Tensor; 2] {
-        [&self.weight, &self.bias]
+    pub(super) fn map(&self, f: &mut OnTensor) -> Result<Self> {
+        Ok(Self { weight: f(&self.weight)?, bias: f(&self.bias)?, ..*self })
+    }
+
+    /// Whether it is one of C channels, in the step of `shapes`.
+    pub(super) fn check(&self, shapes: Shapes, c: usize) -> Result<()> {
+        shapes.expect("a norm's weight", &self.weight, &[c])?;
+        shapes.expect("a norm's bias", &self.bias, &[c])
     }
 
     pub(super) fn kernel<T: Real>(&self) -> Result<NormKernel<'_, T>> {
         let trains = self.weight.track_op() || self.bias.track_op();
-        Ok(NormKernel { weight: loan(&self.weight)?, bias: loan(&self.bias)?, eps: T::of(self.eps), trains })
+        Ok(NormKernel { weight: values(&self.weight)?, bias: values(&self.bias)?, eps: T::of(self.eps), trains })
     }
 }
 
 /// A [`Norm`] as slices; its functions work on whole rows.
 pub(super) struct NormKernel<'a, T: Real> {
-    weight: Loan<'a, T>,
-    bias: Loan<'a, T>,
+    weight: Values<'a, T>,
+    bias: Values<'a, T>,
     eps: T,
     trains: bool,
 }
@@ -244,6 +232,7 @@ impl<T: Real> NormSums<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::Definition;
     use crate::ops::finite_difference::{check, close, normal};
 
     #[test]
@@ -251,7 +240,8 @@ mod tests {
         let x = Tensor::new(&[[1.0f64, 3.0]], &candle_core::Device::Cpu)?;
         let (w, b) = (Tensor::new(&[2.0f64, 2.0], x.device())?, Tensor::new(&[0.5f64, 0.5], x.device())?);
         let want = Tensor::new(&[[-1.5f64, 2.5]], x.device())?;
-        for norm in [layer_norm, composed] {
+        for definition in Definition::ALL {
+            let norm = |x: &Tensor, w: &Tensor, b: &Tensor, eps| definition.run(|| layer_norm(x, w, b, eps));
             close(&norm(&x, &w, &b, 0.0)?, &want, 1e-12)?;
             let (x, w, b) = (normal(1, &[2, 3, 4])?, normal(2, &[4])?, normal(3, &[4])?);
             check(&[&x, &w, &b], |v| norm(&v[0], &v[1], &v[2], 1e-5))?;

@@ -1,11 +1,13 @@
 //! Resizing maps: bilinear with a gradient, and bicubic for bias tables.
 
-use super::bands::{Bands, separable};
-use super::cpu::{Real, by_float, is_fused, slice, values};
+use super::constants::constants;
+use super::cpu::bands::{Bands, separable};
+use super::cpu::float::Real;
+use super::cpu::slices::values;
+use super::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use super::linear;
-use super::trace::Traced;
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor};
+use super::shapes::Shapes;
+use candle_core::{DType, Device, Result, Tensor};
 
 /// Bilinear resizing, `align_corners` false, as `torch.nn.functional.interpolate` does it.
 ///
@@ -16,52 +18,58 @@ use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, T
 /// the fused kernel looks at nothing outside them.
 ///
 /// # Errors
-/// An x of other than four dimensions.
+/// An x of other than four dimensions or without values; a size without values, or with more than memory can hold.
 pub fn bilinear(x: &Tensor, size: (usize, usize)) -> Result<Tensor> {
-    let (_, _, h, w) = x.dims4()?;
-    if (h, w) == size {
-        Ok(x.clone())
-    } else if is_fused(x) && x.elem_count() > 0 && size.0 * size.1 > 0 {
-        x.contiguous()?.apply_op1(Traced(Bilinear { size }))
-    } else {
-        composed(x, size)
+    match x.dims() {
+        [.., h, w] if (*h, *w) == size && x.rank() == 4 => Ok(x.clone()),
+        _ => only(apply(Bilinear { x: x.clone(), size })?),
     }
 }
 
-fn composed(x: &Tensor, (height, width): (usize, usize)) -> Result<Tensor> {
-    let wide = along_last(x, width, linear_taps)?;
-    along_last(&wide.transpose(2, 3)?, height, linear_taps)?.transpose(2, 3)?.contiguous()
-}
-
+#[derive(Clone)]
 struct Bilinear {
+    x: Tensor,
     size: (usize, usize),
 }
 
-impl CustomOp1 for Bilinear {
+impl Step for Bilinear {
     fn name(&self) -> &'static str {
         "bilinear"
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        fn kernel<T: Real>(x: &[T], from: (usize, usize), to: (usize, usize)) -> Result<CpuStorage> {
-            let along = |from, to| Bands::of(from, (0..to).map(|i| linear_taps(centre(i, from, to), from)).collect());
-            Ok(T::to_cpu_storage_owned(separable(x, &along(from.0, to.0), &along(from.1, to.1))))
-        }
-        let (b, c, h, w) = layout.shape().dims4()?;
-        let y = by_float!(x.dtype(), kernel(slice(x, layout)?, (h, w), self.size))?;
-        Ok((y, (b, c, self.size.0, self.size.1).into()))
+    fn map(&self, f: &mut OnTensor) -> Result<Self> {
+        Ok(Self { x: f(&self.x)?, ..*self })
+    }
+
+    fn check(&self, shapes: Shapes) -> Result<()> {
+        let ([b, c, h, w], (height, width)) = (shapes.sizes("x", &self.x)?, self.size);
+        shapes.result(&[b, c, h.max(height), w.max(width)])?; // one side after the other
+        [[h, height], [w, width]].iter().try_for_each(|matrix| shapes.result(matrix))
+    }
+
+    fn composed(&self) -> Result<Vec<Tensor>> {
+        let wide = along_last(&self.x, self.size.1, linear_taps)?;
+        let tall = along_last(&wide.transpose(2, 3)?, self.size.0, linear_taps)?;
+        Ok(vec![tall.transpose(2, 3)?.contiguous()?])
+    }
+}
+
+impl<T: Real> CpuKernel<T> for Bilinear {
+    type Saved = ();
+
+    fn forward(&self, _: Keep) -> Result<Passed<()>> {
+        let ((b, c, h, w), (height, width)) = (self.x.dims4()?, self.size);
+        let along = |from, to| Bands::of(from, (0..to).map(|i| linear_taps(centre(i, from, to), from)).collect());
+        let y = separable(&values::<T>(&self.x)?, &along(h, height), &along(w, width));
+        Ok((vec![Output::new(y, (b, c, height, width))], Some(())))
     }
 
     /// Each input gathers from the outputs that it went into.
-    fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        fn kernel<T: Real>(x: &Tensor, dy: &Tensor) -> Result<Tensor> {
-            let ((_, _, h, w), (_, _, height, width)) = (x.dims4()?, dy.dims4()?);
-            let along = |from, to| Bands::of(to, transposed(from, to));
-            let dx = separable(&values::<T>(dy)?, &along(h, height), &along(w, width));
-            Tensor::from_vec(dx, x.shape(), x.device())
-        }
-        let dy = dy.contiguous()?;
-        by_float!(x.dtype(), kernel(x, &dy)).map(Some)
+    fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
+        let Some(Some(dy)) = outputs.first() else { return Ok(()) };
+        let ((_, _, h, w), (height, width)) = (self.x.dims4()?, self.size);
+        let along = |from, to| Bands::of(to, transposed(from, to));
+        grads.give_values(&self.x, separable(&values::<T>(dy)?, &along(h, height), &along(w, width)))
     }
 }
 
@@ -77,8 +85,11 @@ pub(super) fn transposed(from: usize, to: usize) -> Vec<Vec<(usize, f64)>> {
 /// Bicubic resizing (a = -0.75, `align_corners` false, no antialias) of square tables: `[heads, m, m]` to `[heads, n, n]`.
 ///
 /// # Errors
-/// Tables of fewer than three dimensions.
+/// Tables of other than three dimensions or without values; an n of 0, or one that memory has no room for.
 pub(crate) fn bicubic_square(tables: &Tensor, n: usize) -> Result<Tensor> {
+    let shapes = Shapes::of("bicubic", tables)?;
+    let [heads, _, _] = shapes.sizes("tables", tables)?;
+    shapes.result(&[heads, n, n])?;
     let wide = along_last(tables, n, cubic_taps)?;
     along_last(&wide.transpose(1, 2)?, n, cubic_taps)?.transpose(1, 2)?.contiguous()
 }
@@ -117,7 +128,7 @@ fn matrix(from: usize, to: usize, taps: Taps, dtype: DType, device: &Device) -> 
             row[at] += weight;
         }
     }
-    Tensor::from_vec(weights, (to, from), device)?.to_dtype(dtype)
+    constants(&weights, (to, from), dtype, device)
 }
 
 fn linear_taps(centre: f64, from: usize) -> Vec<(usize, f64)> {
@@ -139,6 +150,7 @@ fn cubic_taps(centre: f64, from: usize) -> Vec<(usize, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::Definition;
     use crate::ops::finite_difference::{check, close, normal};
     use candle_core::Var;
 
@@ -153,7 +165,7 @@ mod tests {
     fn bilinear_gradient_up_down_and_odd() -> Result<()> {
         for size in [(7, 5), (2, 3), (3, 9)] {
             check(&[&normal(1, &[2, 2, 3, 4])?], |v| bilinear(&v[0], size))?;
-            check(&[&normal(1, &[2, 2, 3, 4])?], |v| composed(&v[0], size))?;
+            check(&[&normal(1, &[2, 2, 3, 4])?], |v| Definition::Composed.run(|| bilinear(&v[0], size)))?;
         }
         Ok(())
     }
@@ -162,7 +174,8 @@ mod tests {
     fn agree(x: &Tensor, size: (usize, usize)) -> Result<()> {
         for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 1e-6)] {
             let x = Var::from_tensor(&x.to_dtype(dtype)?)?;
-            let (got, want) = (bilinear(&x, size)?, composed(&x, size)?);
+            let [got, want] = Definition::ALL.map(|definition| definition.run(|| bilinear(&x, size)));
+            let (got, want) = (got?, want?);
             close(&got, &want, tolerance)?;
             let c = normal(2, want.dims())?.to_dtype(dtype)?;
             let gradient =
@@ -186,9 +199,12 @@ mod tests {
     }
 
     #[test]
-    fn bilinear_of_nothing_is_nothing() -> Result<()> {
-        let x = Tensor::zeros((0, 2, 3, 4), DType::F32, &Device::Cpu)?;
-        assert_eq!(bilinear(&x, (6, 8))?.dims(), [0, 2, 6, 8]);
+    fn bilinear_of_nothing_to_nothing_or_beyond_memory_is_refused() -> Result<()> {
+        let x = Tensor::zeros((1, 2, 3, 4), DType::F32, &Device::Cpu)?;
+        for (x, size) in [(&x.narrow(0, 0, 0)?, (6, 8)), (&x, (0, 8)), (&x, (usize::MAX, 2)), (&x, (1 << 40, 1 << 40))]
+        {
+            assert!(bilinear(x, size).unwrap_err().to_string().contains("bilinear: expected"));
+        }
         Ok(())
     }
 

@@ -1,47 +1,113 @@
-//! What shapes a kernel takes for granted, checked before it writes into fresh memory.
+//! What a step takes for granted of its tensors, checked before either of its definitions runs.
 
-use super::layer_norm::Norm;
-use super::low_rank::LowRankMap;
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 
-/// The checks of one step, which is named in their errors.
+/// The checks of one step, which is named in their errors: shapes without a 0, and the float type that the step's tensors share.
 #[derive(Clone, Copy)]
-pub(super) struct Shapes(pub(super) &'static str);
+pub(super) struct Shapes {
+    step: &'static str,
+    dtype: DType,
+}
 
 impl Shapes {
-    /// `tensor`, which is the step's `what`, has these sizes.
+    /// For a step that computes in `x`'s float type.
+    pub(super) fn of(step: &'static str, x: &Tensor) -> Result<Self> {
+        let shapes = Self { step, dtype: x.dtype() };
+        shapes.float("values", x)?;
+        Ok(shapes)
+    }
+
+    /// A tensor of `N` dimensions in the step's float type, none of them 0: its sizes.
+    pub(super) fn sizes<const N: usize>(self, what: &str, tensor: &Tensor) -> Result<[usize; N]> {
+        self.typed(what, tensor)?;
+        match <[usize; N]>::try_from(tensor.dims()) {
+            Ok(sizes) if fit(&sizes) => Ok(sizes),
+            _ => candle_core::bail!("{}: expected {what} of {N} sizes above 0, got {:?}", self.step, tensor.dims()),
+        }
+    }
+
+    /// A tensor of any number of dimensions in the step's float type, none of them 0: its last one's size.
+    pub(super) fn channels(self, what: &str, tensor: &Tensor) -> Result<usize> {
+        self.typed(what, tensor)?;
+        match tensor.dims() {
+            dims @ [.., last] if fit(dims) => Ok(*last),
+            dims => candle_core::bail!("{}: expected {what} of sizes above 0, got {dims:?}", self.step),
+        }
+    }
+
+    /// `tensor`, which is the step's `what`, has these sizes and the step's float type.
     pub(super) fn expect(self, what: &str, tensor: &Tensor, sizes: &[usize]) -> Result<()> {
+        self.shaped(what, tensor, sizes)?;
+        self.typed(what, tensor)
+    }
+
+    /// As [`Shapes::expect`] of what is converted to the step's float type from another one: a stored weight, a mask.
+    pub(super) fn stored(self, what: &str, tensor: &Tensor, sizes: &[usize]) -> Result<()> {
+        self.shaped(what, tensor, sizes)?;
+        self.float(what, tensor)
+    }
+
+    /// A stored weight that takes `n_in` channels to as many as this gives.
+    pub(super) fn matrix(self, what: &str, weight: &Tensor, n_in: usize) -> Result<usize> {
+        let out = weight.dims().first().copied().filter(|out| *out > 0).unwrap_or(1);
+        self.stored(what, weight, &[out, n_in])?;
+        Ok(out)
+    }
+
+    fn shaped(self, what: &str, tensor: &Tensor, sizes: &[usize]) -> Result<()> {
         if tensor.dims() == sizes {
             return Ok(());
         }
-        candle_core::bail!("{}: expected {what} {sizes:?}, got {:?}", self.0, tensor.dims())
+        candle_core::bail!("{}: expected {what} {sizes:?}, got {:?}", self.step, tensor.dims())
     }
 
-    /// A norm of C channels.
-    pub(super) fn norm(self, norm: &Norm, c: usize) -> Result<()> {
-        self.expect("a norm's weight", &norm.weight, &[c])?;
-        self.expect("a norm's bias", &norm.bias, &[c])
+    fn typed(self, what: &str, tensor: &Tensor) -> Result<()> {
+        if tensor.dtype() == self.dtype {
+            return Ok(());
+        }
+        let (dtype, got) = (self.dtype.as_str(), tensor.dtype().as_str());
+        candle_core::bail!("{}: expected {what} in {dtype} as the step's other tensors, got {got}", self.step)
     }
 
-    /// A map from `n_in` channels to `out`.
-    pub(super) fn map(self, what: &str, map: &LowRankMap, n_in: usize, out: usize) -> Result<()> {
-        self.expect(&format!("{what}'s weight"), &map.weight, &[out, n_in])?;
-        if let Some(bias) = &map.bias {
-            self.expect(&format!("{what}'s bias"), bias, &[out])?;
+    fn float(self, what: &str, tensor: &Tensor) -> Result<()> {
+        match tensor.dtype() {
+            DType::F32 | DType::F64 | DType::F16 | DType::BF16 => Ok(()),
+            got => candle_core::bail!("{}: expected {what} in f32, f64, f16 or bf16, got {}", self.step, got.as_str()),
         }
-        if let Some(path) = &map.path {
-            let rank = path.rank()?;
-            self.expect(&format!("{what}'s A"), &path.a, &[rank, n_in])?;
-            self.expect(&format!("{what}'s B"), &path.b, &[out, rank])?;
+    }
+
+    /// Tokens of a map of `size` (height, width): the number of them.
+    pub(super) fn tokens(self, size: (usize, usize)) -> Result<usize> {
+        match size.0.checked_mul(size.1) {
+            Some(tokens) if tokens > 0 => Ok(tokens),
+            _ => candle_core::bail!(
+                "{}: expected a height and a width above 0 and within memory, got {size:?}",
+                self.step
+            ),
         }
-        Ok(())
+    }
+
+    /// A result of these sizes: whether memory could hold it.
+    pub(super) fn result(self, sizes: &[usize]) -> Result<()> {
+        if fit(sizes) {
+            return Ok(());
+        }
+        candle_core::bail!("{}: expected a result with values and within memory, got one of {sizes:?}", self.step)
+    }
+
+    /// A filter's kernel, odd and at least `least`: the number of its taps.
+    pub(super) fn taps(self, kernel: usize, least: usize) -> Result<usize> {
+        match kernel.checked_mul(kernel) {
+            Some(taps) if kernel >= least && !kernel.is_multiple_of(2) => Ok(taps),
+            _ => candle_core::bail!("{}: expected an odd kernel of at least {least}, got {kernel}", self.step),
+        }
     }
 
     /// One factor of drop-path for each of `count` images, or none.
     pub(super) fn keep(self, keep: Option<&[f64]>, count: usize) -> Result<()> {
         match keep {
             Some(keep) if keep.len() != count => {
-                candle_core::bail!("{}: expected a factor for each of {count} images, got {}", self.0, keep.len())
+                candle_core::bail!("{}: expected a factor for each of {count} images, got {}", self.step, keep.len())
             }
             _ => Ok(()),
         }
@@ -51,16 +117,22 @@ impl Shapes {
     pub(super) fn times(self, what: &str, whole: usize, part: usize) -> Result<usize> {
         match whole.checked_div(part) {
             Some(times) if times > 0 && times * part == whole => Ok(times),
-            _ => candle_core::bail!("{}: expected {what} a multiple of {part}, got {whole}", self.0),
+            _ => candle_core::bail!("{}: expected {what} a multiple of {part}, got {whole}", self.step),
         }
     }
+}
+
+/// Whether there are values of these sizes, and no more than memory could hold.
+fn fit(sizes: &[usize]) -> bool {
+    let bytes = sizes.iter().try_fold(size_of::<f64>(), |bytes, size| bytes.checked_mul(*size));
+    bytes.is_some_and(|bytes| bytes > 0 && isize::try_from(bytes).is_ok())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::{self, LowRankPath, TaskCondition, TpcReading, WindowGrid};
-    use candle_core::{DType, Device};
+    use crate::ops::{self, Definition, LowRankMap, LowRankPath, Norm, TaskCondition, TpcReading, WindowGrid};
+    use candle_core::{Device, Var};
 
     fn zeros(sizes: &[usize]) -> Result<Tensor> {
         Tensor::zeros(sizes, DType::F32, &Device::Cpu)
@@ -90,17 +162,17 @@ mod tests {
             proj: map(C, C)?,
             bias: zeros(&[2, 9, 9])?,
             mask: None,
-            grid: WindowGrid::new(size, 3, false),
+            grid: WindowGrid::new(size, 3, false)?,
             keep: Some(vec![1.0; keep]),
             parts: ops::WithParts::No,
         };
-        Ok(half.forward(ops::GradientCheckpointing::Off)?.patches)
+        Ok(half.forward()?.patches)
     }
 
     fn perceptron(hidden: usize) -> Result<Tensor> {
         let (x, fc1, fc2) = (zeros(&[2, 6, C])?, map(8, C)?, map(C, hidden)?);
         let half = ops::MlpHalf { x, norm: norm(C)?, fc1, fc2, keep: None, parts: ops::WithParts::No };
-        Ok(half.forward(ops::GradientCheckpointing::Off)?.y)
+        Ok(half.forward()?.y)
     }
 
     fn condition(tasks: usize) -> Result<TaskCondition> {
@@ -108,13 +180,13 @@ mod tests {
     }
 
     fn mix(patches: usize, tasks: usize) -> Result<Tensor> {
-        let grid = WindowGrid::new((2, 3), 3, false);
+        let grid = WindowGrid::new((2, 3), 3, false)?;
         let (x, share) = (zeros(&[4, patches, C])?, zeros(&[1])?);
         ops::task_mix(&x, &condition(tasks)?, &share, &grid, TpcReading::Positions).map(|mut tasks| tasks.remove(0))
     }
 
     fn projection(shared: usize, images: usize) -> Result<Tensor> {
-        let grid = WindowGrid::new((2, 3), 3, false);
+        let grid = WindowGrid::new((2, 3), 3, false)?;
         let (x, shared, f) = (zeros(&[2, 6, C])?, zeros(&[2, shared, C])?, zeros(&[images, 9, 2])?);
         ops::task_projection(&x, &shared, &f, &path(C, C)?, &grid, None)
     }
@@ -126,43 +198,132 @@ mod tests {
         ops::dynamic_filter(&zeros(&[2, 6, 2])?, (2, 3), &weights)
     }
 
-    /// A step that takes the right sizes and refuses the wrong ones, by its name and theirs.
+    /// A step that takes the right sizes and refuses the wrong ones, by its name and theirs, whichever definition runs.
     #[track_caller]
-    fn refuses(step: &str, right: Result<Tensor>, wrong: Result<Tensor>) {
-        assert!(right.is_ok(), "{step}: {right:?}");
-        let message = wrong.map(|y| y.dims().to_vec()).unwrap_err().to_string();
-        assert!(message.contains(step), "{step}: {message}");
+    fn refuses(step: &str, right: impl Fn() -> Result<Tensor>, wrong: impl Fn() -> Result<Tensor>) {
+        let right = Definition::ALL.map(|by| by.run(&right));
+        assert!(right.iter().all(Result::is_ok), "{step}: {right:?}");
+        refused(step, wrong);
+    }
+
+    #[track_caller]
+    fn refused(step: &str, wrong: impl Fn() -> Result<Tensor>) {
+        for by in Definition::ALL {
+            let message = by.run(&wrong).map(|y| y.dims().to_vec()).unwrap_err().to_string();
+            assert!(message.contains(step), "{step}, {}: {message}", by.name());
+        }
     }
 
     #[test]
     fn no_kernel_runs_on_shapes_that_do_not_fit() -> Result<()> {
         let x = zeros(&[2, 6, C])?;
         let down = |c| ops::norm_down(&x, &norm(C)?, &zeros(&[2, c])?);
-        refuses("norm-down", down(C), down(2 * C));
+        refuses("norm-down", || down(C), || down(2 * C));
         let normed = |c| ops::layer_norm(&x, &zeros(&[c])?, &zeros(&[c])?, 1e-5);
-        refuses("layer-norm", normed(C), normed(2));
+        refuses("layer-norm", || normed(C), || normed(2));
         let merged = |size| ops::merge_linear(&x, size, &norm(4 * C)?, &zeros(&[2, 4 * C])?);
-        refuses("merge-linear", merged((2, 3)), merged((2, 2)));
+        refuses("merge-linear", || merged((2, 3)), || merged((2, 2)));
         let hidden = |all, r| ops::task_hidden(&x, &zeros(&[all, 6, r])?, &path(C, C)?, &path(C, C)?);
-        refuses("task-hidden", hidden(4, 2), hidden(4, 3));
-        refuses("task-hidden", hidden(2, 2), hidden(3, 2));
+        refuses("task-hidden", || hidden(4, 2), || hidden(4, 3));
+        refuses("task-hidden", || hidden(2, 2), || hidden(3, 2));
         let update = |n| ops::task_update(&zeros(&[4, n, C])?, &x, &zeros(&[4, 6, 2])?, &path(C, C)?, None);
-        refuses("task-update", update(6), update(5));
+        refuses("task-update", || update(6), || update(5));
         let conditioned = |tasks, c| ops::conditioned_down(&condition(tasks)?, &norm(c)?, &zeros(&[2, C])?);
-        refuses("conditioned-down", conditioned(2, C), conditioned(2, 2));
-        refuses("conditioned-down", conditioned(4, C), conditioned(3, C));
-        refuses("conditioned-down", conditioned(1, C), conditioned(0, C));
-        refuses("task-mix", mix(6, 2), mix(9, 2));
-        refuses("task-mix", mix(6, 2), mix(6, 0));
-        refuses("task-projection", projection(9, 4), projection(6, 4));
-        refuses("task-projection", projection(9, 2), projection(9, 3));
-        refuses("mlp-half", perceptron(8), perceptron(9));
-        refuses("dynamic", filter(2, 18), filter(3, 27));
-        refuses("dynamic-filter", filter(2, 18), filter(2, 17));
+        refuses("conditioned-down", || conditioned(2, C), || conditioned(2, 2));
+        refuses("conditioned-down", || conditioned(4, C), || conditioned(3, C));
+        refuses("conditioned-down", || conditioned(1, C), || conditioned(0, C));
+        refuses("task-mix", || mix(6, 2), || mix(9, 2));
+        refuses("task-mix", || mix(6, 2), || mix(6, 0));
+        refuses("task-projection", || projection(9, 4), || projection(6, 4));
+        refuses("task-projection", || projection(9, 2), || projection(9, 3));
+        refuses("mlp-half", || perceptron(8), || perceptron(9));
+        refuses("dynamic", || filter(2, 18), || filter(3, 27));
+        refuses("dynamic-filter", || filter(2, 18), || filter(2, 17));
         for (patches, size, qkv, keep) in
             [(16, (2, 3), 12, 2), (6, (4, 4), 12, 2), (6, (2, 3), 8, 2), (6, (2, 3), 12, 1)]
         {
-            refuses("attention-half", attention(6, (2, 3), 12, 2), attention(patches, size, qkv, keep));
+            refuses("attention-half", || attention(6, (2, 3), 12, 2), || attention(patches, size, qkv, keep));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn an_even_kernel_reads_nothing_past_its_taps() -> Result<()> {
+        let (u, map) = (zeros(&[2, 6, 2])?, zeros(&[2, 2, 3, 2])?);
+        for kernel in [0, 2, 4, usize::MAX] {
+            let n = 2 * kernel.min(4).pow(2);
+            let (weight, bias, scale, shift) = (zeros(&[n, 2])?, zeros(&[n])?, zeros(&[n])?, zeros(&[n])?);
+            let weights = ops::FilterWeights { weight, bias, scale, shift, kernel };
+            refused("dynamic-filter", || ops::dynamic_filter(&u, (2, 3), &weights));
+            refused("filter-taps", || ops::filter_taps(&u, &weights));
+            refused("filter-norm", || ops::filter_norm(&zeros(&[2, n])?, &zeros(&[n])?, &zeros(&[n])?, kernel));
+            refused("depthwise-filter", || ops::depthwise_filter(&map, &zeros(&[2, n / 2, 2])?));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn no_heads_no_rank_no_tokens_and_no_outputs_are_refused() -> Result<()> {
+        let (x, c) = (zeros(&[2, 6, C])?, norm(C)?);
+        refused("norm-down", || ops::norm_down(&x, &c, &zeros(&[0, C])?));
+        refused("norm-down", || ops::norm_down(&zeros(&[2, 0, C])?, &c, &zeros(&[2, C])?));
+        refused("conditioned-down", || ops::conditioned_down(&condition(2)?, &c, &zeros(&[0, C])?));
+        for (attended, scores) in [([0, 9, C], [0, 2, 4, 9]), ([2, 0, C], [2, 2, 4, 0]), ([2, 9, C], [2, 0, 4, 9])] {
+            let condition = TaskCondition { attended: zeros(&attended)?, scores: zeros(&scores)?, tasks: 2 };
+            refused("tpc", || condition.feature());
+            refused("conditioned-down", || ops::conditioned_down(&condition, &c, &zeros(&[2, C])?));
+        }
+        refused("merge-linear", || ops::merge_linear(&x, (2, 3), &norm(4 * C)?, &zeros(&[0, 4 * C])?));
+        refused("merge-linear", || ops::merge_linear(&x, (usize::MAX, 2), &norm(4 * C)?, &zeros(&[2, 4 * C])?));
+        refused("task-hidden", || {
+            let (f, b, a) = (zeros(&[4, 6, 2])?, path(C, C)?, LowRankPath { a: zeros(&[0, C])?, ..path(C, C)? });
+            ops::task_hidden(&x, &f, &b, &a)
+        });
+        refused("linear", || ops::linear(&x, &zeros(&[0, C])?, None));
+        refused("linear", || ops::linear(&zeros(&[2, 0])?, &zeros(&[3, 0])?, None));
+        refused("layer-norm", || ops::layer_norm(&zeros(&[2, 0])?, &zeros(&[0])?, &zeros(&[0])?, 1e-5));
+        Ok(())
+    }
+
+    #[test]
+    fn a_mask_of_other_windows_is_refused() -> Result<()> {
+        let attention = |windows: usize| {
+            let (qkv, bias, mask) = (zeros(&[4, 9, 3 * C])?, zeros(&[2, 9, 9])?, zeros(&[windows, 9, 9])?);
+            Ok(ops::window_attention(&qkv, &bias, Some(&mask))?.tokens)
+        };
+        refuses("window-attention", || attention(2), || attention(0));
+        refuses("window-attention", || attention(4), || attention(3));
+        Ok(())
+    }
+
+    #[test]
+    fn types_that_a_step_does_not_compute_in_are_refused() -> Result<()> {
+        let (x, ones) = (zeros(&[2, 6, C])?, zeros(&[C])?);
+        for dtype in [DType::U8, DType::I64, DType::F8E4M3] {
+            refused("gelu", || ops::gelu(&x.to_dtype(dtype)?));
+            refused("filter-norm", || {
+                ops::filter_norm(&zeros(&[2, 9])?.to_dtype(dtype)?, &zeros(&[9])?, &zeros(&[9])?, 3)
+            });
+            refused("linear", || ops::linear(&x, &zeros(&[2, C])?.to_dtype(dtype)?, None));
+        }
+        for dtype in [DType::F64, DType::BF16] {
+            refused("layer-norm", || ops::layer_norm(&x, &ones.to_dtype(dtype)?, &ones, 1e-5));
+            refused("norm-down", || ops::norm_down(&x, &norm(C)?, &zeros(&[2, C])?.to_dtype(dtype)?));
+            refused("linear", || ops::linear(&x, &zeros(&[C, C])?, Some(&ones.to_dtype(dtype)?)));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_weight_may_be_stored_in_any_float_type_and_trains_in_it() -> Result<()> {
+        let (x, norm) = (zeros(&[2, 6, C])?.ones_like()?, norm(4 * C)?);
+        for dtype in [DType::F64, DType::F32, DType::F16, DType::BF16] {
+            let weight = Var::from_tensor(&zeros(&[2, 4 * C])?.to_dtype(dtype)?)?;
+            for by in Definition::ALL {
+                let y = by.run(|| ops::merge_linear(&x, (2, 3), &norm, &weight))?;
+                assert_eq!(y.dtype(), DType::F32);
+                assert_eq!(y.sum_all()?.backward()?.get(&weight).unwrap().dtype(), dtype, "{}", by.name());
+            }
         }
         Ok(())
     }

@@ -60,10 +60,10 @@ impl Weights {
     /// A relative position bias table `[(2M-1)², nH]`, resized (bicubic) where the source holds that of another window.
     ///
     /// # Errors
-    /// As [`Weights::pretrained`]; a table of another window is no error.
+    /// As [`Weights::pretrained`], where a table of another window is no error; a window without a position.
     pub fn position_bias(&self, window: usize, heads: usize) -> Result<Tensor> {
         const NAME: &str = "relative_position_bias_table";
-        let (group, side) = (Pretrained::PositionBias, 2 * window - 1);
+        let (group, side) = (Pretrained::PositionBias, ops::offsets(window)?);
         if self.source.contains_tensor(NAME) {
             let table = self.source.get_unchecked(NAME)?;
             let from = table.dim(0)?.isqrt();

@@ -2,7 +2,8 @@
 
 use super::{BlockConfig, Tokens};
 use crate::layers::{LayerNorm, LowRankLinear, Merge, Mode};
-use crate::ops::{self, Attended, AttentionHalf, WindowGrid, WithParts};
+use crate::ops;
+use crate::ops::{Attended, AttentionHalf, WindowGrid, WithParts};
 use crate::params::Weights;
 use candle_core::{DType, Device, Result, Tensor};
 use std::collections::HashMap;
@@ -53,7 +54,7 @@ impl WindowAttention {
         parts: WithParts,
         mode: Mode,
     ) -> Result<Attended> {
-        let grid = self.grid(x.size);
+        let grid = self.grid(x.size)?;
         let half = AttentionHalf {
             patches: x.patches.clone(),
             prompts: x.prompts.clone(),
@@ -66,7 +67,7 @@ impl WindowAttention {
             keep,
             parts,
         };
-        half.forward(mode.gradient_checkpointing())
+        half.forward()
     }
 
     /// As [`LowRankLinear::merge`]; of qkv nobody reads the frozen product alone.
@@ -79,7 +80,10 @@ impl WindowAttention {
     }
 
     /// How a map of this size is cut.
-    pub fn grid(&self, size: (usize, usize)) -> WindowGrid {
+    ///
+    /// # Errors
+    /// As [`WindowGrid::new`].
+    pub fn grid(&self, size: (usize, usize)) -> Result<WindowGrid> {
         WindowGrid::new(size, self.window, self.shifted)
     }
 
@@ -93,7 +97,7 @@ impl WindowAttention {
         if let Some(index) = self.position_index.get() {
             return Ok(index.clone());
         }
-        let index = ops::relative_position_index(self.window);
+        let index = ops::relative_position_index(self.window)?;
         let index = Tensor::from_vec(index, self.window.pow(4), self.bias_table.device())?;
         Ok(self.position_index.get_or_init(|| index).clone())
     }

@@ -2,7 +2,8 @@
 
 use super::{BlockLowRank, WindowAttention};
 use crate::layers::{LayerNorm, Merge, Mlp, MlpLowRank, Mode, drop_path};
-use crate::ops::{self, AttendedParts, MlpHalf, MlpOutput, MlpParts, WindowGrid, WithParts};
+use crate::ops;
+use crate::ops::{AttendedParts, MlpHalf, MlpOutput, MlpParts, WindowGrid, WithParts};
 use crate::params::Weights;
 use candle_core::{Result, Tensor};
 
@@ -117,10 +118,19 @@ impl SwinBlock {
     pub fn forward_parts(&self, x: &Tokens, mode: Mode) -> Result<BlockParts> {
         let (tokens, attended, mlp) = self.halves(x, WithParts::Yes, mode)?;
         let (Some(attended), Some(mlp)) = (attended, mlp) else { candle_core::bail!("a block without its parts") };
-        Ok(BlockParts { tokens, grid: self.attention.grid(x.size), attended, mlp })
+        Ok(BlockParts { tokens, grid: self.attention.grid(x.size)?, attended, mlp })
     }
 
     fn halves(
+        &self,
+        x: &Tokens,
+        parts: WithParts,
+        mode: Mode,
+    ) -> Result<(Tokens, Option<AttendedParts>, Option<MlpParts>)> {
+        mode.gradient_checkpointing().run(|| self.both_halves(x, parts, mode))
+    }
+
+    fn both_halves(
         &self,
         x: &Tokens,
         parts: WithParts,
@@ -136,7 +146,7 @@ impl SwinBlock {
             keep: self.drop_path(images, mode),
             parts,
         };
-        let MlpOutput { y, parts: mlp } = half.forward(mode.gradient_checkpointing())?;
+        let MlpOutput { y, parts: mlp } = half.forward()?;
         let prompts = match (&x.prompts, attended.prompts) {
             (Some(prompts), Some(attended)) => Some(self.update_prompts(prompts, attended, mode)?),
             _ => None,

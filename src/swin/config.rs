@@ -84,7 +84,7 @@ impl SwinConfig {
 
     /// Channels inside stage `i`.
     pub fn channels(&self, i: usize) -> usize {
-        self.embed_dim << i
+        self.embed_dim.saturating_mul(halvings(i))
     }
 
     /// Channels that leave stage `i`, after its patch merging: the widths a decoder reads.
@@ -94,7 +94,7 @@ impl SwinConfig {
 
     /// Window of stage `i`: no larger than its map at the configured image size.
     pub fn stage_window(&self, i: usize) -> usize {
-        self.window.min((self.image_size / self.patch_size) >> i)
+        self.window.min(self.image_size.checked_div(self.patch_size).unwrap_or(0) / halvings(i))
     }
 
     /// Drop-path of block `j` of stage `i`, rising linearly over all blocks.
@@ -148,6 +148,11 @@ impl SwinConfig {
 /// Longer than the sides of any images that a model is made for: a predictor brings every photo to this size.
 const MOST_SIDE: usize = 4096;
 
+/// By what a map's side has been divided, and its channels multiplied, when it comes to stage `i`.
+fn halvings(i: usize) -> usize {
+    u32::try_from(i).ok().and_then(|i| 1usize.checked_shl(i)).unwrap_or(usize::MAX)
+}
+
 fn check_range(field: &str, value: usize, most: usize) -> Result<()> {
     if (1..=most).contains(&value) {
         return Ok(());
@@ -197,6 +202,13 @@ mod tests {
         assert_eq!((0..4).map(|i| config.stage_window(i)).collect::<Vec<_>>(), [7, 7, 7, 4]);
         assert_eq!(config.block_drop_path(0, 0), 0.0);
         assert!((config.block_drop_path(3, 1) - 0.2).abs() < 1e-12);
+    }
+
+    #[test]
+    fn sizes_that_cannot_work_are_told_without_a_panic() {
+        let config = SwinConfig { patch_size: 0, ..SwinConfig::tiny() };
+        assert_eq!((config.stage_window(0), config.stage_window(70), config.channels(70)), (0, 0, usize::MAX));
+        assert_eq!(SwinConfig { depths: vec![], ..config }.widths(), [0; 0]);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! From pixels to tokens.
 
+use super::SwinConfig;
 use crate::layers::{FeatureMap, LayerNorm};
 use crate::ops;
 use crate::params::{Pretrained, Weights};
-use crate::swin::SwinConfig;
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, init::ZERO};
 
@@ -20,8 +20,9 @@ impl PatchEmbed {
     /// From `weights` at `patch_embed`.
     ///
     /// # Errors
-    /// Weights that are missing or of another shape; a name made twice.
+    /// A configuration that cannot work, as [`SwinConfig::check`] tells; weights that are missing or of another shape; a name made twice.
     pub fn new(config: &SwinConfig, weights: &Weights) -> Result<Self> {
+        config.check().map_err(candle_core::Error::wrap)?;
         let (c, p) = (config.embed_dim, config.patch_size);
         let (proj, group) = (weights.pp("proj"), Pretrained::PatchEmbedding);
         let init = Init::Randn { mean: 0.0, stdev: ((3 * p * p) as f64).powf(-0.5) };

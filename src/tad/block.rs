@@ -2,7 +2,8 @@
 
 use super::{TadConfig, TaskAwareLinear};
 use crate::layers::{LayerNorm, Merge, Mode};
-use crate::ops::{self, TaskCondition, WindowGrid, WithParts};
+use crate::ops;
+use crate::ops::{TaskCondition, WindowGrid, WithParts};
 use crate::params::Weights;
 use crate::swin::{BlockConfig, BlockParts, SwinBlock, Tokens};
 use crate::task::TaskSet;

@@ -2,7 +2,8 @@
 
 use super::TaskFilterKind;
 use crate::layers::FeatureMap;
-use crate::ops::{self, FilterWeights};
+use crate::ops;
+use crate::ops::FilterWeights;
 use crate::params::{Group, Weights, uniform_by_fan_in};
 use crate::task::TaskSet;
 use candle_core::{Result, Tensor};
@@ -42,12 +43,9 @@ impl DynamicTaskFilter {
     /// For maps of `rank` channels, with `kernel` x `kernel` taps (odd, at least 3).
     ///
     /// # Errors
-    /// A kernel that is even or below 3: its centre or its deviation would not exist.
+    /// No rank; a kernel that is even or below 3: its centre or its deviation would not exist.
     pub fn new(rank: usize, kernel: usize, vb: VarBuilder) -> Result<Self> {
-        if kernel < 3 || kernel.is_multiple_of(2) {
-            candle_core::bail!("`kernel`: expected an odd number, at least 3, got {kernel} (the paper uses 3)")
-        }
-        let (n, conv, norm) = (rank * kernel * kernel, vb.pp("conv"), vb.pp("norm"));
+        let (n, conv, norm) = (rank * taps(rank, kernel, 3)?, vb.pp("conv"), vb.pp("norm"));
         let stdev = std::f64::consts::SQRT_2 / kernel as f64;
         let weights = FilterWeights {
             weight: conv.get_with_hints((n, rank), "weight", uniform_by_fan_in(rank))?,
@@ -85,6 +83,17 @@ impl DynamicTaskFilter {
     }
 }
 
+/// Taps of a kernel of at least `least`, for maps of `rank` channels.
+fn taps(rank: usize, kernel: usize, least: usize) -> Result<usize> {
+    if !(least..1 << 10).contains(&kernel) || kernel.is_multiple_of(2) {
+        candle_core::bail!("`kernel`: expected an odd number from {least} to 1023, got {kernel} (the paper uses 3)")
+    }
+    if !(1..1 << 20).contains(&rank) {
+        candle_core::bail!("`rank`: expected a number from 1 to 1048575, got {rank} (the paper uses 16 to 128)")
+    }
+    Ok(kernel * kernel)
+}
+
 /// One learned depth-wise k x k filter with a bias for each task: what the released code has in the DTF's place.
 ///
 /// # Shapes
@@ -98,9 +107,9 @@ impl StaticTaskFilter {
     /// One filter for each task, named after it.
     ///
     /// # Errors
-    /// Weights that are missing or of another shape; a name made twice.
+    /// No rank, or an even kernel; weights that are missing or of another shape; a name made twice.
     pub fn new(tasks: &TaskSet, rank: usize, kernel: usize, vb: VarBuilder) -> Result<Self> {
-        let init = uniform_by_fan_in(kernel * kernel);
+        let init = uniform_by_fan_in(taps(rank, kernel, 1)?);
         let one = |name: &str| -> Result<(Tensor, Tensor)> {
             let vb = vb.pp(name);
             let weight = vb.get_with_hints((rank, 1, kernel, kernel), "weight", init)?;
@@ -112,15 +121,21 @@ impl StaticTaskFilter {
     /// Tokens `[T*b, h*w, r]` of maps of `size` (h, w) to the same.
     ///
     /// # Errors
-    /// Tokens of another number than `size` says; maps that the tasks do not divide.
+    /// Tokens of another number than `size` says, or of another rank; maps that the tasks do not divide.
     pub fn forward_tokens(&self, tokens: &Tensor, size: (usize, usize)) -> Result<Tensor> {
-        let (tb, _, r) = tokens.dims3()?;
-        let tasks = self.filters.len();
+        let ((tb, _, r), tasks) = (tokens.dims3()?, self.filters.len());
+        if !tb.is_multiple_of(tasks) || self.filters.iter().any(|(_, bias)| bias.dims() != [r]) {
+            candle_core::bail!(
+                "static filter: expected maps of {tasks} tasks and of the filters' rank, got {:?}",
+                tokens.dims()
+            )
+        }
         let (weights, biases): (Vec<_>, Vec<_>) = self.filters.iter().map(|(weight, bias)| (weight, bias)).unzip();
         let taps = Tensor::stack(&weights, 0)?.reshape((tasks, r, ()))?.transpose(1, 2)?; // [T, k*k, r]
         let kk = taps.dim(1)?;
         let taps = taps.unsqueeze(1)?.broadcast_as((tasks, tb / tasks, kk, r))?.reshape((tb, kk, r))?;
-        let maps = ops::depthwise_filter(&tokens.reshape((tb, size.0, size.1, r))?, &taps)?;
+        let map = FeatureMap { tokens: tokens.clone(), size };
+        let maps = ops::depthwise_filter(&map.to_nhwc()?, &taps)?;
         let biases = Tensor::stack(&biases, 0)?.unsqueeze(1)?; // [T, 1, r]
         maps.reshape((tasks, (), r))?.broadcast_add(&biases)?.reshape(tokens.shape())
     }
@@ -231,8 +246,16 @@ mod tests {
     }
 
     #[test]
-    fn an_even_kernel_is_refused() {
-        let vb = VarBuilder::zeros(DType::F32, &Device::Cpu);
-        assert!(DynamicTaskFilter::new(2, 4, vb).unwrap_err().to_string().contains("odd"));
+    fn kernels_and_ranks_that_no_filter_has_are_refused() -> Result<()> {
+        let vb = || VarBuilder::zeros(DType::F32, &Device::Cpu);
+        let tasks: TaskSet = "sal=1".parse().map_err(candle_core::Error::wrap)?;
+        for (rank, kernel, field) in [(2, 4, "kernel"), (2, 0, "kernel"), (2, usize::MAX, "kernel"), (0, 3, "rank")] {
+            let dynamic = DynamicTaskFilter::new(rank, kernel, vb()).unwrap_err().to_string();
+            let fixed = StaticTaskFilter::new(&tasks, rank, kernel, vb()).unwrap_err().to_string();
+            assert!(dynamic.contains(field) && fixed.contains(field), "{dynamic}; {fixed}");
+        }
+        StaticTaskFilter::new(&tasks, 2, 1, vb())?;
+        assert!(DynamicTaskFilter::new(2, 1, vb()).unwrap_err().to_string().contains("from 3"));
+        Ok(())
     }
 }

@@ -2,7 +2,8 @@
 
 use super::{Gate, TADBlock, TadConfig, TaskTokens, TpcReading};
 use crate::layers::{Merge, Mode, TrainingPass};
-use crate::ops::{self, GradientCheckpointing};
+use crate::ops;
+use crate::ops::GradientCheckpointing;
 use crate::params::{Group, Weights};
 use crate::swin::Tokens;
 use candle_core::{Result, Tensor};

@@ -52,14 +52,16 @@ impl TaskAwareLinear {
     /// # Errors
     /// Tensors whose shapes do not fit; maps of z that b does not divide.
     pub fn forward(&self, frozen: &Tensor, tasks: &Tensor, size: (usize, usize)) -> Result<Tensor> {
-        let (tb, n, _) = tasks.dims3()?;
-        let (b, _, out) = frozen.dims3()?;
-        let shared = frozen.unsqueeze(0)?.broadcast_as((tb / b, b, n, out))?;
+        let ((tb, n, _), (b, _, out)) = (tasks.dims3()?, frozen.dims3()?);
+        let Some(count) = tb.checked_div(b) else {
+            candle_core::bail!("task-aware linear: expected a frozen map, got none")
+        };
+        let shared = frozen.unsqueeze(0)?.broadcast_as((count, b, n, out))?;
         match self.linear.low_rank() {
             None => shared.reshape((tb, n, out)),
             Some(path) => {
                 let filtered = self.filter.forward_tokens(&path.down(tasks)?, size)?;
-                path.up(&filtered)?.reshape((tb / b, b, n, out))?.add(&shared)?.reshape((tb, n, out))
+                path.up(&filtered)?.reshape((count, b, n, out))?.add(&shared)?.reshape((tb, n, out))
             }
         }
     }

@@ -2,7 +2,8 @@
 
 use super::Gradients;
 use crate::files::write_tensors;
-use crate::ops::{self, AdamWStep, Moments};
+use crate::ops;
+use crate::ops::{AdamWStep, Moments};
 use crate::params::{Checkpoint, Entry, Group, Ledger, Pretrained};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor, Var};

@@ -199,8 +199,8 @@ fn bodies(root: &Pose, height: f32, joints: &Joints, clothes: &Clothes) -> Vec<B
 
 #[cfg(test)]
 mod tests {
-    use super::super::scene::extent;
     use super::*;
+    use crate::data::scenes::scene::extent;
     use rand::SeedableRng;
     use rand::rngs::StdRng;
 

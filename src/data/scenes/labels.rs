@@ -102,13 +102,13 @@ fn neighbours(i: usize, height: usize, width: usize) -> impl Iterator<Item = usi
 
 #[cfg(test)]
 mod tests {
-    use super::super::render::hits;
-    use super::super::scene::tests::one_ball;
-    use super::super::scene::{Body, Thing};
-    use super::super::shape::Shape;
-    use super::super::texture::Texture;
-    use super::super::vector::{Pose, Vec3, vec3};
     use super::*;
+    use crate::data::scenes::render::hits;
+    use crate::data::scenes::scene::tests::one_ball;
+    use crate::data::scenes::scene::{Body, Thing};
+    use crate::data::scenes::shape::Shape;
+    use crate::data::scenes::texture::Texture;
+    use crate::data::scenes::vector::{Pose, Vec3, vec3};
 
     const SIZE: (usize, usize) = (65, 65);
 

@@ -103,8 +103,8 @@ fn bell(pixel: i32, channel: i32, grain: i32) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::scene::tests::one_ball;
     use super::*;
+    use crate::data::scenes::scene::tests::one_ball;
 
     #[test]
     fn light_adds_up_by_lamberts_law() {

@@ -87,8 +87,8 @@ pub(crate) fn hsv(hue: f32, saturation: f32, value: f32) -> Vec3 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::vector::vec3;
     use super::*;
+    use crate::data::scenes::vector::vec3;
 
     fn texture(pattern: Pattern) -> Texture {
         Texture { pattern, first: Vec3::splat(1.0), second: Vec3::ZERO }

@@ -1,12 +1,13 @@
 //! Balanced binary cross entropy.
 
 use super::lanes::{sum, sum_of_logs};
-use super::pixels::{BLOCK, Channels, ChannelsMut, PixelMean, Pixels};
-use super::{absolute, fuses, masked, mean_over, total, wide};
+use super::pixels::{BLOCK, Channels, ChannelsMut, Pixels, scale};
+use super::{LabelOf, absolute, check, masked, mean_over, total, wide};
 use crate::finite::is_finite;
-use crate::ops::cpu::{Real, by_float};
-use crate::ops::simd::vectorised_fn;
-use crate::ops::trace::{self, Pass};
+use crate::ops::cpu::float::Real;
+use crate::ops::cpu::simd::vectorised_fn;
+use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
+use crate::ops::shapes::Shapes;
 use candle_core::{Result, Tensor};
 
 /// `Σ (w y softplus(-x) + (1 - w) (1 - y) softplus(x)) / N`, N the number of valid pixels; labels are parted at 0.5.
@@ -23,51 +24,81 @@ pub(crate) fn balanced_bce(outputs: &Tensor, label: &Tensor, weight: Option<f64>
         );
     }
     let outputs = wide(outputs)?;
-    if fuses(&outputs, label) && outputs.dims() == label.dims() {
-        by_float!(outputs.dtype(), fused(&outputs.contiguous()?, label, weight, ignore))
-    } else {
-        composed(&outputs, label, weight, ignore)
+    let label = label.to_dtype(outputs.dtype())?;
+    only(apply(BalancedBce { outputs, label, weight, ignore })?)
+}
+
+#[derive(Clone)]
+struct BalancedBce {
+    outputs: Tensor,
+    label: Tensor,
+    /// Of the positives, where it is fixed.
+    weight: Option<f64>,
+    ignore: f32,
+}
+
+impl Step for BalancedBce {
+    fn name(&self) -> &'static str {
+        "balanced-bce"
+    }
+
+    fn map(&self, f: &mut OnTensor) -> Result<Self> {
+        Ok(Self { outputs: f(&self.outputs)?, ..self.clone() })
+    }
+
+    fn check(&self, shapes: Shapes) -> Result<()> {
+        check(shapes, &self.outputs, &self.label, LabelOf::Channels)
+    }
+
+    fn composed(&self) -> Result<Vec<Tensor>> {
+        let x = &self.outputs;
+        let (label, mask) = masked(&self.label, x.dtype(), self.ignore)?;
+        let positive = label.ge(0.5)?.to_dtype(x.dtype())?;
+        let negative = (&mask - &positive)?;
+        let count = total(&mask)?;
+        let weight = match self.weight {
+            Some(weight) => (count.ones_like()? * weight)?,
+            None => mean_over(&total(&negative)?, &count)?,
+        };
+        let positives = total(&(softplus(&x.neg()?)? * positive)?)?;
+        let negatives = total(&(softplus(x)? * negative)?)?;
+        let sum = ((positives * &weight)? + (negatives * weight.affine(-1.0, 1.0)?)?)?;
+        Ok(vec![mean_over(&sum, &count)?])
     }
 }
 
-pub(super) fn composed(x: &Tensor, label: &Tensor, weight: Option<f64>, ignore: f32) -> Result<Tensor> {
-    let (label, mask) = masked(label, x.dtype(), ignore)?;
-    let positive = label.ge(0.5)?.to_dtype(x.dtype())?;
-    let negative = (&mask - &positive)?;
-    let count = total(&mask)?;
-    let weight = match weight {
-        Some(weight) => (count.ones_like()? * weight)?,
-        None => mean_over(&total(&negative)?, &count)?,
-    };
-    let positives = total(&(softplus(&x.neg()?)? * positive)?)?;
-    let negatives = total(&(softplus(x)? * negative)?)?;
-    let sum = ((positives * &weight)? + (negatives * weight.affine(-1.0, 1.0)?)?)?;
-    mean_over(&sum, &count)
+impl<T: Real> CpuKernel<T> for BalancedBce {
+    /// The number of valid pixels, and the weight of the positives.
+    type Saved = (f64, f64);
+
+    fn forward(&self, _: Keep) -> Result<Passed<Self::Saved>> {
+        let ignore = T::of(self.ignore.into());
+        let (mut positives, mut negatives) = (Side::default(), Side::default());
+        let sums = |x: &Channels<T>, label: &Channels<T>| sums(x[0], label[0], ignore);
+        for (positive, negative) in Pixels::of_values(&self.outputs).map(&self.outputs, &self.label, sums)? {
+            positives.add(positive);
+            negatives.add(negative);
+        }
+        let count = (positives.count + negatives.count).max(1.0);
+        let weight = self.weight.unwrap_or(negatives.count / count);
+        let sum = weight * positives.sum + (1.0 - weight) * negatives.sum;
+        Ok((vec![Output::new(vec![T::of(sum / count)], ())], Some((count, weight))))
+    }
+
+    fn backward(&self, (count, weight): (f64, f64), outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
+        let Some(scale) = scale::<T>(&outputs, count)? else { return Ok(()) };
+        let (ignore, scales) = (T::of(self.ignore.into()), (T::of(weight) * scale, T::of(1.0 - weight) * scale));
+        let write = |dx: &mut ChannelsMut<T>, x: &Channels<T>, label: &Channels<T>| {
+            write_gradient(dx[0], x[0], label[0], ignore, scales)
+        };
+        grads.give_values(&self.outputs, Pixels::of_values(&self.outputs).gradient(&self.outputs, &self.label, write)?)
+    }
 }
 
 /// `log(1 + exp(x))`, stable for large values of either sign: `(x + |x|)/2 + log(1 + exp(-|x|))`.
 fn softplus(x: &Tensor) -> Result<Tensor> {
     let size = absolute(x)?;
     ((x + &size)? * 0.5)? + (size.neg()?.exp()? + 1.0)?.log()?
-}
-
-fn fused<T: Real>(x: &Tensor, label: &Tensor, weight: Option<f64>, ignore: f32) -> Result<Tensor> {
-    let _op = trace::op("balanced-bce", Pass::Forward).moves(|| trace::bytes([x, label]));
-    let (label, pixels) = (label.to_dtype(T::DTYPE)?.contiguous()?, Pixels::of_values(x));
-    let ignore = T::of(ignore.into());
-    let (mut positives, mut negatives) = (Side::default(), Side::default());
-    for (positive, negative) in pixels.map(x, &label, |x, label| sums(x[0], label[0], ignore))? {
-        positives.add(positive);
-        negatives.add(negative);
-    }
-    let count = (positives.count + negatives.count).max(1.0);
-    let weight = weight.unwrap_or(negatives.count / count);
-    let gradient = move |dx: &mut ChannelsMut<T>, x: &Channels<T>, label: &Channels<T>, scale: T| {
-        let scales = (T::of(weight) * scale, T::of(1.0 - weight) * scale);
-        write_gradient(dx[0], x[0], label[0], ignore, scales)
-    };
-    let sum = weight * positives.sum + (1.0 - weight) * negatives.sum;
-    x.apply_op1(PixelMean { name: "balanced-bce", value: T::of(sum / count), count, pixels, label, gradient })
 }
 
 /// The positive or the negative pixels: the sum of their softplus, and their number.

@@ -1,11 +1,12 @@
 //! Cross entropy over classes.
 
 use super::lanes::{sum, sum_of_logs};
-use super::pixels::{BLOCK, Channels, ChannelsMut, PixelMean, Pixels, valid};
-use super::{fuses, masked, mean_over, total, wide};
-use crate::ops::cpu::{Real, by_float};
-use crate::ops::simd::vectorised_fn;
-use crate::ops::trace::{self, Pass};
+use super::pixels::{BLOCK, Channels, ChannelsMut, Pixels, scale, valid};
+use super::{LabelOf, check, masked, mean_over, total, wide};
+use crate::ops::cpu::float::Real;
+use crate::ops::cpu::simd::vectorised_fn;
+use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
+use crate::ops::shapes::Shapes;
 use candle_core::{DType, Error, Result, Tensor};
 
 /// `-log softmax(outputs)[label]`, the mean over valid pixels.
@@ -17,21 +18,64 @@ use candle_core::{DType, Error, Result, Tensor};
 /// A label that is neither a class nor `ignore`.
 pub(crate) fn cross_entropy(outputs: &Tensor, label: &Tensor, ignore: f32) -> Result<Tensor> {
     let outputs = wide(outputs)?;
-    if fuses(&outputs, label) && outputs.narrow(1, 0, 1)?.dims() == label.dims() {
-        by_float!(outputs.dtype(), fused(&outputs.contiguous()?, label, ignore))
-    } else {
-        composed(&outputs, label, ignore)
+    let label = label.to_dtype(outputs.dtype())?;
+    only(apply(CrossEntropy { outputs, label, ignore })?)
+}
+
+#[derive(Clone)]
+struct CrossEntropy {
+    outputs: Tensor,
+    label: Tensor,
+    ignore: f32,
+}
+
+impl Step for CrossEntropy {
+    fn name(&self) -> &'static str {
+        "cross-entropy"
+    }
+
+    fn map(&self, f: &mut OnTensor) -> Result<Self> {
+        Ok(Self { outputs: f(&self.outputs)?, ..self.clone() })
+    }
+
+    fn check(&self, shapes: Shapes) -> Result<()> {
+        check(shapes, &self.outputs, &self.label, LabelOf::Pixels)
+    }
+
+    fn composed(&self) -> Result<Vec<Tensor>> {
+        let (outputs, classes) = (&self.outputs, self.outputs.dim(1)?);
+        let (label, mask) = masked(&self.label, outputs.dtype(), self.ignore)?;
+        check_classes(&label, classes)?;
+        let shifted = outputs.broadcast_sub(&outputs.detach().max_keepdim(1)?)?;
+        let log_sum = shifted.exp()?.sum_keepdim(1)?.log()?;
+        let chosen = shifted.gather(&label.to_dtype(DType::U32)?, 1)?;
+        Ok(vec![mean_over(&total(&((log_sum - chosen)? * &mask)?)?, &total(&mask)?)?])
     }
 }
 
-pub(super) fn composed(outputs: &Tensor, label: &Tensor, ignore: f32) -> Result<Tensor> {
-    let classes = outputs.dim(1)?;
-    let (label, mask) = masked(label, outputs.dtype(), ignore)?;
-    check_classes(&label, classes)?;
-    let shifted = outputs.broadcast_sub(&outputs.detach().max_keepdim(1)?)?;
-    let log_sum = shifted.exp()?.sum_keepdim(1)?.log()?;
-    let chosen = shifted.gather(&label.to_dtype(DType::U32)?, 1)?;
-    mean_over(&total(&((log_sum - chosen)? * &mask)?)?, &total(&mask)?)
+impl<T: Real> CpuKernel<T> for CrossEntropy {
+    /// The number of valid pixels.
+    type Saved = f64;
+
+    fn forward(&self, _: Keep) -> Result<Passed<Self::Saved>> {
+        let (pixels, ignore) = (Pixels::of_maps(&self.outputs, &self.label)?, T::of(self.ignore.into()));
+        let (last, mut sum, mut count) = ((self.outputs.dim(1)? - 1) as f64, 0.0, 0.0);
+        for block in pixels.map(&self.outputs, &self.label, |x: &Channels<T>, label| sums(x, label[0], ignore))? {
+            let block = block.map_err(|wrong| no_class(wrong, last))?;
+            (sum, count) = (sum + block.0, count + block.1);
+        }
+        let count = count.max(1.0);
+        Ok((vec![Output::new(vec![T::of(sum / count)], ())], Some(count)))
+    }
+
+    fn backward(&self, count: f64, outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
+        let Some(scale) = scale::<T>(&outputs, count)? else { return Ok(()) };
+        let (pixels, ignore) = (Pixels::of_maps(&self.outputs, &self.label)?, T::of(self.ignore.into()));
+        let write = |dx: &mut ChannelsMut<T>, x: &Channels<T>, label: &Channels<T>| {
+            write_gradient(dx, x, label[0], ignore, scale)
+        };
+        grads.give_values(&self.outputs, pixels.gradient(&self.outputs, &self.label, write)?)
+    }
 }
 
 fn check_classes(label: &Tensor, classes: usize) -> Result<()> {
@@ -55,23 +99,6 @@ fn no_class(wrong: f64, last: f64) -> Error {
         "label: expected classes 0 to {last} or 255, got {wrong} (raise the task's number of outputs, mark such pixels \
          255, and resize labels by their nearest pixel)"
     ))
-}
-
-fn fused<T: Real>(x: &Tensor, label: &Tensor, ignore: f32) -> Result<Tensor> {
-    let _op = trace::op("cross-entropy", Pass::Forward).moves(|| trace::bytes([x, label]));
-    let (label, pixels) = (label.to_dtype(T::DTYPE)?.contiguous()?, Pixels::of_maps(x, label)?);
-    let (ignore, last) = (T::of(ignore.into()), (x.dim(1)? - 1) as f64);
-    let (mut sum, mut count) = (0.0, 0.0);
-    let blocks = pixels.map(x, &label, |x, label| sums(x, label[0], ignore))?;
-    for block in blocks {
-        let block = block.map_err(|wrong| no_class(wrong, last))?;
-        (sum, count) = (sum + block.0, count + block.1);
-    }
-    let gradient = move |dx: &mut ChannelsMut<T>, x: &Channels<T>, label: &Channels<T>, scale: T| {
-        write_gradient(dx, x, label[0], ignore, scale)
-    };
-    let count = count.max(1.0);
-    x.apply_op1(PixelMean { name: "cross-entropy", value: T::of(sum / count), count, pixels, label, gradient })
 }
 
 vectorised_fn! {

@@ -1,11 +1,12 @@
 //! The mean absolute difference.
 
 use super::lanes::sum;
-use super::pixels::{BLOCK, Channels, ChannelsMut, PixelMean, Pixels, valid};
-use super::{absolute, fuses, masked, mean_over, total, wide};
-use crate::ops::cpu::{Real, by_float};
-use crate::ops::simd::vectorised_fn;
-use crate::ops::trace::{self, Pass};
+use super::pixels::{BLOCK, Channels, ChannelsMut, Pixels, scale, valid};
+use super::{LabelOf, absolute, check, masked, mean_over, total, wide};
+use crate::ops::cpu::float::Real;
+use crate::ops::cpu::simd::vectorised_fn;
+use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
+use crate::ops::shapes::Shapes;
 use candle_core::{Result, Tensor};
 
 /// `|outputs - label|`, the mean over valid values.
@@ -14,29 +15,62 @@ use candle_core::{Result, Tensor};
 /// `outputs` and `label` have the same.
 pub(crate) fn l1(outputs: &Tensor, label: &Tensor, ignore: f32) -> Result<Tensor> {
     let outputs = wide(outputs)?;
-    if fuses(&outputs, label) && outputs.dims() == label.dims() {
-        by_float!(outputs.dtype(), fused(&outputs.contiguous()?, label, ignore))
-    } else {
-        composed(&outputs, label, ignore)
+    let label = label.to_dtype(outputs.dtype())?;
+    only(apply(L1 { outputs, label, ignore })?)
+}
+
+#[derive(Clone)]
+struct L1 {
+    outputs: Tensor,
+    label: Tensor,
+    ignore: f32,
+}
+
+impl Step for L1 {
+    fn name(&self) -> &'static str {
+        "l1"
+    }
+
+    fn map(&self, f: &mut OnTensor) -> Result<Self> {
+        Ok(Self { outputs: f(&self.outputs)?, ..self.clone() })
+    }
+
+    fn check(&self, shapes: Shapes) -> Result<()> {
+        check(shapes, &self.outputs, &self.label, LabelOf::Channels)
+    }
+
+    fn composed(&self) -> Result<Vec<Tensor>> {
+        Ok(vec![mean_apart(&self.outputs, &self.label, self.ignore)?])
     }
 }
 
-pub(super) fn composed(x: &Tensor, label: &Tensor, ignore: f32) -> Result<Tensor> {
-    let (label, mask) = masked(label, x.dtype(), ignore)?;
-    mean_over(&total(&(absolute(&(x - label)?)? * &mask)?)?, &total(&mask)?)
+impl<T: Real> CpuKernel<T> for L1 {
+    /// The number of valid values.
+    type Saved = f64;
+
+    fn forward(&self, _: Keep) -> Result<Passed<Self::Saved>> {
+        let ignore = T::of(self.ignore.into());
+        let blocks = Pixels::of_values(&self.outputs)
+            .map(&self.outputs, &self.label, |x: &Channels<T>, label| sums(x[0], label[0], ignore))?;
+        let (sum, count) = blocks.into_iter().fold((0.0, 0.0), |all, block| (all.0 + block.0, all.1 + block.1));
+        let count = f64::max(count, 1.0);
+        Ok((vec![Output::new(vec![T::of(sum / count)], ())], Some(count)))
+    }
+
+    fn backward(&self, count: f64, outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
+        let Some(scale) = scale::<T>(&outputs, count)? else { return Ok(()) };
+        let ignore = T::of(self.ignore.into());
+        let write = |dx: &mut ChannelsMut<T>, x: &Channels<T>, label: &Channels<T>| {
+            write_gradient(dx[0], x[0], label[0], ignore, scale)
+        };
+        grads.give_values(&self.outputs, Pixels::of_values(&self.outputs).gradient(&self.outputs, &self.label, write)?)
+    }
 }
 
-fn fused<T: Real>(x: &Tensor, label: &Tensor, ignore: f32) -> Result<Tensor> {
-    let _op = trace::op("l1", Pass::Forward).moves(|| trace::bytes([x, label]));
-    let (label, pixels) = (label.to_dtype(T::DTYPE)?.contiguous()?, Pixels::of_values(x));
-    let ignore = T::of(ignore.into());
-    let blocks = pixels.map(x, &label, |x, label| sums(x[0], label[0], ignore))?;
-    let (sum, count) = blocks.into_iter().fold((0.0, 0.0), |all, block| (all.0 + block.0, all.1 + block.1));
-    let gradient = move |dx: &mut ChannelsMut<T>, x: &Channels<T>, label: &Channels<T>, scale: T| {
-        write_gradient(dx[0], x[0], label[0], ignore, scale)
-    };
-    let count = f64::max(count, 1.0);
-    x.apply_op1(PixelMean { name: "l1", value: T::of(sum / count), count, pixels, label, gradient })
+/// `|x - label|`, the mean over valid values.
+pub(super) fn mean_apart(x: &Tensor, label: &Tensor, ignore: f32) -> Result<Tensor> {
+    let (label, mask) = masked(label, x.dtype(), ignore)?;
+    mean_over(&total(&(absolute(&(x - label)?)? * &mask)?)?, &total(&mask)?)
 }
 
 vectorised_fn! {

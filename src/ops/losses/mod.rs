@@ -15,13 +15,25 @@ pub(crate) use cross_entropy::cross_entropy;
 pub(crate) use l1::l1;
 pub(crate) use normals_l1::normals_l1;
 
-use super::cpu::is_fused;
+use super::shapes::Shapes;
 use candle_core::{D, DType, Result, Tensor};
 
-/// Whether a fused loss can stand in: floats on the CPU, and a label that their type holds exactly.
-fn fuses(x: &Tensor, label: &Tensor) -> bool {
-    let exact = label.dtype() == DType::F32 || label.dtype() == x.dtype();
-    is_fused(x) && label.device().is_cpu() && exact && x.elem_count() > 0
+/// What a label has in the place of the outputs' channels.
+#[derive(Clone, Copy, PartialEq)]
+enum LabelOf {
+    /// One value.
+    Pixels,
+    /// As many.
+    Channels,
+}
+
+/// Outputs `[B, n, ..]` with a label of the same pixels.
+fn check(shapes: Shapes, outputs: &Tensor, label: &Tensor, of: LabelOf) -> Result<()> {
+    shapes.channels("outputs", outputs)?;
+    let dims = outputs.dims();
+    let [b, n, rest @ ..] = dims else { candle_core::bail!("a loss: expected outputs [B, n, ..], got {dims:?}") };
+    let n = if of == LabelOf::Pixels { 1 } else { *n };
+    shapes.expect("a label", label, &[&[*b, n], rest].concat())
 }
 
 /// Scores in a float type that losses are computed in.

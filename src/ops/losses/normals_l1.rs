@@ -1,12 +1,13 @@
 //! The mean absolute difference of vectors brought to unit length.
 
-use super::l1::{self, pull};
+use super::l1::{mean_apart, pull};
 use super::lanes::sum;
-use super::pixels::{BLOCK, Channels, ChannelsMut, PixelMean, Pixels, valid};
-use super::{fuses, wide};
-use crate::ops::cpu::{Real, by_float};
-use crate::ops::simd::vectorised_fn;
-use crate::ops::trace::{self, Pass};
+use super::pixels::{BLOCK, Channels, ChannelsMut, Pixels, scale, valid};
+use super::{LabelOf, check, wide};
+use crate::ops::cpu::float::Real;
+use crate::ops::cpu::simd::vectorised_fn;
+use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
+use crate::ops::shapes::Shapes;
 use candle_core::{Result, Tensor};
 
 /// Added to the square of a length, which bounds the gradient at length 0.
@@ -18,29 +19,56 @@ const EPS: f64 = 1e-12;
 /// `outputs` and `label` `[B, c, ..]`.
 pub(crate) fn normals_l1(outputs: &Tensor, label: &Tensor, ignore: f32) -> Result<Tensor> {
     let outputs = wide(outputs)?;
-    if fuses(&outputs, label) && outputs.dims() == label.dims() {
-        by_float!(outputs.dtype(), fused(&outputs.contiguous()?, label, ignore))
-    } else {
-        composed(&outputs, label, ignore)
+    let label = label.to_dtype(outputs.dtype())?;
+    only(apply(NormalsL1 { outputs, label, ignore })?)
+}
+
+#[derive(Clone)]
+struct NormalsL1 {
+    outputs: Tensor,
+    label: Tensor,
+    ignore: f32,
+}
+
+impl Step for NormalsL1 {
+    fn name(&self) -> &'static str {
+        "normals-l1"
+    }
+
+    fn map(&self, f: &mut OnTensor) -> Result<Self> {
+        Ok(Self { outputs: f(&self.outputs)?, ..self.clone() })
+    }
+
+    fn check(&self, shapes: Shapes) -> Result<()> {
+        check(shapes, &self.outputs, &self.label, LabelOf::Channels)
+    }
+
+    fn composed(&self) -> Result<Vec<Tensor>> {
+        let square = self.outputs.sqr()?.sum_keepdim(1)?;
+        let unit = self.outputs.broadcast_div(&(square + EPS)?.sqrt()?)?;
+        Ok(vec![mean_apart(&unit, &self.label, self.ignore)?])
     }
 }
 
-pub(super) fn composed(x: &Tensor, label: &Tensor, ignore: f32) -> Result<Tensor> {
-    let square = x.sqr()?.sum_keepdim(1)?;
-    l1::composed(&x.broadcast_div(&(square + EPS)?.sqrt()?)?, label, ignore)
-}
+impl<T: Real> CpuKernel<T> for NormalsL1 {
+    /// The number of valid values.
+    type Saved = f64;
 
-fn fused<T: Real>(x: &Tensor, label: &Tensor, ignore: f32) -> Result<Tensor> {
-    let _op = trace::op("normals-l1", Pass::Forward).moves(|| trace::bytes([x, label]));
-    let (label, pixels) = (label.to_dtype(T::DTYPE)?.contiguous()?, Pixels::of_maps(x, label)?);
-    let ignore = T::of(ignore.into());
-    let blocks = pixels.map(x, &label, |x, label| sums(x, label, ignore))?;
-    let (sum, count) = blocks.into_iter().fold((0.0, 0.0), |all, block| (all.0 + block.0, all.1 + block.1));
-    let gradient = move |dx: &mut ChannelsMut<T>, x: &Channels<T>, label: &Channels<T>, scale: T| {
-        write_gradient(dx, x, label, ignore, scale)
-    };
-    let count = f64::max(count, 1.0);
-    x.apply_op1(PixelMean { name: "normals-l1", value: T::of(sum / count), count, pixels, label, gradient })
+    fn forward(&self, _: Keep) -> Result<Passed<Self::Saved>> {
+        let (pixels, ignore) = (Pixels::of_maps(&self.outputs, &self.label)?, T::of(self.ignore.into()));
+        let blocks = pixels.map(&self.outputs, &self.label, |x: &Channels<T>, label| sums(x, label, ignore))?;
+        let (sum, count) = blocks.into_iter().fold((0.0, 0.0), |all, block| (all.0 + block.0, all.1 + block.1));
+        let count = f64::max(count, 1.0);
+        Ok((vec![Output::new(vec![T::of(sum / count)], ())], Some(count)))
+    }
+
+    fn backward(&self, count: f64, outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
+        let Some(scale) = scale::<T>(&outputs, count)? else { return Ok(()) };
+        let (pixels, ignore) = (Pixels::of_maps(&self.outputs, &self.label)?, T::of(self.ignore.into()));
+        let write =
+            |dx: &mut ChannelsMut<T>, x: &Channels<T>, label: &Channels<T>| write_gradient(dx, x, label, ignore, scale);
+        grads.give_values(&self.outputs, pixels.gradient(&self.outputs, &self.label, write)?)
+    }
 }
 
 vectorised_fn! {

@@ -1,8 +1,8 @@
-//! Losses as one node of the graph, computed by blocks of pixels.
+//! Maps cut into blocks of pixels, by which losses are computed.
 
-use crate::ops::cpu::{Real, values};
-use crate::ops::trace::{self, Pass};
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
+use crate::ops::cpu::float::Real;
+use crate::ops::cpu::slices::values;
+use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 /// Pixels a thread takes at a time: few enough that the scores of some 20 classes stay in the cache.
@@ -47,17 +47,17 @@ impl Pixels {
         Ok(x.into_par_iter().zip(label).map(|(x, label)| f(&x, &label)).collect())
     }
 
-    /// The gradient that `f` writes block by block.
-    fn gradient<T: Real>(
+    /// The gradient of the outputs that `f` writes block by block.
+    pub(super) fn gradient<T: Real>(
         self,
-        x: &[T],
+        x: &Tensor,
         label: &Tensor,
         f: impl Fn(&mut ChannelsMut<T>, &Channels<T>, &Channels<T>) + Sync + Send,
     ) -> Result<Vec<T>> {
-        let label = values::<T>(label)?;
+        let (x, label) = (values::<T>(x)?, values::<T>(label)?);
         let mut dx = vec![T::zero(); x.len()];
         let parts = dx.chunks_mut(self.pixels).map(|row| row.chunks_mut(BLOCK));
-        let inputs = self.blocks(x, self.channels).into_par_iter().zip(self.blocks(&label, self.label_channels));
+        let inputs = self.blocks(&x, self.channels).into_par_iter().zip(self.blocks(&label, self.label_channels));
         let blocks = by_block(self.channels, parts).into_par_iter().zip(inputs);
         blocks.for_each(|(mut dx, (x, label))| f(&mut dx, &x, &label));
         Ok(dx)
@@ -91,38 +91,9 @@ fn by_block<P>(channels: usize, rows: impl Iterator<Item = impl Iterator<Item = 
     blocks
 }
 
-/// A loss that has been computed, and how its gradient will be.
-pub(super) struct PixelMean<T, F> {
-    pub(super) name: &'static str,
-    /// The loss.
-    pub(super) value: T,
-    /// What its sum was divided by: the number of valid pixels, at least 1.
-    pub(super) count: f64,
-    pub(super) pixels: Pixels,
-    pub(super) label: Tensor,
-    /// Writes the gradient of a block, for the given gradient of the sum.
-    pub(super) gradient: F,
-}
-
-impl<T, F> CustomOp1 for PixelMean<T, F>
-where
-    T: Real,
-    F: Fn(&mut ChannelsMut<T>, &Channels<T>, &Channels<T>, T) + Sync + Send,
-{
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn cpu_fwd(&self, _x: &CpuStorage, _layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        Ok((T::to_cpu_storage_owned(vec![self.value]), ().into()))
-    }
-
-    fn bwd(&self, x: &Tensor, _loss: &Tensor, dloss: &Tensor) -> Result<Option<Tensor>> {
-        let _op = trace::op(self.name, Pass::Backward).moves(|| trace::bytes([x, &self.label, x]));
-        let scale = T::of(dloss.to_dtype(DType::F64)?.to_scalar::<f64>()? / self.count);
-        let write =
-            |dx: &mut ChannelsMut<T>, x: &Channels<T>, label: &Channels<T>| (self.gradient)(dx, x, label, scale);
-        let dx = self.pixels.gradient(&values::<T>(x)?, &self.label, write)?;
-        Tensor::from_vec(dx, x.shape(), x.device()).map(Some)
-    }
+/// What the gradient of a loss's sum is multiplied by: the loss's own gradient over the number of valid pixels; `None` where nothing
+/// reads the loss.
+pub(super) fn scale<T: Real>(outputs: &[Option<Tensor>], count: f64) -> Result<Option<T>> {
+    let Some(Some(dloss)) = outputs.first() else { return Ok(None) };
+    Ok(Some(values::<T>(dloss)?[0] / T::of(count)))
 }

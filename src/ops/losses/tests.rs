@@ -1,17 +1,17 @@
 //! Fused losses against composed ones.
 
 use super::*;
+use crate::ops::Definition;
 use crate::ops::finite_difference::{check, close, normal};
 use candle_core::{Device, Var};
 
 const IGNORE: f32 = 255.0;
 
-/// A loss by both definitions, of outputs with so many channels.
+/// A loss of outputs with so many channels.
 struct Loss {
     channels: usize,
     label: Label,
-    fused: fn(&Tensor, &Tensor) -> Result<Tensor>,
-    composed: fn(&Tensor, &Tensor) -> Result<Tensor>,
+    loss: fn(&Tensor, &Tensor) -> Result<Tensor>,
 }
 
 /// What a loss's labels are.
@@ -24,36 +24,11 @@ enum Label {
 
 fn losses() -> Vec<Loss> {
     vec![
-        Loss {
-            channels: 5,
-            label: Label::Classes,
-            fused: |x, label| cross_entropy(x, label, IGNORE),
-            composed: |x, label| cross_entropy::composed(x, label, IGNORE),
-        },
-        Loss {
-            channels: 1,
-            label: Label::Binary,
-            fused: |x, label| balanced_bce(x, label, None, IGNORE),
-            composed: |x, label| balanced_bce::composed(x, label, None, IGNORE),
-        },
-        Loss {
-            channels: 1,
-            label: Label::Binary,
-            fused: |x, label| balanced_bce(x, label, Some(0.95), IGNORE),
-            composed: |x, label| balanced_bce::composed(x, label, Some(0.95), IGNORE),
-        },
-        Loss {
-            channels: 1,
-            label: Label::Values,
-            fused: |x, label| l1(x, label, IGNORE),
-            composed: |x, label| l1::composed(x, label, IGNORE),
-        },
-        Loss {
-            channels: 3,
-            label: Label::Values,
-            fused: |x, label| normals_l1(x, label, IGNORE),
-            composed: |x, label| normals_l1::composed(x, label, IGNORE),
-        },
+        Loss { channels: 5, label: Label::Classes, loss: |x, label| cross_entropy(x, label, IGNORE) },
+        Loss { channels: 1, label: Label::Binary, loss: |x, label| balanced_bce(x, label, None, IGNORE) },
+        Loss { channels: 1, label: Label::Binary, loss: |x, label| balanced_bce(x, label, Some(0.95), IGNORE) },
+        Loss { channels: 1, label: Label::Values, loss: |x, label| l1(x, label, IGNORE) },
+        Loss { channels: 3, label: Label::Values, loss: |x, label| normals_l1(x, label, IGNORE) },
     ]
 }
 
@@ -74,11 +49,16 @@ impl Loss {
         Tensor::from_iter(values, &Device::Cpu)?.reshape((2, channels, size[0], size[1]))
     }
 
+    fn composed(&self, x: &Tensor, label: &Tensor) -> Result<Tensor> {
+        Definition::Composed.run(|| (self.loss)(x, label))
+    }
+
     /// Compares values and gradients of the two definitions.
     fn agree(&self, x: &Tensor, label: &Tensor) -> Result<()> {
         for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 1e-6)] {
             let x = Var::from_tensor(&x.to_dtype(dtype)?)?;
-            let (got, want) = ((self.fused)(&x, label)?, (self.composed)(&x, label)?);
+            let [got, want] = Definition::ALL.map(|definition| definition.run(|| (self.loss)(&x, label)));
+            let (got, want) = (got?, want?);
             close(&got, &want, tolerance)?;
             let gradient = |loss: &Tensor| Ok::<_, candle_core::Error>((loss * 3.0)?.backward()?.remove(&x).unwrap());
             close(&gradient(&got)?, &gradient(&want)?, tolerance)?;
@@ -105,8 +85,9 @@ fn both_definitions_agree_over_several_blocks() -> Result<()> {
 fn gradients_of_both_definitions() -> Result<()> {
     for loss in losses() {
         let (x, label) = (loss.outputs([2, 3])?, loss.label([2, 3])?);
-        check(&[&x], |v| (loss.fused)(&v[0], &label))?;
-        check(&[&x], |v| (loss.composed)(&v[0], &label))?;
+        for definition in Definition::ALL {
+            check(&[&x], |v| definition.run(|| (loss.loss)(&v[0], &label)))?;
+        }
     }
     Ok(())
 }
@@ -115,11 +96,11 @@ fn gradients_of_both_definitions() -> Result<()> {
 fn views_and_labels_of_other_types_are_taken() -> Result<()> {
     for loss in losses() {
         let (x, label) = (loss.outputs([6, 6])?, loss.label([6, 6])?);
-        let want = (loss.composed)(&x.t()?.contiguous()?, &label.t()?.contiguous()?)?;
-        close(&(loss.fused)(&x.t()?, &label.t()?)?, &want, 1e-12)?;
+        let want = loss.composed(&x.t()?.contiguous()?, &label.t()?.contiguous()?)?;
+        close(&(loss.loss)(&x.t()?, &label.t()?)?, &want, 1e-12)?;
         close(
-            &(loss.fused)(&x.to_dtype(DType::F32)?, &label.to_dtype(DType::F64)?)?.to_dtype(DType::F64)?,
-            &(loss.composed)(&x, &label)?,
+            &(loss.loss)(&x.to_dtype(DType::F32)?, &label.to_dtype(DType::F64)?)?.to_dtype(DType::F64)?,
+            &loss.composed(&x, &label)?,
             1e-6,
         )?;
     }
@@ -129,7 +110,7 @@ fn views_and_labels_of_other_types_are_taken() -> Result<()> {
 #[test]
 fn maps_of_different_sizes_are_refused() -> Result<()> {
     for loss in losses() {
-        assert!((loss.fused)(&loss.outputs([4, 4])?, &loss.label([4, 3])?).is_err());
+        assert!((loss.loss)(&loss.outputs([4, 4])?, &loss.label([4, 3])?).is_err());
     }
     Ok(())
 }
@@ -137,10 +118,11 @@ fn maps_of_different_sizes_are_refused() -> Result<()> {
 #[test]
 fn the_first_label_that_is_no_class_is_named_wherever_it_is() -> Result<()> {
     let x = Tensor::zeros((1, 3, 60, 60), DType::F32, &Device::Cpu)?;
-    for (definition, at) in [cross_entropy, cross_entropy::composed].into_iter().flat_map(|f| [(f, 7), (f, 3000)]) {
+    for (definition, at) in Definition::ALL.into_iter().flat_map(|definition| [(definition, 7), (definition, 3000)]) {
         let mut values = vec![IGNORE; 3600];
         (values[at], values[3599]) = (5.0, 7.0);
-        let message = definition(&x, &Tensor::from_vec(values, (1, 1, 60, 60), &Device::Cpu)?, IGNORE).unwrap_err();
+        let label = Tensor::from_vec(values, (1, 1, 60, 60), &Device::Cpu)?;
+        let message = definition.run(|| cross_entropy(&x, &label, IGNORE)).unwrap_err();
         assert!(message.to_string().contains("0 to 2 or 255, got 5"), "{message}");
     }
     Ok(())
@@ -150,7 +132,7 @@ fn the_first_label_that_is_no_class_is_named_wherever_it_is() -> Result<()> {
 fn scores_that_are_no_numbers_show_in_the_loss() -> Result<()> {
     for loss in losses() {
         let nan = (loss.outputs([4, 4])?.to_dtype(DType::F32)? * f64::NAN)?;
-        assert!((loss.fused)(&nan, &loss.label([4, 4])?)?.to_scalar::<f32>()?.is_nan());
+        assert!((loss.loss)(&nan, &loss.label([4, 4])?)?.to_scalar::<f32>()?.is_nan());
     }
     Ok(())
 }

@@ -1,0 +1,47 @@
+//! The gradients that a backward pass gives.
+
+use crate::ops::cpu::float::Real;
+use candle_core::{Device, Result, Tensor, TensorId};
+use std::collections::HashMap;
+
+/// Gradients by the tensor that they are of.
+#[derive(Default)]
+pub(in crate::ops) struct Gradients(HashMap<TensorId, Tensor>);
+
+impl Gradients {
+    /// Gives a tensor its gradient, added to what it has.
+    pub(in crate::ops) fn give(&mut self, input: &Tensor, gradient: Tensor) -> Result<()> {
+        if gradient.dims() != input.dims() {
+            candle_core::bail!("a gradient of {:?} for an input of {:?}", gradient.dims(), input.dims())
+        }
+        self.give_id(input.id(), gradient)
+    }
+
+    /// [`Gradients::give`] where only the tensor's name in the graph is at hand.
+    pub(super) fn give_id(&mut self, input: TensorId, gradient: Tensor) -> Result<()> {
+        let sum = match self.0.remove(&input) {
+            Some(before) => (before + gradient)?,
+            None => gradient,
+        };
+        self.0.insert(input, sum);
+        Ok(())
+    }
+
+    /// Hands a tensor's gradient over, where it has one.
+    pub(super) fn take(&mut self, input: TensorId) -> Option<Tensor> {
+        self.0.remove(&input)
+    }
+
+    /// All of them.
+    pub(super) fn values(&self) -> impl Iterator<Item = &Tensor> {
+        self.0.values()
+    }
+
+    /// Gives an input that leads to a variable its gradient, from values; in the input's own float type, which a stored weight's may be.
+    pub(in crate::ops) fn give_values<T: Real>(&mut self, input: &Tensor, values: Vec<T>) -> Result<()> {
+        if !input.track_op() {
+            return Ok(());
+        }
+        self.give(input, Tensor::from_vec(values, input.dims(), &Device::Cpu)?.to_dtype(input.dtype())?)
+    }
+}

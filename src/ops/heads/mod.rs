@@ -1,0 +1,3 @@
+//! The steps of the decoders.
+
+pub(in crate::ops) mod multi_scale;

@@ -1,0 +1,23 @@
+//! What the two halves of a block share.
+
+use crate::ops::constants::constants;
+use candle_core::{Result, Tensor};
+
+/// Whether a half block gives the intermediate values that task-adapting parts build on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WithParts {
+    /// It does.
+    Yes,
+    /// It does not.
+    No,
+}
+
+/// `x` `[b, ..]` times one factor an image; `None` for 1.
+///
+/// # Errors
+/// Factors and images that do not broadcast.
+pub(crate) fn scale_images(x: &Tensor, keep: Option<&[f64]>) -> Result<Tensor> {
+    let Some(keep) = keep else { return Ok(x.clone()) };
+    let dims = [vec![keep.len()], vec![1; x.rank().saturating_sub(1)]].concat();
+    x.broadcast_mul(&constants(keep, dims, x.dtype(), x.device())?)
+}
