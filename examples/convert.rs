@@ -12,9 +12,10 @@ mod say;
 use anyhow::{Context, bail, ensure};
 use clap::{Parser, ValueEnum};
 use std::path::{Path, PathBuf};
+use tadformer::checkpoint::Checkpoint;
 use tadformer::hub::Hub;
 use tadformer::model::{BackboneFile, ConfigFile, FileKind, ModelFile, OpenOptions, ReleasedFile};
-use tadformer::params::{Checkpoint, Group};
+use tadformer::params::Group;
 use tadformer::swin::names::Naming;
 use tadformer::{Error, HubProblem, Printable, SwinConfig, TADFormer, TaskSet};
 

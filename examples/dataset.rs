@@ -14,10 +14,11 @@ mod threads;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tadformer::data::{BatchOptions, Batches, Dataset, Scenes, image_tensor, photos, read_label, read_photo};
+use tadformer::data::{BatchOptions, Batches, Dataset, image_tensor, photos, read_label, read_photo};
 use tadformer::files::create_folder;
 use tadformer::image::{GrayImage, imageops::FilterType};
 use tadformer::picture::{photo_picture, save_png};
+use tadformer::scenes::Scenes;
 use tadformer::train::{Silent, TrainConfig, Trainer};
 use tadformer::{Error, Result, Sample, SwinConfig, TADFormer, Task, TaskSet};
 

@@ -48,7 +48,7 @@ const MEGA: u64 = 1_000_000;
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     threads::take(0)?;
-    let device = tadformer::parse_device(&options.device)?;
+    let device = tadformer::runtime::parse_device(&options.device)?;
     let hub = Hub::default().progress(download::bar());
     let open = OpenOptions { backbone: options.backbone, device, hub, ..Default::default() };
     let pixels = options.megapixels.saturating_mul(MEGA);

@@ -9,7 +9,8 @@
 //! # #[cfg(all(feature = "data", feature = "hub", feature = "train"))]
 //! # fn main() -> tadformer::Result<()> {
 //! use std::sync::Arc;
-//! use tadformer::data::{BatchOptions, Batches, Scenes};
+//! use tadformer::data::{BatchOptions, Batches};
+//! use tadformer::scenes::Scenes;
 //! use tadformer::train::{ProgressBar, TrainConfig, Trainer};
 //! use tadformer::TADFormer;
 //!
@@ -56,7 +57,7 @@
 //! let more = rooms.with_tasks(rooms.config().tasks.with("sal=1".parse()?)?, 0)?; // the other tasks keep their weights
 //! # Ok(()) }
 //! ```
-//! What the file holds is told in [`model::format`]; [`model::ModelCard`] writes the card beside it.
+//! What the file holds is told in [`model::format`]; [`report::ModelCard`] writes the card beside it.
 //!
 //! # Take one module
 //! ```
@@ -105,9 +106,9 @@ pub use candle_nn;
 pub use image;
 
 mod bounds;
+pub mod checkpoint;
 #[cfg(feature = "data")]
 pub mod data;
-mod device;
 mod error;
 pub mod files;
 mod finite;
@@ -116,7 +117,6 @@ pub mod heads;
 pub mod hub;
 pub mod layers;
 pub mod loss;
-mod memory;
 pub mod metrics;
 pub mod model;
 mod named;
@@ -126,17 +126,18 @@ pub mod parity;
 #[cfg(feature = "data")]
 pub mod picture;
 pub mod predict;
+pub mod report;
+pub mod runtime;
 pub mod sample;
+#[cfg(feature = "data")]
+pub mod scenes;
 pub mod swin;
 pub mod tad;
 mod task;
-mod threads;
 #[cfg(feature = "train")]
 pub mod train;
 
-pub use device::parse_device;
 pub use error::{Error, HubProblem, Printable, Result};
-pub use memory::keep_freed_memory;
 pub use model::{InferenceModel, Outputs, TADFormer, TADFormerBuilder, TADFormerConfig, Tuning};
 #[cfg(feature = "data")]
 pub use predict::Predictor;
@@ -144,7 +145,6 @@ pub use sample::{Batch, Sample};
 pub use swin::SwinConfig;
 pub use tad::{DynamicTaskFilter, TADBlock, TaskPrompt};
 pub use task::{Task, TaskKind, TaskSet};
-pub use threads::{compute_on_this_thread, most_threads};
 
 /// The README's code, compiled and run with the other examples.
 #[cfg(doctest)]

@@ -5,8 +5,8 @@
 use candle_core::{DType, Device, Tensor};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use tadformer::checkpoint::Checkpoint;
 use tadformer::model::BackboneFile;
-use tadformer::params::Checkpoint;
 use tadformer::swin::SwinConfig;
 use tadformer::swin::names::{Family, Naming, canonical};
 

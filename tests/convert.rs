@@ -16,9 +16,9 @@ use server::{Model, Server};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tadformer::TADFormer;
+use tadformer::checkpoint::Checkpoint;
 use tadformer::heads::HrNetConfig;
 use tadformer::model::{BackboneFile, ModelFile, OpenOptions, Stored};
-use tadformer::params::Checkpoint;
 use tadformer::swin::SwinConfig;
 use tadformer::swin::names::Family;
 

@@ -5,11 +5,10 @@ use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 use tadformer::heads::{Head, HrNetConfig, HrNetHead};
 use tadformer::layers::{BatchNorm, FeatureMap, LowRankConfig, LowRankLinear, Mlp, MlpLowRank, Mode, TrainingPass};
+use tadformer::layers::{PatchMerging, Projection, StageMap};
 use tadformer::ops::Definition;
 use tadformer::params::{Entry, Group, Ledger, Release, Weights, random_source};
-use tadformer::swin::{
-    BlockConfig, PatchEmbed, PatchMerging, Projection, PromptUpdate, StageMap, SwinBlock, SwinConfig, Tokens,
-};
+use tadformer::swin::{BlockConfig, PatchEmbed, PromptUpdate, SwinBlock, SwinConfig, Tokens};
 use tadformer::tad::{TaskAwareLinear, TaskFilterKind};
 use tadformer::{TADBlock, TaskPrompt, TaskSet, tad::TadConfig};
 

@@ -17,9 +17,10 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use tadformer::checkpoint::Checkpoint;
 use tadformer::layers::Mode;
 use tadformer::model::{BackboneFile, ModelFile, OpenOptions, ReleasedFile};
-use tadformer::params::{Checkpoint, Release};
+use tadformer::params::Release;
 use tadformer::swin::SwinConfig;
 use tadformer::{TADFormer, TADFormerBuilder};
 
@@ -500,7 +501,7 @@ mod special {
             ("adapter.safetensors", |folder| TADFormer::from_adapter(folder).map(drop)),
             ("backbone", |folder| TADFormer::from_adapter(folder).map(drop)),
             ("README.md", |folder| {
-                let card = tadformer::model::ModelCard::of(&builder().build()?);
+                let card = tadformer::report::ModelCard::of(&builder().build()?);
                 card.write_beside(folder.join("adapter.safetensors")).map(drop)
             }),
         ];

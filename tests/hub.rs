@@ -29,7 +29,8 @@ use std::time::{Duration, Instant};
 use tadformer::heads::HrNetConfig;
 use tadformer::hub::Hub;
 use tadformer::layers::Mode;
-use tadformer::model::{ModelCard, ModelFile, OpenOptions, Origin};
+use tadformer::model::{ModelFile, OpenOptions, Origin};
+use tadformer::report::ModelCard;
 use tadformer::{Error, HubProblem, TADFormer, TADFormerBuilder};
 use tempfile::TempDir;
 

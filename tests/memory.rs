@@ -10,9 +10,10 @@ use common::swin;
 use counting::Counting;
 use std::path::Path;
 use tadformer::TADFormer;
+use tadformer::checkpoint::Checkpoint;
 use tadformer::files::write_tensors;
 use tadformer::heads::HrNetConfig;
-use tadformer::params::{Checkpoint, Ledger, Release, Role, Weights, checkpoint_source, random_source};
+use tadformer::params::{Ledger, Release, Role, Weights, checkpoint_source, random_source};
 use tadformer::swin::{Swin, SwinConfig, names};
 
 #[global_allocator]

@@ -8,10 +8,11 @@ use common::distance;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use tadformer::TADFormer;
+use tadformer::checkpoint::Checkpoint;
 use tadformer::files::write_tensors;
 use tadformer::layers::Mode;
 use tadformer::model::{BackboneFile, FileKind, OpenOptions, ReleasedCode, ReleasedFile};
-use tadformer::params::{Checkpoint, Pretrained};
+use tadformer::params::Pretrained;
 use tadformer::swin::names::Naming;
 use tadformer::tad::{Gate, TaskFilterKind, TpcReading};
 

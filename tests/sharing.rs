@@ -9,8 +9,9 @@ use std::collections::HashMap;
 use std::path::Path;
 use tadformer::TADFormer;
 use tadformer::layers::Mode;
-use tadformer::model::{CardFile, CardScore, ModelCard, OpenOptions};
+use tadformer::model::OpenOptions;
 use tadformer::params::{Release, Role};
+use tadformer::report::{CardFile, CardScore, ModelCard};
 use tadformer::tad::{Gate, TadConfig, TaskFilterKind};
 
 fn outputs(model: &TADFormer) -> HashMap<String, Tensor> {

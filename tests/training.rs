@@ -9,10 +9,11 @@ use common::{builder, distance, images};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tadformer::data::{BatchOptions, Batches, Scenes};
+use tadformer::data::{BatchOptions, Batches};
 use tadformer::layers::Mode;
 use tadformer::model::OpenOptions;
 use tadformer::params::Role;
+use tadformer::scenes::Scenes;
 use tadformer::train::{
     Ending, Evaluation, History, Observer, Silent, StepRecord, TrainConfig, TrainReport, Trainer, evaluate,
 };

@@ -22,12 +22,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
-use tadformer::data::{BatchOptions, Batches, Scenes};
+use tadformer::data::{BatchOptions, Batches};
 use tadformer::files::create_folder;
 use tadformer::heads::HrNetConfig;
 use tadformer::hub::Hub;
-use tadformer::model::{CardFile, ModelCard};
 use tadformer::ops::GradientCheckpointing;
+use tadformer::report::{CardFile, ModelCard};
+use tadformer::scenes::Scenes;
 use tadformer::swin::SwinConfig;
 use tadformer::train::{Ending, ProgressBar, TrainConfig, Trainer, evaluate, evaluate_constant};
 use tadformer::{Batch, TADFormer, TaskSet, Tuning};
@@ -91,9 +92,9 @@ struct Options {
 fn main() -> anyhow::Result<()> {
     let (options, start, stop) = (Options::parse(), Instant::now(), stop::on_signals()?);
     threads::take(options.threads)?;
-    tadformer::keep_freed_memory();
+    tadformer::runtime::keep_freed_memory();
     create_folder(&options.out)?;
-    let device = tadformer::parse_device(&options.device)?;
+    let device = tadformer::runtime::parse_device(&options.device)?;
     let model = build(&options, &device)?;
     say!("{}\n", model.parameters());
 

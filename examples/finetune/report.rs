@@ -5,12 +5,13 @@ use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
-use tadformer::data::{Dataset, Scenes};
+use tadformer::data::Dataset;
 use tadformer::layers::Mode;
 use tadformer::metrics::Score;
-use tadformer::model::CardScore;
 use tadformer::picture::{DepthRange, Panel, photo_picture, picture, save_png};
 use tadformer::predict::decode;
+use tadformer::report::CardScore;
+use tadformer::scenes::Scenes;
 use tadformer::train::{Evaluation, History};
 use tadformer::{Batch, TADFormer, TaskKind};
 

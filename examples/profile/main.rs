@@ -144,7 +144,7 @@ fn model(options: &Options) -> tadformer::Result<TADFormer> {
     let swin = SwinConfig { image_size: options.image, drop_path: 0.0, ..SwinConfig::tiny() };
     let tad = TadConfig { dropout: 0.0, ..TadConfig::with_rank(options.rank) };
     let builder = TADFormer::builder(swin).tad(tad).tasks(tasks(options.tasks)?).frozen_dtype(options.frozen.into());
-    builder.device(&tadformer::parse_device(&options.device)?).build()
+    builder.device(&tadformer::runtime::parse_device(&options.device)?).build()
 }
 
 /// What is timed, with what it needs.
@@ -216,7 +216,7 @@ struct Runs {
 
 impl Runs {
     fn new(options: &Options) -> anyhow::Result<Self> {
-        let device = tadformer::parse_device(&options.device)?;
+        let device = tadformer::runtime::parse_device(&options.device)?;
         let images = Tensor::randn(0f32, 1.0, (options.batch, 3, options.image, options.image), &Device::Cpu)?;
         Ok(Self { run: Run::new(options)?, images: images.to_device(&device)? })
     }
@@ -246,8 +246,8 @@ fn main() -> anyhow::Result<()> {
     anyhow::ensure!(options.repeat > 0, "--repeat: expected at least 1, got 0");
     let threads = if options.threads == 0 { std::thread::available_parallelism()?.get() } else { options.threads };
     options.threads = threads;
-    tadformer::keep_freed_memory();
-    tadformer::compute_on_this_thread(threads)?;
+    tadformer::runtime::keep_freed_memory();
+    tadformer::runtime::compute_on_this_thread(threads)?;
     let mut runs = Runs::new(&options)?;
     let times = Definition::from(options.definition).run(|| {
         runs.repeat(options.warmup)?;

@@ -1,7 +1,7 @@
 //! How many threads a program computes on.
 
 use std::io::Write;
-use tadformer::{compute_on_this_thread, most_threads};
+use tadformer::runtime::{compute_on_this_thread, most_threads};
 
 /// Candle and rayon both read their number of threads from here, when they first need it.
 const VARIABLE: &str = "RAYON_NUM_THREADS";

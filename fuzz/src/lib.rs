@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use tadformer::candle_core::{DType, Device};
-use tadformer::params::Checkpoint;
+use tadformer::checkpoint::Checkpoint;
 use tadformer::swin::{SwinConfig, names};
 
 /// The input as a file: the crate reads files.

@@ -2,9 +2,9 @@
 
 use super::Head;
 use crate::layers::{BatchNorm, FeatureMap, Merge, Mode};
+use crate::layers::{PatchMerging, Projection, StageMap};
 use crate::ops::{Conv1x1, MultiScaleHead, SizedMap};
 use crate::params::{Group, Weights, uniform_by_fan_in};
-use crate::swin::{PatchMerging, Projection, StageMap};
 use crate::{Error, Result};
 use candle_core::{Result as CandleResult, Tensor};
 use serde::{Deserialize, Serialize};

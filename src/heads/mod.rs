@@ -5,7 +5,7 @@ mod hrnet;
 pub use hrnet::{HrNetConfig, HrNetHead};
 
 use crate::layers::{Merge, Mode};
-use crate::swin::{PatchMerging, StageMap};
+use crate::layers::{PatchMerging, StageMap};
 use candle_core::{Result, Tensor};
 
 /// A task's decoder: from one map a stage to the task's outputs.

@@ -10,8 +10,9 @@
 //! | `.locks/models--OWNER--NAME/OID.lock` | locked by the process that downloads |
 
 use super::id::is_commit;
+use super::listed::Listed;
 use super::partial::Partial;
-use super::{Listed, checked, content, lock, regular};
+use super::{checked, content, lock, regular};
 use crate::files::{create_folder, write_atomically};
 use crate::{Error, Result};
 use hf_hub::{Cache, Repo};

@@ -5,8 +5,9 @@
 
 use super::address::{Address, Endpoint};
 use super::failure::Failure;
+use super::hub::Hub;
 use super::pace::Pace;
-use super::{Hub, regular, reply};
+use super::{regular, reply};
 use crate::{Error, Result};
 use std::io::Read;
 use std::ops::Range;

@@ -1,7 +1,8 @@
 //! What the environment says, by the variables of the hub's own tools.
 
 use super::address::Endpoint;
-use super::{Hub, Lookup, regular};
+use super::hub::{Hub, Lookup};
+use super::regular;
 use hf_hub::Cache;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,8 +10,21 @@ use std::time::Duration;
 /// The longest token, with room to spare.
 const MOST_TOKEN_BYTES: u64 = 4096;
 
+impl Default for Hub {
+    fn default() -> Self {
+        hub(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+    }
+}
+
+impl Hub {
+    /// A hub by its address, with its cache, and nothing from the environment: no token, and not offline.
+    pub fn new(endpoint: impl Into<String>, cache: impl Into<PathBuf>) -> Self {
+        hub(|_| None).endpoint(endpoint).cache(cache).token("")
+    }
+}
+
 /// The hub that these variables describe; a variable that is set but empty counts as not set.
-pub(super) fn hub(variable: impl Fn(&str) -> Option<String>) -> Hub {
+fn hub(variable: impl Fn(&str) -> Option<String>) -> Hub {
     let folder = |name: &str| variable(name).map(PathBuf::from);
     let user_cache =
         || folder("XDG_CACHE_HOME").unwrap_or_else(|| std::env::home_dir().unwrap_or_default().join(".cache"));

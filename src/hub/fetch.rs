@@ -4,10 +4,12 @@ use super::address::Address;
 use super::cache::ModelCache;
 use super::client::{Client, Question};
 use super::failure::{Failure, Refusal};
+use super::hub::{Hub, Progress};
+use super::listed::{Listed, problem};
 use super::pace::Pace;
 use super::partial::Partial;
 use super::tries::{MOST_TRIES, Tries};
-use super::{Hub, Listed, ModelId, Progress, problem, reply};
+use super::{ModelId, reply};
 use crate::error::HubProblem;
 use crate::{Error, Result};
 use std::time::{Duration, Instant};
@@ -42,7 +44,7 @@ impl Session {
     }
 
     /// A description, asked for again where that may help.
-    fn json(&self, address: &Address, question: &Question) -> Result<Vec<u8>> {
+    pub(super) fn json(&self, address: &Address, question: &Question) -> Result<Vec<u8>> {
         let mut tries = Tries::new(self.hub.patience);
         loop {
             match self.client.json(address, question) {

@@ -1,7 +1,8 @@
 //! A download in progress: what came, on disk, and its digests, made as it comes.
 
 use super::content::{Digests, each_piece};
-use super::{Listed, regular};
+use super::listed::Listed;
+use super::regular;
 use crate::{Error, Result};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};

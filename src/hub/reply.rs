@@ -1,8 +1,8 @@
 //! What a hub says, read without trust.
 
-use super::Listed;
 use super::failure::Refusal;
 use super::id::{is_commit, shown};
+use super::listed::Listed;
 use serde::Deserialize;
 use std::time::Duration;
 

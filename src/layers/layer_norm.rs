@@ -1,7 +1,9 @@
 //! A layer norm whose gradient candle can make.
 
 use crate::ops::Norm;
+use crate::params::{Pretrained, Weights};
 use candle_core::{Result, Tensor};
+use candle_nn::init::{ONE, ZERO};
 
 /// `(x - mean) / sqrt(var + 1e-5) * weight + bias` over the last dimension.
 #[derive(Clone, Debug)]
@@ -29,4 +31,9 @@ impl LayerNorm {
     pub fn norm(&self) -> &Norm {
         &self.norm
     }
+}
+/// A pretrained norm over `channels`, from `weights` at this place.
+pub(crate) fn layer_norm(channels: usize, weights: &Weights) -> candle_core::Result<LayerNorm> {
+    let weight = weights.pretrained(Pretrained::Norms, channels, "weight", ONE)?;
+    Ok(LayerNorm::new(weight, weights.pretrained(Pretrained::Norms, channels, "bias", ZERO)?))
 }

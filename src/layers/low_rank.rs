@@ -4,7 +4,8 @@ use super::{Merge, Mode};
 use crate::ops::{Dropout, LowRankMap, LowRankPath, WithParts};
 use crate::params::{Group, Pretrained, Weights};
 use candle_core::{Result, Tensor};
-use candle_nn::{Init, init::ZERO};
+use candle_nn::Init;
+use candle_nn::init::ZERO;
 
 /// The size of a low-rank path.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -8,12 +8,17 @@ mod low_rank;
 mod merge;
 mod mlp;
 mod mode;
+mod patch_merging;
+mod stage_map;
 
 pub use batch_norm::BatchNorm;
 pub use drop::drop_path;
 pub use feature_map::FeatureMap;
 pub use layer_norm::LayerNorm;
+pub(crate) use layer_norm::layer_norm;
 pub use low_rank::{LowRankConfig, LowRankLinear};
 pub use merge::Merge;
 pub use mlp::{Mlp, MlpLowRank};
 pub use mode::{Mode, TrainingPass};
+pub use patch_merging::PatchMerging;
+pub use stage_map::{Projection, StageMap};

@@ -1,7 +1,8 @@
 //! Whether a forward pass trains, and what one that does needs to know.
 
 use crate::ops::GradientCheckpointing;
-use rand::{Rng, SeedableRng, rngs::StdRng};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Evaluation or training.

@@ -1,7 +1,8 @@
 //! The best prediction that ignores the image: what a trained model has to beat.
 
 use super::labels::read_label;
-use super::{Meter, Scores};
+use super::meter::Meter;
+use super::score::Scores;
 use crate::Result;
 use crate::sample::IGNORE;
 use crate::task::{Task, TaskKind};

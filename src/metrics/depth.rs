@@ -1,6 +1,6 @@
 //! Root mean square errors of depth.
 
-use super::{Image, Score, Scores, ratio};
+use super::score::{Image, Score, Scores, ratio};
 
 /// Sums over all valid pixels together.
 #[derive(Clone, Debug, Default)]

@@ -1,6 +1,6 @@
 //! The best threshold's F of edges, over the pixels of the whole set.
 
-use super::{Image, Score, Scores, sigmoid};
+use super::score::{Image, Score, Scores, sigmoid};
 
 /// Edge and other pixels by predicted probability, in hundredths.
 #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
 //! Angles between predicted and true normals.
 
-use super::{Image, Score, Scores, ratio};
+use super::score::{Image, Score, Scores, ratio};
 use crate::sample::IGNORE;
 
 /// Sums, counts below the usual angles, and a histogram for the median.

@@ -1,6 +1,6 @@
 //! The best threshold's mean IoU and F of salient regions.
 
-use super::{Image, Score, Scores, sigmoid};
+use super::score::{Image, Score, Scores, sigmoid};
 
 /// 0.20, 0.25 .. 0.90.
 const THRESHOLDS: usize = 15;

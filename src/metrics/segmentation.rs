@@ -1,6 +1,6 @@
 //! Intersection over union of classes.
 
-use super::{Image, Score, Scores, ratio};
+use super::score::{Image, Score, Scores, ratio};
 
 /// Counts, for each class, pixels of its label, of its prediction, and of both.
 #[derive(Clone, Debug)]

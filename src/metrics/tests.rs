@@ -1,7 +1,9 @@
 //! Values by hand.
 
 use super::*;
-use candle_core::{DType, Device};
+use crate::sample::IGNORE;
+use crate::task::{Task, TaskKind};
+use candle_core::{DType, Device, Tensor};
 
 fn map(values: &[f32], channels: usize) -> Tensor {
     Tensor::new(values, &Device::Cpu).and_then(|t| t.reshape((1, channels, 1, values.len() / channels))).unwrap()

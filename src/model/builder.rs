@@ -1,8 +1,9 @@
 //! Building a model step by step: what is not said has the paper's value.
 
 use super::{BaseModel, LoadReport, Origin, TADFormer, TADFormerConfig, Tuning};
+use crate::checkpoint::Checkpoint;
 use crate::heads::HrNetConfig;
-use crate::params::{Checkpoint, Ledger, Release, SourceDigest, Weights, checkpoint_source, random_source};
+use crate::params::{Ledger, Release, SourceDigest, Weights, checkpoint_source, random_source};
 use crate::swin::{SwinConfig, names};
 use crate::tad::TadConfig;
 use crate::task::TaskSet;
@@ -10,6 +11,13 @@ use crate::{Error, Result};
 use candle_core::{DType, Device};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+impl TADFormer {
+    /// Starts a model on this backbone: see [`TADFormerBuilder`] for the choices and their defaults.
+    pub fn builder(swin: SwinConfig) -> TADFormerBuilder {
+        TADFormerBuilder::new(swin)
+    }
+}
 
 /// The choices that make a [`TADFormer`].
 ///

@@ -28,11 +28,20 @@ pub struct InferenceModel {
     model: TADFormer,
 }
 
-impl InferenceModel {
-    pub(super) fn of(model: TADFormer) -> Self {
-        Self { model }
+impl TADFormer {
+    /// Folds what is linear, for inference alone: less work, the same outputs to rounding.
+    ///
+    /// What comes back predicts and is not saved: save the adapter of this model, which [`InferenceModel::unmerge`] gives back.
+    ///
+    /// # Errors
+    /// Devices that run out of memory: the folded weights stand beside the kept ones.
+    pub fn merge(mut self) -> Result<InferenceModel> {
+        self.fold(Merge::Fold)?;
+        Ok(InferenceModel { model: self })
     }
+}
 
+impl InferenceModel {
     /// Images `[B, 3, H, W]` to each task's outputs `[B, n, H, W]`, which belong to no graph: nothing is kept for a backward pass.
     ///
     /// # Errors

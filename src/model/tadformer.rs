@@ -1,12 +1,11 @@
 //! The model: one frozen backbone, several dense tasks.
 
-use super::{BaseModel, InferenceModel, LoadReport, Outputs, TADFormerBuilder, TADFormerConfig};
+use super::{BaseModel, LoadReport, Outputs, TADFormerConfig};
 use crate::finite::is_finite;
 use crate::heads::Head;
 use crate::layers::{Merge, Mode};
 use crate::ops;
 use crate::params::{Ledger, ParameterTable, Weights, shape_source};
-use crate::swin::SwinConfig;
 use crate::tad::{Encoder, StageOutput};
 use candle_core::{DType, Result, Tensor};
 use tracing::trace_span;
@@ -44,11 +43,6 @@ pub struct TADFormer {
 }
 
 impl TADFormer {
-    /// Starts a model on this backbone: see [`TADFormerBuilder`] for the choices and their defaults.
-    pub fn builder(swin: SwinConfig) -> TADFormerBuilder {
-        TADFormerBuilder::new(swin)
-    }
-
     /// Counts the parameters of a configuration without making its frozen weights.
     ///
     /// # Errors
@@ -145,17 +139,6 @@ impl TADFormer {
     /// What loading the backbone's checkpoint found; `None` for a backbone drawn at random.
     pub fn load_report(&self) -> Option<&LoadReport> {
         self.report.as_ref()
-    }
-
-    /// Folds what is linear, for inference alone: less work, the same outputs to rounding.
-    ///
-    /// What comes back predicts and is not saved: save the adapter of this model, which [`InferenceModel::unmerge`] gives back.
-    ///
-    /// # Errors
-    /// Devices that run out of memory: the folded weights stand beside the kept ones.
-    pub fn merge(mut self) -> Result<InferenceModel> {
-        self.fold(Merge::Fold)?;
-        Ok(InferenceModel::of(self))
     }
 
     pub(super) fn fold(&mut self, how: Merge) -> Result<()> {

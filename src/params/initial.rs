@@ -3,7 +3,8 @@
 use super::Group;
 use candle_core::{DType, Device, Error, Result, Shape, Tensor};
 use candle_nn::Init;
-use rand::{SeedableRng, rngs::StdRng};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 use rand_distr::{Distribution, Normal, Uniform};
 
 /// Values for one weight, settled by the seed and the weight's name alone, so that adding a weight changes no other.

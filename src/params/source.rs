@@ -1,10 +1,12 @@
-//! Where frozen weights come from when there is no checkpoint: drawn at random, or shapes without values.
+//! Where frozen weights come from: a checkpoint, a draw at random, or shapes without values.
 
 use super::{Ledger, Role, initial};
+use crate::checkpoint::Checkpoint;
 use candle_core::{DType, Device, Result, Shape, Tensor};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// A source that draws every weight from its initial distribution, the same for the same seed.
 pub fn random_source(seed: u64, dtype: DType, device: &Device) -> VarBuilder<'static> {
@@ -79,5 +81,38 @@ impl SimpleBackend for Shapes {
 
     fn contains_tensor(&self, _: &str) -> bool {
         false
+    }
+}
+/// A source of frozen weights that reads a checkpoint.
+///
+/// What is missing or misshapen comes as a zero without memory; a load report names all of it at once.
+pub fn checkpoint_source(checkpoint: Arc<Checkpoint>, dtype: DType, device: &Device) -> VarBuilder<'static> {
+    VarBuilder::from_backend(Box::new(CheckpointSource(checkpoint)), dtype, device.clone())
+}
+
+pub(crate) struct CheckpointSource(Arc<Checkpoint>);
+
+impl SimpleBackend for CheckpointSource {
+    fn get(
+        &self,
+        shape: candle_core::Shape,
+        name: &str,
+        _: Init,
+        dtype: DType,
+        device: &Device,
+    ) -> candle_core::Result<Tensor> {
+        if self.0.shape(name).as_deref() == Some(shape.dims()) {
+            self.0.load(name, dtype, device).map_err(candle_core::Error::wrap)
+        } else {
+            Tensor::zeros((), dtype, device)?.broadcast_as(shape)
+        }
+    }
+
+    fn get_unchecked(&self, name: &str, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
+        self.0.load(name, dtype, device).map_err(candle_core::Error::wrap)
+    }
+
+    fn contains_tensor(&self, name: &str) -> bool {
+        self.0.shape(name).is_some()
     }
 }

@@ -1,8 +1,11 @@
 //! Losses and metrics beside the released code's.
 
-use super::{FIGURE_LIMIT, Golden, Row};
+use super::golden::Golden;
+use super::row::{FIGURE_LIMIT, Row};
 use crate::loss::MultiTaskLoss;
-use crate::metrics::{Meter, PASCAL_SINGLE_TASK, Scores, delta_m};
+use crate::metrics::Meter;
+use crate::metrics::Scores;
+use crate::metrics::{PASCAL_SINGLE_TASK, delta_m};
 use crate::{Result, Task, TaskSet};
 use candle_core::Tensor;
 use serde_json::Value;

@@ -1,6 +1,7 @@
 //! One Swin in three formats beside the features that transformers and timm computed.
 
-use super::{EXPECTED, Golden, Row, output_row};
+use super::golden::{EXPECTED, Golden, output_row};
+use super::row::Row;
 use crate::model::BackboneFile;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};

@@ -1,6 +1,7 @@
 //! A whole model beside the reference's stages, outputs and gradients.
 
-use super::{GRADIENT_LIMIT, Golden, Row, output_row, relative_error, rms};
+use super::golden::{Golden, output_row, relative_error, rms};
+use super::row::{GRADIENT_LIMIT, Row};
 use crate::heads::HrNetConfig;
 use crate::layers::{Mode, TrainingPass};
 use crate::model::{Outputs, TADFormer, TADFormerBuilder, TADFormerConfig};

@@ -1,7 +1,8 @@
 //! From a task's outputs to a map in label form, at any size.
 
 use crate::finite::is_finite;
-use crate::ops::{self, Taps2};
+use crate::ops;
+use crate::ops::Taps2;
 use crate::task::{Task, TaskKind};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};

@@ -1,7 +1,9 @@
 //! One image with its labels, and several stacked: what data makes and training takes.
 
+mod dataset;
 mod padded;
 
+pub use dataset::Dataset;
 pub use padded::PaddedBatch;
 
 use crate::finite::is_finite;

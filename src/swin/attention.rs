@@ -114,7 +114,7 @@ impl MaskCache {
     /// Sizes kept before the cache starts anew: enough for any training, bounded for a server of odd photos.
     const SIZES: usize = 16;
 
-    fn get(&self, grid: &WindowGrid, device: &Device, dtype: DType) -> Result<Option<Tensor>> {
+    pub(super) fn get(&self, grid: &WindowGrid, device: &Device, dtype: DType) -> Result<Option<Tensor>> {
         let mut masks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(mask) = masks.get(&(*grid, dtype)) {
             return Ok(mask.clone());

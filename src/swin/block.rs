@@ -1,52 +1,12 @@
 //! The one Swin block; with rank 0 and no prompts it is the plain one.
 
+use super::block_config::{BlockConfig, PromptUpdate, Tokens};
 use super::{BlockLowRank, WindowAttention};
-use crate::layers::{LayerNorm, Merge, Mlp, MlpLowRank, Mode, drop_path};
+use crate::layers::{LayerNorm, Merge, Mlp, MlpLowRank, Mode, drop_path, layer_norm};
 use crate::ops;
 use crate::ops::{AttendedParts, MlpHalf, MlpOutput, MlpParts, WindowGrid, WithParts};
 use crate::params::Weights;
 use candle_core::{Result, Tensor};
-
-/// What flows from block to block.
-#[derive(Clone, Debug)]
-pub struct Tokens {
-    /// `[B, H*W, C]`.
-    pub patches: Tensor,
-    /// `[B, P, C]`, where there are prompts.
-    pub prompts: Option<Tensor>,
-    /// (H, W).
-    pub size: (usize, usize),
-}
-
-/// The sizes of one block.
-#[derive(Clone, Copy, Debug)]
-pub struct BlockConfig {
-    /// Channels C.
-    pub channels: usize,
-    /// Attention heads nH.
-    pub heads: usize,
-    /// Window side M.
-    pub window: usize,
-    /// Hidden channels of the MLP.
-    pub hidden: usize,
-    /// Whether windows are shifted by half: every odd block's are.
-    pub shifted: bool,
-    /// Probability of dropping a residual, in training.
-    pub drop_path: f64,
-    /// Low-rank paths of its linears.
-    pub low_rank: BlockLowRank,
-    /// What becomes of its prompts; those of an encoder's very last block nobody reads.
-    pub prompts: PromptUpdate,
-}
-
-/// What a block does with its prompts besides attending with them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PromptUpdate {
-    /// `prompts + MLP(norm2(attended prompts))`: the residual adds the incoming prompts, not the attended ones.
-    Residual,
-    /// The attended prompts, averaged over the windows, and no more.
-    Attended,
-}
 
 /// `y = x + attention(norm1(x))`, `y + MLP(norm2(y))`, with prompts attending in every window.
 #[derive(Clone, Debug)]
@@ -81,9 +41,9 @@ impl SwinBlock {
     pub fn new(config: BlockConfig, weights: &Weights) -> Result<Self> {
         let BlockLowRank { fc1, fc2, .. } = config.low_rank;
         Ok(Self {
-            norm1: super::layer_norm(config.channels, &weights.pp("norm1"))?,
+            norm1: layer_norm(config.channels, &weights.pp("norm1"))?,
             attention: WindowAttention::new(&config, &weights.pp("attn"))?,
-            norm2: super::layer_norm(config.channels, &weights.pp("norm2"))?,
+            norm2: layer_norm(config.channels, &weights.pp("norm2"))?,
             mlp: Mlp::new(config.channels, config.hidden, MlpLowRank { fc1, fc2 }, &weights.pp("mlp"))?,
             config,
         })

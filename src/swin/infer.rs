@@ -1,7 +1,7 @@
 //! The sizes of a Swin, read off its checkpoint.
 
 use super::{SwinConfig, names};
-use crate::params::Checkpoint;
+use crate::checkpoint::Checkpoint;
 use crate::{Error, Result};
 use std::path::Path;
 

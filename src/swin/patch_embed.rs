@@ -1,11 +1,12 @@
 //! From pixels to tokens.
 
 use super::SwinConfig;
-use crate::layers::{FeatureMap, LayerNorm};
+use crate::layers::{FeatureMap, LayerNorm, layer_norm};
 use crate::ops;
 use crate::params::{Pretrained, Weights};
 use candle_core::{Result, Tensor};
-use candle_nn::{Init, init::ZERO};
+use candle_nn::Init;
+use candle_nn::init::ZERO;
 
 /// A convolution of patches that do not overlap, then a layer norm: `[B, 3, H, W]` to `[B, h*w, C]`.
 #[derive(Clone, Debug)]
@@ -29,7 +30,7 @@ impl PatchEmbed {
         Ok(Self {
             weight: proj.pretrained(group, (c, 3, p, p), "weight", init)?,
             bias: proj.pretrained(group, c, "bias", ZERO)?,
-            norm: super::layer_norm(c, &weights.pp("norm"))?,
+            norm: layer_norm(c, &weights.pp("norm"))?,
             patch: p,
         })
     }

@@ -1,6 +1,9 @@
 //! The published sizes, in one table.
 
 use super::SwinConfig;
+use crate::{Error, Result};
+use std::fmt;
+use std::str::FromStr;
 
 /// The published sizes.
 ///
@@ -90,9 +93,73 @@ impl Preset {
     }
 }
 
+impl Default for SwinConfig {
+    fn default() -> Self {
+        Preset::Tiny.config()
+    }
+}
+
+/// `swin-tiny`, or with another window `swin-base-window12`.
+impl FromStr for SwinConfig {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (name, window) = text.split_once("-window").map_or((text, None), |(name, window)| (name, Some(window)));
+        let unknown = || {
+            let names = Preset::ALL.iter().map(|preset| preset.name()).collect::<Vec<_>>().join(", ");
+            Error::config("backbone", format!("one of {names}"), text, "append -window12 for windows of 12")
+        };
+        let mut config = Preset::named(name).ok_or_else(unknown)?.config();
+        if let Some(window) = window {
+            config.window = window.parse().map_err(|_| unknown())?;
+        }
+        Ok(config)
+    }
+}
+
+impl SwinConfig {
+    /// Swin-T: 96 channels, depths 2, 2, 6, 2.
+    pub fn tiny() -> Self {
+        Preset::Tiny.config()
+    }
+
+    /// Swin-S: 96 channels, depths 2, 2, 18, 2.
+    pub fn small() -> Self {
+        Preset::Small.config()
+    }
+
+    /// Swin-B: 128 channels, depths 2, 2, 18, 2.
+    pub fn base() -> Self {
+        Preset::Base.config()
+    }
+
+    /// Swin-L: 192 channels, depths 2, 2, 18, 2.
+    pub fn large() -> Self {
+        Preset::Large.config()
+    }
+}
+
+impl fmt::Display for SwinConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match Preset::of(self) {
+            Some(preset) => write!(f, "{}-window{}", preset.name(), self.window),
+            None => write!(f, "swin {} {:?} window {}", self.embed_dim, self.depths, self.window),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn presets_parse_and_print() {
+        for text in ["swin-tiny-window7", "swin-small-window7", "swin-base-window12", "swin-large-window12"] {
+            assert_eq!(text.parse::<SwinConfig>().unwrap().to_string(), text);
+        }
+        assert_eq!("swin-tiny".parse::<SwinConfig>().unwrap(), SwinConfig::tiny());
+        assert!("swin-huge".parse::<SwinConfig>().unwrap_err().to_string().contains("swin-tiny, swin-small"));
+    }
 
     #[test]
     fn every_lookup_finds_its_row() {

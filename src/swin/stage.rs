@@ -1,7 +1,8 @@
 //! A stage: blocks at one resolution, then patch merging.
 
-use super::{BlockConfig, BlockLowRank, PatchMerging, PromptUpdate, StageMap, SwinBlock, SwinConfig, Tokens};
+use super::{BlockConfig, BlockLowRank, PromptUpdate, SwinBlock, SwinConfig, Tokens};
 use crate::layers::{FeatureMap, Merge, Mode};
+use crate::layers::{PatchMerging, StageMap};
 use crate::ops::WithParts;
 use crate::params::Weights;
 use candle_core::{Result, Tensor};

@@ -2,9 +2,10 @@
 
 use super::{TADStage, TadConfig, TaskPrompt};
 use crate::layers::{FeatureMap, Merge, Mode};
+use crate::layers::{PatchMerging, StageMap};
 use crate::ops;
 use crate::params::{Group, Weights};
-use crate::swin::{PatchEmbed, PatchMerging, StageMap, SwinConfig, Tokens};
+use crate::swin::{PatchEmbed, SwinConfig, Tokens};
 use crate::task::TaskSet;
 use candle_core::{Result, Tensor};
 use tracing::trace_span;

@@ -3,8 +3,9 @@
 use super::stage_end::StageEnd;
 use super::{TADBlock, TadConfig, TaskPaths};
 use crate::layers::{FeatureMap, LayerNorm, Merge, Mode};
+use crate::layers::{PatchMerging, StageMap};
 use crate::params::{Group, Weights};
-use crate::swin::{PatchMerging, StageMap, StagePlan, SwinConfig, SwinStage, Tokens};
+use crate::swin::{StagePlan, SwinConfig, SwinStage, Tokens};
 use crate::task::TaskSet;
 use candle_core::Result;
 use candle_nn::init::{ONE, ZERO};

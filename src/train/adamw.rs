@@ -1,10 +1,11 @@
 //! AdamW with decay and no-decay groups, and a state that can be saved.
 
 use super::Gradients;
+use crate::checkpoint::Checkpoint;
 use crate::files::write_tensors;
 use crate::ops;
 use crate::ops::{AdamWStep, Moments};
-use crate::params::{Checkpoint, Entry, Group, Ledger, Pretrained};
+use crate::params::{Entry, Group, Ledger, Pretrained};
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor, Var};
 use serde::{Deserialize, Serialize};

@@ -103,7 +103,8 @@ pub struct TrainReport {
 ///
 /// ```no_run
 /// use std::sync::Arc;
-/// use tadformer::data::{BatchOptions, Batches, Scenes};
+/// use tadformer::data::{BatchOptions, Batches};
+/// use tadformer::scenes::Scenes;
 /// use tadformer::train::{ProgressBar, TrainConfig, Trainer};
 /// # fn run(model: tadformer::TADFormer) -> tadformer::Result<()> {
 /// let options = BatchOptions::new(8);

@@ -1,6 +1,6 @@
 //! The `config.json` that transformers and timm look for beside a backbone's weights.
 
-use super::Published;
+use super::read::Published;
 use crate::swin::names::Naming;
 use crate::swin::{Preset, SwinConfig};
 use crate::{Error, Result};

@@ -1,7 +1,7 @@
 //! Whose names a checkpoint uses and where in it they start; what is refused by name.
 
-use super::Family;
-use crate::params::Checkpoint;
+use super::family::Family;
+use crate::checkpoint::Checkpoint;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 

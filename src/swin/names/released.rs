@@ -1,6 +1,6 @@
 //! The names of the released TADFormer and of MTLoRA, from which its code came.
 
-use super::Place;
+use super::place::Place;
 use super::timm::merging_at_start;
 
 /// What stands before the backbone's names in a whole model.

@@ -1,6 +1,6 @@
 //! torchvision's names: one list of features, in which stages stand at odd places and each one's merging after it.
 
-use super::Place;
+use super::place::Place;
 
 /// Where a tensor of the Swin goes.
 pub(super) fn place(name: &str) -> Place {

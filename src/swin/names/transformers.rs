@@ -1,6 +1,6 @@
 //! The names of transformers: those of the hub's files, and those that transformers 5 has in memory.
 
-use super::Place;
+use super::place::Place;
 use super::timm::{merging_at_end, merging_at_start};
 
 /// What stands before a backbone's names in a model with a head.

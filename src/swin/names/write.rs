@@ -1,8 +1,8 @@
 //! A backbone's tensors under the names of another library.
 
 use super::transformers::hub_names;
+use crate::checkpoint::Checkpoint;
 use crate::named::find_named;
-use crate::params::Checkpoint;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use std::str::FromStr;

@@ -1,8 +1,8 @@
 //! The half's gradients, one block of windows at a time.
 #![allow(unsafe_code)] // blocks of windows write their own parts of the gradients
 
-use super::kernel::{Buffers, Kernel, Sizes};
-use super::{AttentionHalf, Saved};
+use super::kernel::{Buffers, Kernel, Saved, Sizes};
+use super::step::AttentionHalf;
 use crate::ops::cpu::buffers::{resize, zeroed};
 use crate::ops::cpu::float::Real;
 use crate::ops::cpu::parts::Parts;

@@ -84,6 +84,12 @@ impl Sizes {
     }
 }
 
+/// What backward needs beside the inputs: queries, keys and values, and what attention made of them.
+pub(in crate::ops) struct Saved<T> {
+    pub(super) qkv: Vec<T>,
+    pub(super) attended: Vec<T>,
+}
+
 /// What a thread reuses from block to block.
 #[derive(Default)]
 pub(super) struct Buffers<T> {

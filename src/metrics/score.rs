@@ -1,0 +1,65 @@
+//! One figure, and what is said of it.
+
+use crate::sample::IGNORE;
+
+/// One figure.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Score {
+    /// Its name, such as `miou`.
+    pub name: String,
+    /// Its value; `None` before a valid pixel was seen.
+    pub value: Option<f64>,
+    /// Whether more is better.
+    pub higher_is_better: bool,
+}
+
+/// A task's figures.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Scores {
+    /// The one that papers report.
+    pub primary: Score,
+    /// The others.
+    pub others: Vec<Score>,
+}
+
+impl Scores {
+    /// The value of the figure of this name, where there is one.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        std::iter::once(&self.primary).chain(&self.others).find(|score| score.name == name)?.value
+    }
+}
+
+impl Score {
+    pub(super) fn higher(name: &str, value: Option<f64>) -> Self {
+        Self { name: name.to_owned(), value, higher_is_better: true }
+    }
+
+    pub(super) fn lower(name: &str, value: Option<f64>) -> Self {
+        Self { name: name.to_owned(), value, higher_is_better: false }
+    }
+}
+
+/// One image's outputs and label: `[n, H*W]` scores beside `[c, H*W]` values.
+pub(crate) struct Image<'a> {
+    pub(super) outputs: &'a [f32],
+    pub(super) label: &'a [f32],
+    pub(super) pixels: usize,
+}
+
+impl Image<'_> {
+    /// Pixels that are not ignored, of a label with one channel.
+    pub(super) fn valid(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.pixels).filter(|i| self.label[*i] != IGNORE)
+    }
+}
+
+/// `a / b`, or nothing where b is 0.
+pub(crate) fn ratio(a: f64, b: f64) -> Option<f64> {
+    (b > 0.0).then(|| a / b)
+}
+
+pub(crate) fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + (-x).exp())
+}

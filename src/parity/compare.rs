@@ -1,0 +1,25 @@
+//! Every golden file of a folder, compared.
+
+use super::golden::Golden;
+use super::row::Row;
+use super::{figures, swin, tadformer};
+use crate::Result;
+use candle_core::DType;
+use std::path::Path;
+
+/// Compares the crate with a golden file or folder, computing in `dtype` on the CPU.
+///
+/// # Errors
+/// A path that cannot be read or is no golden file.
+pub fn compare(path: impl AsRef<Path>, dtype: DType) -> Result<Vec<Row>> {
+    let path = path.as_ref();
+    if path.is_dir() {
+        return swin::compare(path, dtype);
+    }
+    let golden = Golden::open(path)?;
+    match golden.tensors.metadata("kind") {
+        Some("tadformer") => tadformer::compare(&golden, dtype),
+        Some("metrics") => figures::compare(&golden),
+        _ => Err(golden.foreign("metadata without a known `kind`")),
+    }
+}

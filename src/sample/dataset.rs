@@ -1,0 +1,49 @@
+//! Samples by their index.
+
+use super::Sample;
+use crate::{Result, TaskSet};
+
+/// Samples by index, the same ones every time.
+///
+/// Every sample has a label of every task, `[c, H, W]` as [`Sample`] says, filled with
+/// [`IGNORE`](crate::sample::IGNORE) where nothing is known; samples that are to share a batch have one size.
+///
+/// ```
+/// use tadformer::candle_core::{Device, Tensor};
+/// use tadformer::data::{BatchOptions, Batches, Dataset, image_tensor};
+/// use tadformer::{Result, Sample, TaskSet, image::DynamicImage};
+/// struct Dark(TaskSet);
+/// impl Dataset for Dark {
+///     fn len(&self) -> usize {
+///         10
+///     }
+///     fn tasks(&self) -> &TaskSet {
+///         &self.0
+///     }
+///     fn get(&self, index: usize) -> Result<Sample> {
+///         let photo = DynamicImage::new_rgb8(48, 32); // from a file: data::read_photo, and data::read_label for its label
+///         Sample::new(image_tensor(&photo)?, [("depth", Tensor::full(index as f32, (1, 32, 48), &Device::Cpu)?)])
+///     }
+/// }
+/// let mut batches = Batches::once(std::sync::Arc::new(Dark("depth=1".parse()?)), &BatchOptions::new(4))?;
+/// assert_eq!(batches.next().transpose()?.map(|batch| batch.images.dims().to_vec()), Some(vec![4, 3, 32, 48]));
+/// # Ok::<(), tadformer::Error>(())
+/// ```
+pub trait Dataset: Send + Sync {
+    /// How many samples there are.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The tasks that it has labels for.
+    fn tasks(&self) -> &TaskSet;
+
+    /// Reads or makes the sample of this index, from 0 to `len() - 1`; called from several threads at once.
+    ///
+    /// # Errors
+    /// A sample that cannot be read, an index beyond the end.
+    fn get(&self, index: usize) -> Result<Sample>;
+}
