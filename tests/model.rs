@@ -245,6 +245,13 @@ fn bad_images_are_refused_with_the_cure() -> Result<()> {
         let message = refuse(images);
         assert!(message.contains("one patch (4)") && message.contains("enlarge"), "{message}");
     }
+    // Without a refusal, a NaN in one pixel left numbers everywhere: a ReLU makes 0 of it.
+    for wrong in [f32::NAN, f32::INFINITY] {
+        let mut values = images(1, 64, 64)?.flatten_all()?.to_vec1::<f32>()?;
+        values[1000] = wrong;
+        let message = refuse(Tensor::from_vec(values, (1, 3, 64, 64), &Device::Cpu)?);
+        assert!(message.contains("images: expected numbers, got NaN or infinity"), "{message}");
+    }
     let tiny = model.forward(&images(1, 8, 8)?, Mode::Train(&TrainingPass::seeded(0))).unwrap_err().to_string();
     assert!(tiny.contains("BatchNorm") && tiny.contains("larger batch or image"), "{tiny}");
     Ok(())

@@ -223,6 +223,15 @@ fn what_is_no_number_stops_with_task_and_step() {
         1e-3,
     );
     assert!(message.contains("the loss of task `depth`") && message.contains("step 1"), "{message}");
+    // Nothing became NaN of these: a ReLU made 0 of the one, and a comparison of the other.
+    let message = run_on(&model, one_batch(|batch| batch.images = (&batch.images * f64::NAN).unwrap()), 1e-3);
+    assert!(message.contains("images: expected numbers, got NaN"), "{message}");
+    let spoil = |batch: &mut Batch| {
+        let edge = &batch.labels["edge"];
+        batch.labels.insert("edge".into(), (edge * f64::NAN).unwrap());
+    };
+    let message = run_on(&model, one_batch(spoil), 1e-3);
+    assert!(message.contains("loss of edge") && message.contains("label: expected 0, 1 or 255"), "{message}");
     let before: Vec<f32> = model.ledger().trained()[0].tensor().flatten_all().unwrap().to_vec1().unwrap();
     assert!(before.iter().all(|v| v.is_finite()));
 }

@@ -18,8 +18,7 @@ use candle_core::{CustomOp2, Layout, Result, Shape, Storage, Tensor};
 /// # Errors
 /// A last dimension of x other than `in`; a bias of another length or float type than x; a weight that is no matrix of floats.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let weight = weight.to_dtype(x.dtype())?; // no copy unless a frozen one is stored in another type
-    only(apply(Linear { x: x.clone(), weight, bias: bias.cloned() })?)
+    only(apply(Linear { x: x.clone(), weight: weight.clone(), bias: bias.cloned() })?)
 }
 
 #[derive(Clone)]
@@ -34,6 +33,11 @@ impl Linear {
     fn rows(x: &Tensor) -> Result<Tensor> {
         let n = x.dim(candle_core::D::Minus1)?;
         x.contiguous()?.reshape(((), n))
+    }
+
+    /// The weight in x's float type: no copy unless it is stored in another.
+    fn weight(&self) -> Result<Tensor> {
+        self.weight.to_dtype(self.x.dtype())
     }
 
     /// The result's shape.
@@ -62,8 +66,8 @@ impl Step for Linear {
     fn composed(&self) -> Result<Vec<Tensor>> {
         let rows = Self::rows(&self.x)?;
         let y = match self.weight.track_op() {
-            true => rows.matmul(&self.weight.t()?)?,
-            false => rows.apply_op2(&self.weight, FrozenProduct)?,
+            true => rows.matmul(&self.weight()?.t()?)?,
+            false => rows.apply_op2(&self.weight()?, FrozenProduct)?,
         };
         let y = self.bias.iter().try_fold(y, |y, bias| y.broadcast_add(bias))?;
         Ok(vec![y.reshape(self.shape()?)?])
@@ -74,8 +78,8 @@ impl<T: Real> CpuKernel<T> for Linear {
     type Saved = ();
 
     fn forward(&self, _: Keep) -> Result<Passed<()>> {
-        let rows = Self::rows(&self.x.detach())?;
-        let ((x, lx), (w, lw)) = (rows.storage_and_layout(), self.weight.storage_and_layout());
+        let (rows, weight) = (Self::rows(&self.x.detach())?, self.weight()?);
+        let ((x, lx), (w, lw)) = (rows.storage_and_layout(), weight.storage_and_layout());
         let (Storage::Cpu(x), Storage::Cpu(w)) = (&*x, &*w) else {
             candle_core::bail!("linear: expected x and the weight on the CPU")
         };
@@ -90,10 +94,11 @@ impl<T: Real> CpuKernel<T> for Linear {
         let Some(Some(dy)) = outputs.first() else { return Ok(()) };
         let dy = Self::rows(dy)?;
         if self.x.track_op() {
-            grads.give(&self.x, dy.matmul(&self.weight.detach())?.reshape(self.x.shape())?)?;
+            grads.give(&self.x, dy.matmul(&self.weight()?.detach())?.reshape(self.x.shape())?)?;
         }
         if self.weight.track_op() {
-            grads.give(&self.weight, dy.t()?.matmul(&Self::rows(&self.x.detach())?)?)?;
+            let dw = dy.t()?.matmul(&Self::rows(&self.x.detach())?)?;
+            grads.give(&self.weight, dw.to_dtype(self.weight.dtype())?)?;
         }
         match &self.bias {
             Some(bias) if bias.track_op() => grads.give(bias, dy.sum(0)?),
