@@ -153,6 +153,7 @@ fn scheme(location: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn address(text: &str) -> Address {
         Address::parse(text).unwrap()
@@ -197,6 +198,21 @@ mod tests {
         assert!(from.redirected(b"https://\xff/").is_err());
         assert!(address("http://hub.co/a").redirected(b"http://cdn.co/").is_ok());
         assert!(address("http://hub.co/a").redirected(b"https://cdn.co/").is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_server_says_it_leads_to_http_without_a_user_or_nowhere(
+            tls: bool, location in "(http|https|HTTP|ftp|)(:|://|//|/|)[a-z@:/?#%\\[\\].0-9\\\\ é-]{0,30}",
+        ) {
+            let from = address(if tls { "https://hub.co/a/b" } else { "http://hub.co/a/b" });
+            if let Ok(Address(next)) = from.redirected(location.as_bytes()) {
+                let scheme = next.scheme_str().unwrap();
+                prop_assert!(scheme == "https" || scheme == "http" && !tls, "{next}");
+                let authority = next.authority().unwrap();
+                prop_assert!(!authority.host().is_empty() && !authority.as_str().contains('@'), "{next}");
+            }
+        }
     }
 
     #[test]

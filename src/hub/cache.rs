@@ -16,7 +16,6 @@ use super::{checked, content, lock, regular};
 use crate::files::{create_folder, write_atomically};
 use crate::{Error, Result};
 use hf_hub::{Cache, Repo};
-use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -70,7 +69,7 @@ impl ModelCache {
     /// The commit that a branch or tag had when it was last asked for.
     pub(super) fn commit_of(&self, revision: &str) -> Result<Option<String>> {
         let path = self.reference(revision);
-        let Some(file) = regular::open(&path, File::options().read(true))? else { return Ok(None) };
+        let Some(file) = regular::open(&path)? else { return Ok(None) };
         let mut bytes = Vec::new();
         file.take(64).read_to_end(&mut bytes).map_err(Error::io(&path, "read"))?;
         let text = String::from_utf8_lossy(&bytes).trim().to_owned();

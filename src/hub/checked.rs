@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 /// Whether a file's content is what `digest` says; a file that is gone has none.
 pub(super) fn is_called(path: &Path, digest: &str) -> Result<bool> {
-    let Some(file) = regular::open(path, File::options().read(true))? else { return Ok(false) };
+    let Some(file) = regular::open(path)? else { return Ok(false) };
     let state = State::of(&file, path)?;
     let asked = (path.to_owned(), digest.to_owned());
     let found = || FOUND.lock().unwrap_or_else(PoisonError::into_inner);

@@ -4,7 +4,7 @@
 //! rather than by ureq, which has no rule against the way from https to http and knows servers by their host alone.
 
 use super::address::{Address, Endpoint};
-use super::failure::Failure;
+use super::failure::{Failure, Outcome};
 use super::hub::Hub;
 use super::pace::Pace;
 use super::{regular, reply};
@@ -70,7 +70,7 @@ impl Client {
     }
 
     /// A description in JSON, bounded in size and in time.
-    pub(super) fn json(&self, address: &Address, question: &Question) -> std::result::Result<Vec<u8>, Failure> {
+    pub(super) fn json(&self, address: &Address, question: &Question) -> Outcome<Vec<u8>> {
         let mut reply = self.ask(address, question)?;
         let json = self.read(&mut reply.body, MOST_JSON_BYTES + 1)?;
         if json.len() as u64 > MOST_JSON_BYTES {
@@ -80,7 +80,7 @@ impl Client {
     }
 
     /// An answer that is no refusal, wherever the hub redirects to for it.
-    pub(super) fn ask(&self, address: &Address, question: &Question) -> std::result::Result<Reply, Failure> {
+    pub(super) fn ask(&self, address: &Address, question: &Question) -> Outcome<Reply> {
         let (home, mut address, mut at_home) = (address, address.clone(), true);
         for _ in 0..=MOST_REDIRECTS {
             // Whom the hub sends us to does not send us back with its secret.
@@ -103,12 +103,7 @@ impl Client {
     }
 
     /// One request to one server.
-    fn send(
-        &self,
-        address: &Address,
-        question: &Question,
-        at_home: bool,
-    ) -> std::result::Result<Response<Body>, Failure> {
+    fn send(&self, address: &Address, question: &Question, at_home: bool) -> Outcome<Response<Body>> {
         let mut request = Request::get(address.uri().clone());
         if let (true, Some(secret)) = (at_home, &self.secret) {
             request = request.header(header::AUTHORIZATION, secret);
@@ -124,15 +119,12 @@ impl Client {
         }
     }
 
-    fn run(
-        &self,
-        request: ureq::http::Result<Request<impl AsSendBody>>,
-    ) -> std::result::Result<Response<Body>, Failure> {
+    fn run(&self, request: ureq::http::Result<Request<impl AsSendBody>>) -> Outcome<Response<Body>> {
         Ok(self.agent.run(request.map_err(ureq::Error::from)?)?)
     }
 
     /// A body, or as much of it as `most`.
-    fn read(&self, body: &mut Body, most: u64) -> std::result::Result<Vec<u8>, Failure> {
+    fn read(&self, body: &mut Body, most: u64) -> Outcome<Vec<u8>> {
         let mut pace = Pace::new(self.least_speed, self.patience, Instant::now());
         let mut bytes = Vec::new();
         let mut piece = vec![0; 1 << 14];
@@ -159,7 +151,7 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    fn new(response: Response<Body>) -> std::result::Result<Self, Failure> {
+    fn new(response: Response<Body>) -> Outcome<Self> {
         let (head, body) = response.into_parts();
         // None was asked for, so that no small answer becomes a large one.
         if let Some(packed) = text(&head.headers, "content-encoding").filter(|packed| *packed != "identity") {
@@ -180,7 +172,7 @@ impl Reply {
     }
 
     /// The body's next bytes; none at its end.
-    pub(super) fn read(&mut self, piece: &mut [u8]) -> std::result::Result<usize, Failure> {
+    pub(super) fn read(&mut self, piece: &mut [u8]) -> Outcome<usize> {
         Ok(self.body.as_reader().read(piece)?)
     }
 }

@@ -4,6 +4,9 @@ use super::id::shown;
 use crate::Error;
 use std::time::Duration;
 
+/// What was asked for, or why it did not come.
+pub(super) type Outcome<T> = std::result::Result<T, Failure>;
+
 #[derive(Debug)]
 pub(super) enum Failure {
     /// Nothing came for as long as we wait.

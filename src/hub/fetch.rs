@@ -3,7 +3,7 @@
 use super::address::Address;
 use super::cache::ModelCache;
 use super::client::{Client, Question};
-use super::failure::{Failure, Refusal};
+use super::failure::{Failure, Outcome, Refusal};
 use super::hub::{Hub, Progress};
 use super::listed::{Listed, problem};
 use super::pace::Pace;
@@ -83,13 +83,7 @@ impl Session {
     }
 
     /// One request for the rest of a file.
-    fn rest(
-        &self,
-        address: &Address,
-        file: &Listed,
-        partial: &mut Partial,
-        pace: &mut Pace,
-    ) -> std::result::Result<(), Failure> {
+    fn rest(&self, address: &Address, file: &Listed, partial: &mut Partial, pace: &mut Pace) -> Outcome<()> {
         let from = partial.len();
         let question = if from > 0 { Question::Part(from..file.size) } else { Question::Get };
         let mut reply = match self.client.ask(address, &question) {

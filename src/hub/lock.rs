@@ -21,9 +21,7 @@ pub(super) enum Taken {
 
 /// Waits for a lock, as long as its holder's download grows; `patience` is how long it may stand still.
 pub(super) fn take(path: &Path, download: &Path, patience: Duration) -> Result<Taken> {
-    let options = &mut File::options();
-    let file = regular::open(path, options.create(true).truncate(false).read(true).write(true))?;
-    let mut file = file.ok_or_else(|| Error::io(path, "create")(ErrorKind::NotFound.into()))?;
+    let mut file = regular::open_or_make(path)?;
     let start = Instant::now();
     let (mut grown, mut since) = (state(download), start);
     loop {

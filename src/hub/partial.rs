@@ -18,10 +18,7 @@ pub(super) struct Partial {
 impl Partial {
     /// Goes on after what lies there.
     pub(super) fn open(path: &Path, listed: &Listed) -> Result<Self> {
-        let options = &mut File::options();
-        let file = regular::open(path, options.create(true).truncate(false).read(true).write(true))?;
-        let file = file.ok_or_else(|| Error::io(path, "create")(std::io::ErrorKind::NotFound.into()))?;
-        let digests = Digests::of_size(listed.size);
+        let (file, digests) = (regular::open_or_make(path)?, Digests::of_size(listed.size));
         let mut partial = Self { path: path.to_owned(), file, listed: listed.clone(), digests };
         if partial.file.metadata().map_err(Error::io(path, "read"))?.len() > listed.size {
             partial.restart()?;

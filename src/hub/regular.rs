@@ -5,21 +5,28 @@ use std::fs::{File, FileType, OpenOptions};
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
-/// Opens a file as `options` say; `None` where there is none.
-///
-/// A link, a folder, a FIFO or a device in its place is refused at once, before a byte is read or written.
-pub(super) fn open(path: &Path, options: &mut OpenOptions) -> Result<Option<File>> {
+/// Opens a file of the cache for reading; `None` where there is none.
+pub(super) fn open(path: &Path) -> Result<Option<File>> {
+    match open_as(path, File::options().read(true)) {
+        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+        file => file.map(Some),
+    }
+}
+
+/// Opens a file of the cache for reading and writing, an empty one where there is none.
+pub(super) fn open_or_make(path: &Path) -> Result<File> {
+    open_as(path, File::options().create(true).truncate(false).read(true).write(true))
+}
+
+/// A link, a folder, a FIFO or a device in a file's place is refused at once, before a byte is read or written.
+fn open_as(path: &Path, options: &mut OpenOptions) -> Result<File> {
     follow_nothing(path, options)?;
-    let file = match options.open(path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(e) => {
-            let kind = path.symlink_metadata().map(|found| found.file_type());
-            return Err(kind.ok().and_then(|kind| refusal(path, kind)).unwrap_or_else(|| Error::io(path, "open")(e)));
-        }
-    };
+    let file = options.open(path).map_err(|e| {
+        let kind = path.symlink_metadata().map(|found| found.file_type());
+        kind.ok().and_then(|kind| refusal(path, kind)).unwrap_or_else(|| Error::io(path, "open")(e))
+    })?;
     let kind = file.metadata().map_err(Error::io(path, "read"))?.file_type();
-    refusal(path, kind).map_or(Ok(Some(file)), Err)
+    refusal(path, kind).map_or(Ok(file), Err)
 }
 
 /// The system refuses a link in the same step that opens the file, and waits for nobody at a FIFO's other end.
@@ -98,11 +105,7 @@ mod tests {
         symlink(at("none"), at("dangling")).unwrap();
         std::fs::create_dir(at("folder")).unwrap();
         fifo(&at("fifo"));
-        let ways: [fn() -> OpenOptions; 2] = [
-            || File::options().read(true).clone(),
-            || File::options().create(true).truncate(false).read(true).write(true).clone(),
-        ];
-        for mut options in ways.map(|way| way()) {
+        for opened in [|path: &Path| open(path).map(drop), |path: &Path| open_or_make(path).map(drop)] {
             for (name, kind) in [
                 ("link", "a link"),
                 ("dangling", "a link"),
@@ -110,14 +113,14 @@ mod tests {
                 ("fifo", "a FIFO"),
                 ("/dev/null", "a device"),
             ] {
-                let message = open(&at(name), &mut options).unwrap_err().to_string();
+                let message = opened(&at(name)).unwrap_err().to_string();
                 assert!(message.contains(&format!("{kind} lies")) && message.contains("remove it"), "{message}");
             }
-            assert!(open(&at("victim"), &mut options).unwrap().is_some());
+            assert!(opened(&at("victim")).is_ok());
         }
         assert_eq!(std::fs::read(at("victim")).unwrap(), b"precious");
         assert!(!at("none").exists());
-        assert!(open(&at("none"), File::options().read(true)).unwrap().is_none());
+        assert!(open(&at("none")).unwrap().is_none());
         for (name, kind) in [("folder", "is a folder"), ("fifo", "is a FIFO"), ("/dev/zero", "is a device")] {
             assert!(read(&at(name), 5).unwrap_err().to_string().contains(kind));
         }
