@@ -5,8 +5,8 @@
 use super::location::Source;
 use crate::checkpoint::Checkpoint;
 use crate::files::write_tensors;
-use crate::hub::Hub;
-use crate::hub::HubModel;
+#[cfg(feature = "hub")]
+use crate::hub::{Hub, HubModel};
 use crate::model::{BackboneFile, BaseModel, Origin, TADFormer, TADFormerBuilder, TADFormerConfig};
 use crate::params::{Entry, Ledger, Release, Role, SourceDigest, Weights, random_source};
 use crate::swin::Swin;
@@ -15,8 +15,6 @@ use crate::{Error, Result};
 use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-
-#[cfg(feature = "hub")]
 
 /// The version of the format that this crate writes.
 const FORMAT: u32 = 1;

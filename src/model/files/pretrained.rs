@@ -1,8 +1,8 @@
 //! A model started from a pretrained Swin, its sizes read off what lies beside the weights.
 
 use super::location::Source;
-use super::origin::WEIGHTS;
 #[cfg(feature = "hub")]
+use super::origin::WEIGHTS;
 use crate::Result;
 use crate::model::{TADFormer, TADFormerBuilder};
 use crate::swin::SwinConfig;
