@@ -102,7 +102,7 @@ fn batch_norm_in_training_and_evaluation() -> Result<()> {
 #[test]
 fn patch_embedding_and_merging() -> Result<()> {
     let (weights, ledger) = weights();
-    let config = SwinConfig { embed_dim: 4, patch_size: 2, ..SwinConfig::tiny() };
+    let config = SwinConfig { embed_dim: 4, num_heads: vec![1, 2, 4, 8], patch_size: 2, ..SwinConfig::tiny() };
     let (embed, merging) =
         (PatchEmbed::new(&config, &weights.pp("patch_embed"))?, PatchMerging::new(4, &weights.pp("merge"))?);
     let images = input(&ledger, "images", &[1, 3, 5, 7])?;

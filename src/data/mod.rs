@@ -16,13 +16,15 @@
 //! ```
 
 mod batches;
+mod label;
 mod labels;
 mod photos;
 mod pixel_limit;
 
 pub use crate::sample::Dataset;
 pub use batches::{BatchOptions, Batches};
-pub use labels::{Label, read_label, read_label_within};
+pub use label::Label;
+pub use labels::{read_label, read_label_within};
 pub(crate) use photos::{check_photo, decode_photo};
 pub use photos::{image_tensor, photos, read_photo, read_photo_within};
 pub use pixel_limit::PIXEL_LIMIT;

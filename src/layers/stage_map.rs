@@ -60,7 +60,7 @@ impl StageMap {
         match (&self.merging, &projection.folded) {
             (Some(merging), Some(folded)) => merging.forward_with(&self.map, folded),
             // One product of both weights first, unless the map has fewer tokens than that has rows.
-            (Some(merging), None) if self.batch()? * size.0 * size.1 > out => {
+            (Some(merging), None) if self.batch()?.saturating_mul(size.0).saturating_mul(size.1) > out => {
                 merging.forward_with(&self.map, &merging.fold(weight)?)
             }
             _ => {

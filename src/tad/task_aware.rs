@@ -53,8 +53,9 @@ impl TaskAwareLinear {
     /// Tensors whose shapes do not fit; maps of z that b does not divide.
     pub fn forward(&self, frozen: &Tensor, tasks: &Tensor, size: (usize, usize)) -> Result<Tensor> {
         let ((tb, n, _), (b, _, out)) = (tasks.dims3()?, frozen.dims3()?);
-        let Some(count) = tb.checked_div(b) else {
-            candle_core::bail!("task-aware linear: expected a frozen map, got none")
+        let count = match tb.checked_div(b) {
+            Some(count) if count * b == tb => count,
+            _ => candle_core::bail!("task-aware linear: expected a multiple of {b} maps of the tasks, got {tb}"),
         };
         let shared = frozen.unsqueeze(0)?.broadcast_as((count, b, n, out))?;
         match self.linear.low_rank() {

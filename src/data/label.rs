@@ -1,0 +1,130 @@
+//! A label as bytes, and the tensor that is made of them.
+
+use crate::sample::IGNORE;
+use crate::{Error, Result, TaskKind};
+use candle_core::{Device, Tensor};
+
+/// A label as it is stored, every value of which its task has: a byte a pixel, three for normals and two for depth.
+///
+/// A tensor of it takes four bytes a value; so crop and resize before you make one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    kind: TaskKind,
+    width: usize,
+    height: usize,
+    /// Row by row: classes; 0, 128 or 255; red, green and blue of a normal; a depth's high byte and its low one.
+    pixels: Vec<u8>,
+}
+
+impl Label {
+    /// Of values that have been looked at.
+    pub(super) fn of_pixels(kind: TaskKind, (width, height): (usize, usize), pixels: Vec<u8>) -> Self {
+        Self { kind, width, height, pixels }
+    }
+
+    /// Width and height, as of an image.
+    pub fn dimensions(&self) -> (u32, u32) {
+        // As a PNG's header has them, or a caller.
+        (self.width as u32, self.height as u32)
+    }
+
+    /// The part of this width and height whose upper left pixel lies in column `x`, row `y`.
+    ///
+    /// # Errors
+    /// A part without a pixel, or that reaches over the border.
+    pub fn crop(&self, x: u32, y: u32, width: u32, height: u32) -> Result<Self> {
+        let inside =
+            |from: u32, length: u32, whole: usize| length > 0 && u64::from(from) + u64::from(length) <= whole as u64;
+        if !inside(x, width, self.width) || !inside(y, height, self.height) {
+            let expected = format!("a part of {} x {} pixels", self.width, self.height);
+            let got = format!("{width} x {height} from column {x}, row {y}");
+            return Err(Error::config("crop", expected, got, "crop the photo in the same way"));
+        }
+        Ok(self.gathered(width, height, |column| x as usize + column, |row| y as usize + row))
+    }
+
+    /// The label in this size, each pixel the nearest one's: classes do not mix, nor do depths across an edge.
+    ///
+    /// # Errors
+    /// A side of 0.
+    pub fn resize(&self, width: u32, height: u32) -> Result<Self> {
+        if width == 0 || height == 0 {
+            let got = format!("{width} x {height}");
+            return Err(Error::config("size of a label", "sides of at least 1", got, "give the photo's size"));
+        }
+        let nearest = |whole: usize, side: u32| move |at: usize| (at as u64 * whole as u64 / u64::from(side)) as usize;
+        Ok(self.gathered(width, height, nearest(self.width, width), nearest(self.height, height)))
+    }
+
+    /// The label as [`Sample`](crate::Sample) holds it.
+    ///
+    /// # Shapes
+    /// `[c, H, W]` f32 on the CPU, c = 3 for normals and 1 otherwise, [`IGNORE`] where nothing is known.
+    ///
+    /// # Errors
+    /// None in practice; candle's are passed on.
+    pub fn tensor(&self) -> Result<Tensor> {
+        let values: Vec<f32> = match self.kind {
+            TaskKind::Semseg | TaskKind::HumanParts => self.pixels.iter().map(|class| f32::from(*class)).collect(),
+            TaskKind::Sal | TaskKind::Edge => self.pixels.iter().map(|level| of_level(*level)).collect(),
+            TaskKind::Depth => self.pixels.as_chunks().0.iter().map(|bytes| of_millimetres(*bytes)).collect(),
+            TaskKind::Normals => planes(self.pixels.as_chunks().0),
+        };
+        Ok(Tensor::from_vec(values, (self.kind.label_channels(), self.height, self.width), &Device::Cpu)?)
+    }
+
+    /// The pixels that stand at these columns and rows.
+    fn gathered(&self, width: u32, height: u32, column: impl Fn(usize) -> usize, row: impl Fn(usize) -> usize) -> Self {
+        let (width, height) = (width as usize, height as usize);
+        let bytes = bytes_of_a_pixel(self.kind);
+        let columns: Vec<usize> = (0..width).map(column).collect();
+        let mut pixels = Vec::with_capacity(width * height * bytes);
+        for line in (0..height).map(row).map(|row| &self.pixels[row * self.width * bytes..][..self.width * bytes]) {
+            columns.iter().for_each(|at| pixels.extend_from_slice(&line[at * bytes..][..bytes]));
+        }
+        Self { kind: self.kind, width, height, pixels }
+    }
+}
+
+fn bytes_of_a_pixel(kind: TaskKind) -> usize {
+    match kind {
+        TaskKind::Semseg | TaskKind::HumanParts | TaskKind::Sal | TaskKind::Edge => 1,
+        TaskKind::Depth => 2,
+        TaskKind::Normals => 3,
+    }
+}
+
+fn of_level(level: u8) -> f32 {
+    match level {
+        0 => 0.0,
+        255 => 1.0,
+        _ => IGNORE,
+    }
+}
+
+fn of_millimetres(bytes: [u8; 2]) -> f32 {
+    match u16::from_be_bytes(bytes) {
+        0 => IGNORE,
+        millimetres => f32::from(millimetres) / 1000.0,
+    }
+}
+
+/// Unit normals, each channel a plane of its own.
+fn planes(pixels: &[[u8; 3]]) -> Vec<f32> {
+    let mut planes = vec![IGNORE; 3 * pixels.len()];
+    for (at, pixel) in pixels.iter().enumerate() {
+        if let Some((normal, length)) = normal(*pixel) {
+            (0..3).for_each(|c| planes[c * pixels.len() + at] = normal[c] / length);
+        }
+    }
+    planes
+}
+
+/// The vector that a colour stands for, and its length; none for black and mid-grey.
+pub(super) fn normal(pixel: [u8; 3]) -> Option<([f32; 3], f32)> {
+    if pixel == [0; 3] || pixel.iter().all(|v| (127..=128).contains(v)) {
+        return None;
+    }
+    let normal = pixel.map(|v| f32::from(v) / 127.5 - 1.0);
+    Some((normal, normal.iter().map(|v| v * v).sum::<f32>().sqrt()))
+}
