@@ -8,7 +8,7 @@ mod common;
 #[path = "common/counting.rs"]
 mod counting;
 
-use counting::{Counting, peak_of_all as peak_of};
+use counting::{Counting, alone};
 use tadformer::Predictor;
 use tadformer::data::{read_label, read_photo};
 use tadformer::image::{GrayImage, Luma, Rgb, RgbImage};
@@ -49,6 +49,7 @@ mod headers {
 /// 1,140 bytes of a JPEG, and 49 kB of a PNG, took over 5 GB.
 #[test]
 fn sizes_that_a_header_announces_are_not_made_room_for() {
+    let alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bomb");
     let is_refused = |(result, peak): (tadformer::Result<()>, usize)| {
@@ -61,10 +62,10 @@ fn sizes_that_a_header_announces_are_not_made_room_for() {
     };
     for bytes in [headers::jpeg(12_000, 12_000), headers::png(20_000, 20_000, 1), headers::png(1 << 30, 1 << 30, 16)] {
         std::fs::write(&path, &bytes).unwrap();
-        is_refused(peak_of(|| read_photo(&path).map(drop)));
+        is_refused(alone.peak_of(|| read_photo(&path).map(drop)));
     }
     for task in ["sal=1", "depth=1"].map(|task| task.parse().unwrap()) {
-        is_refused(peak_of(|| read_label(&path, &task).map(drop)));
+        is_refused(alone.peak_of(|| read_label(&path, &task).map(drop)));
     }
     // The same headers with fewer pixels are read, or at least begun.
     std::fs::write(&path, headers::jpeg(120, 120)).unwrap();
@@ -74,6 +75,7 @@ fn sizes_that_a_header_announces_are_not_made_room_for() {
 /// The maps of six tasks at the photo's own size took 40 bytes a pixel and more, all at once: 15 are 1.5 GB for 100 megapixels.
 #[test]
 fn a_photo_takes_a_few_bytes_a_pixel_and_its_maps_none() {
+    let alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let photo = RgbImage::from_fn(2000, 1500, |x, y| Rgb([(x ^ y) as u8, (x * y) as u8, x as u8]));
@@ -81,7 +83,7 @@ fn a_photo_takes_a_few_bytes_a_pixel_and_its_maps_none() {
     photo.save(path("photo.jpg")).unwrap();
     let predictor = Predictor::new(common::builder().build().unwrap()).unwrap();
     for name in ["photo.png", "photo.jpg"] {
-        let ((), peak) = peak_of(|| {
+        let ((), peak) = alone.peak_of(|| {
             for prediction in predictor.predict_file(path(name)).unwrap() {
                 prediction.save_picture(path("map.png")).unwrap();
                 prediction.save_npy(path("map.npy")).unwrap();
@@ -93,12 +95,13 @@ fn a_photo_takes_a_few_bytes_a_pixel_and_its_maps_none() {
 
 #[test]
 fn a_label_takes_its_own_bytes_until_it_is_small() {
+    let alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("label.png");
     GrayImage::from_fn(2000, 1500, |x, y| Luma([((x / 100 + y / 100) % 7) as u8])).save(&path).unwrap();
     let task = "semseg=7".parse().unwrap();
     let (label, peak) =
-        peak_of(|| read_label(&path, &task).unwrap().crop(100, 0, 1800, 1500).unwrap().resize(200, 200).unwrap());
+        alone.peak_of(|| read_label(&path, &task).unwrap().crop(100, 0, 1800, 1500).unwrap().resize(200, 200).unwrap());
     assert!(peak < 7_000_000, "{peak} bytes");
     assert_eq!(label.tensor().unwrap().dims(), [1, 200, 200]);
 }

@@ -1,4 +1,4 @@
-//! What fused steps tell `tracing`, and that composed ones are asked for in one place.
+//! What steps tell `tracing`, and that their definition is asked for in one place.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -65,7 +65,7 @@ fn spans_of_a_step(definition: Definition) -> Vec<BTreeMap<String, String>> {
 }
 
 #[test]
-fn every_fused_step_tells_its_kind_pass_and_bytes() {
+fn every_step_tells_its_kind_pass_definition_and_bytes() {
     let spans = spans_of_a_step(Definition::Fused);
     let is = |span: &BTreeMap<String, String>, field: &str, value: &str| {
         span.get(field).is_some_and(|got| got.trim_matches('"') == value)
@@ -73,8 +73,8 @@ fn every_fused_step_tells_its_kind_pass_and_bytes() {
     for (kind, pass) in [
         ("attention-half", "forward"),
         ("attention-half", "backward"),
-        ("frozen-linear", "forward"),
-        ("frozen-linear", "backward"),
+        ("linear", "forward"),
+        ("linear", "backward"),
         ("task-mix", "backward"),
     ] {
         let found = spans.iter().find(|span| is(span, "kind", kind) && is(span, "pass", pass)).unwrap();
@@ -82,6 +82,7 @@ fn every_fused_step_tells_its_kind_pass_and_bytes() {
     }
     let steps = spans.iter().filter(|span| is(span, "target", "tadformer::op"));
     assert!(steps.clone().all(|span| span.contains_key("bytes")), "a step without bytes");
+    assert!(steps.clone().all(|span| is(span, "definition", "fused")), "a step by candle's primitives");
     for part in ["patch-embedding", "stage", "heads", "outputs"] {
         assert!(spans.iter().any(|span| is(span, "target", "tadformer::model") && is(span, "name", part)), "{part}");
     }
@@ -90,6 +91,8 @@ fn every_fused_step_tells_its_kind_pass_and_bytes() {
 #[test]
 fn nothing_is_fused_where_the_composed_definition_is_asked_for() {
     let spans = spans_of_a_step(Definition::Composed);
-    let fused: Vec<_> = spans.iter().filter(|span| span["target"] == "tadformer::op").collect();
+    let steps = || spans.iter().filter(|span| span["target"] == "tadformer::op");
+    let fused: Vec<_> = steps().filter(|span| span["definition"].contains("fused")).collect();
+    assert!(steps().count() > 0, "no step was told of");
     assert!(fused.is_empty(), "{fused:?}");
 }

@@ -5,7 +5,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicIsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub struct Counting;
 
@@ -26,14 +26,22 @@ const SMALL: usize = 4096;
 static ALL: AtomicIsize = AtomicIsize::new(0);
 static MOST: AtomicIsize = AtomicIsize::new(0);
 
-/// The most bytes that all threads hold during `work`, beyond those before; one such work at a time.
-pub fn peak_of_all<T>(work: impl FnOnce() -> T) -> (T, usize) {
+/// One test at a time, from before its first byte: what another makes meanwhile would count.
+pub struct Alone(#[allow(dead_code)] MutexGuard<'static, ()>);
+
+pub fn alone() -> Alone {
     static ALONE: Mutex<()> = Mutex::new(());
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let before = ALL.load(Ordering::Relaxed);
-    MOST.store(before, Ordering::Relaxed);
-    let result = work();
-    (result, (MOST.load(Ordering::Relaxed) - before) as usize)
+    Alone(ALONE.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+impl Alone {
+    /// The most bytes that all threads hold during `work`, beyond those before.
+    pub fn peak_of<T>(&self, work: impl FnOnce() -> T) -> (T, usize) {
+        let before = ALL.load(Ordering::Relaxed);
+        MOST.store(before, Ordering::Relaxed);
+        let result = work();
+        (result, (MOST.load(Ordering::Relaxed) - before) as usize)
+    }
 }
 
 thread_local! {

@@ -21,7 +21,7 @@ impl FileKind {
     /// Tells the kinds apart by metadata and names.
     ///
     /// ```no_run
-    /// use tadformer::{model::FileKind, params::Checkpoint};
+    /// use tadformer::{checkpoint::Checkpoint, model::FileKind};
     /// assert_eq!(FileKind::of(&Checkpoint::open("adapter.safetensors")?)?, FileKind::Model);
     /// # Ok::<(), tadformer::Error>(())
     /// ```

@@ -26,7 +26,12 @@ pub(in crate::ops) fn apply<S: CpuKernel<f32> + CpuKernel<f64>>(step: S) -> Resu
 /// By candle's primitives; where nothing asks for more, the outputs stand in candle's graph as these made them.
 fn composed<S: Step>(step: S) -> Result<Vec<Tensor>> {
     match (tape::state(), GradientCheckpointing::asked()) {
-        (State::None, GradientCheckpointing::Off) => ByCandle::outputs(&step),
+        (State::None, GradientCheckpointing::Off) => {
+            let op = trace::op(step.name(), Pass::Forward, Definition::Composed);
+            let outputs = ByCandle::outputs(&step)?;
+            drop(op.moves(|| trace::bytes(step.inputs().unwrap_or_default().iter().chain(&outputs))));
+            Ok(outputs)
+        }
         _ => run::<S, ByCandle>(step),
     }
 }
@@ -42,6 +47,8 @@ fn checked<S: Step>(step: &S) -> Result<Tensor> {
 
 /// The two passes of a step by one of its definitions.
 trait Passes<S: Step>: Send + 'static {
+    const DEFINITION: Definition;
+
     /// What backward needs beside the inputs.
     type Saved: Send;
 
@@ -57,6 +64,8 @@ trait Passes<S: Step>: Send + 'static {
 struct OnCpu<T>(PhantomData<T>);
 
 impl<T: Real, S: CpuKernel<T>> Passes<S> for OnCpu<T> {
+    const DEFINITION: Definition = Definition::Fused;
+
     type Saved = S::Saved;
 
     fn forward(step: &S, keep: Keep) -> Result<Passed<Self::Saved>> {
@@ -84,6 +93,8 @@ impl ByCandle {
 }
 
 impl<S: Step> Passes<S> for ByCandle {
+    const DEFINITION: Definition = Definition::Composed;
+
     /// The outputs with their graph.
     type Saved = Vec<Tensor>;
 
@@ -129,7 +140,7 @@ fn run<S: Step, P: Passes<S>>(step: S) -> Result<Vec<Tensor>> {
 }
 
 fn forward<S: Step, P: Passes<S>>(step: &S, keep: Keep) -> Result<Passed<P::Saved>> {
-    let op = trace::op(step.name(), Pass::Forward);
+    let op = trace::op(step.name(), Pass::Forward, P::DEFINITION);
     let passed = P::forward(step, keep)?;
     drop(op.moves(|| {
         trace::bytes(&step.inputs().unwrap_or_default()) + passed.0.iter().map(Output::bytes).sum::<usize>()
@@ -163,7 +174,7 @@ impl<S: Step, P: Passes<S>> Made for Ran<S, P> {
             candle_core::bail!("{}: backward needs what forward did not keep", self.name())
         };
         let read = trace::bytes(outputs.iter().flatten());
-        let op = trace::op(self.name(), Pass::Backward);
+        let op = trace::op(self.name(), Pass::Backward, P::DEFINITION);
         let grads = P::backward(&self.step, saved, outputs)?;
         drop(op.moves(|| read + trace::bytes(self.inputs.iter().chain(grads.values()))));
         Ok(grads)

@@ -1,7 +1,8 @@
-//! What every fused step tells `tracing`: its kind, its pass, and the bytes that it reads and writes.
+//! What every step tells `tracing`: its kind, its pass, its definition, and the bytes that it reads and writes.
 //!
 //! The crate's page says how to listen. Where nobody does, a step costs one look at a flag.
 
+use super::definition::Definition;
 use candle_core::Tensor;
 use tracing::field::Empty;
 use tracing::span::EnteredSpan;
@@ -33,9 +34,10 @@ impl Pass {
 #[must_use = "a step ends where this is dropped"]
 pub(in crate::ops) struct Op(EnteredSpan);
 
-/// A step begins.
-pub(in crate::ops) fn op(kind: &'static str, pass: Pass) -> Op {
-    Op(tracing::trace_span!(target: "tadformer::op", "op", kind, pass = pass.name(), bytes = Empty).entered())
+/// A step begins, by one of its definitions.
+pub(in crate::ops) fn op(kind: &'static str, pass: Pass, definition: Definition) -> Op {
+    let (pass, definition) = (pass.name(), definition.name());
+    Op(tracing::trace_span!(target: "tadformer::op", "op", kind, pass, definition, bytes = Empty).entered())
 }
 
 impl Op {

@@ -3,7 +3,8 @@
 use crate::ops::cpu::float::Real;
 use crate::ops::cpu::simd::vectorised_fn;
 use crate::ops::cpu::slices::values;
-use crate::ops::graph::Runs;
+use crate::ops::graph::{Definition, Runs};
+
 use crate::ops::graph::trace::{self, Pass};
 use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Result, Tensor, Var};
 use rayon::prelude::*;
@@ -60,7 +61,7 @@ fn composed(weight: &Var, grad: &Tensor, moments: &Moments, step: AdamWStep) -> 
 }
 
 fn fused<T: Real>(weight: &Var, grad: &Tensor, Moments { first, second }: &Moments, by: AdamWStep) -> Result<()> {
-    let _op = trace::op("adamw-step", Pass::Update).moves(|| 7 * trace::bytes([grad])); // all but the gradient both ways
+    let _op = trace::op("adamw-step", Pass::Update, Definition::Fused).moves(|| 7 * trace::bytes([grad])); // all but the gradient both ways
     let grad = values::<T>(grad)?;
     edit_var(weight, |w| edit_var(first, |m| edit_var(second, |v| step(w, m, v, &grad, by))))
 }

@@ -3,7 +3,8 @@
 use crate::ops::cpu::float::Real;
 use crate::ops::cpu::simd::vectorised_fn;
 use crate::ops::cpu::slices::values;
-use crate::ops::graph::Runs;
+use crate::ops::graph::{Definition, Runs};
+
 use crate::ops::graph::trace::{self, Pass};
 use candle_core::{DType, Result, Tensor};
 use rayon::prelude::*;
@@ -25,7 +26,7 @@ fn composed(x: &Tensor) -> Result<f64> {
 const BLOCK: usize = 1 << 14;
 
 fn fused<T: Real>(x: &Tensor) -> Result<f64> {
-    let _op = trace::op("square-sum", Pass::Update).moves(|| trace::bytes([x]));
+    let _op = trace::op("square-sum", Pass::Update, Definition::Fused).moves(|| trace::bytes([x]));
     let x = values::<T>(x)?;
     if x.len() <= BLOCK {
         return Ok(block(&x));
