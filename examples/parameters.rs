@@ -38,10 +38,10 @@ struct Options {
 
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
-    let (tad, release) = options.tuning.settings(options.rank);
+    let (method, release) = options.tuning.settings(options.rank);
     let table = TADFormer::count(&TADFormerConfig {
         swin: SwinConfig { image_size: options.image, ..options.backbone },
-        tad,
+        method,
         tasks: options.tasks,
         head: HrNetConfig::default(),
         release: options.release.into_iter().fold(release, |release, group| release.with(group)),

@@ -147,7 +147,7 @@ fn a_configuration_as_large_as_any_that_passes_is_counted_in_no_time() {
         "num_heads": [1, 1, 1, 1, 1, 1, 1, 1], "window": 8 });
     let change = |metadata: &mut Value| {
         metadata["config"]["swin"] = huge.clone();
-        metadata["config"]["tad"]["filter"] = json!({ "static": { "kernel": 3 } });
+        metadata["config"]["method"]["task_paths"]["filter"] = json!({ "kind": "static", "kernel": 3 });
         metadata["config"]["head"]["channels"] = json!([16, 16, 16, 16, 16, 16, 16, 16]);
         let tasks = (0..256).map(|i| json!({ "name": format!("t{i}"), "kind": "sal", "outputs": 1 }));
         metadata["config"]["tasks"] = tasks.collect();
@@ -287,10 +287,10 @@ fn configurations_that_buy_unbounded_work_are_refused_by_their_products() {
             "`stage 0: patches x hidden channels`",
             json!({ "/swin/image_size": 4096, "/swin/patch_size": 1, "/swin/mlp_ratio": 8.0 }),
         ),
-        ("`tasks x prompts_per_task`", json!({ "/tad/prompts_per_task": 300, "/tasks": tasks(2, 1) })),
+        ("`tasks x prompts.per_task`", json!({ "/method/task_paths/prompts/per_task": 300, "/tasks": tasks(2, 1) })),
         (
             "`stage 0: windows x tokens of a window x channels`",
-            json!({ "/tad/prompts_per_task": 2, "/tasks": tasks(256, 1), "/swin/image_size": 4096 }),
+            json!({ "/method/task_paths/prompts/per_task": 2, "/tasks": tasks(256, 1), "/swin/image_size": 4096 }),
         ),
         (
             "`stage 0: tasks x patches x channels`",
@@ -299,7 +299,7 @@ fn configurations_that_buy_unbounded_work_are_refused_by_their_products() {
         ("`image_size² x outputs`", json!({ "/tasks": tasks(40, 255), "/swin/image_size": 1024 })),
         ("`patches x head.channels`", json!({ "/head/channels": [16383, 1, 1, 1], "/swin/image_size": 1024 })),
         ("`parameters`: expected at most 2147483648 in all", json!({ "/head/channels": [8000, 8000, 8000, 8000] })),
-        ("`scale`: expected a number from 0.0001 to 10000.0", json!({ "/tad/scale": 1e308 })),
+        ("`scale`: expected a number from 0.0001 to 10000.0", json!({ "/method/linears/scale": 1e308 })),
     ] {
         let change = |metadata: &mut Value| {
             for (place, value) in changes.as_object().unwrap() {

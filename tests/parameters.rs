@@ -7,8 +7,8 @@ use tadformer::swin::SwinConfig;
 use tadformer::{TADFormer, TADFormerConfig, TaskSet, Tuning};
 
 fn count(swin: SwinConfig, tuning: Tuning, rank: usize) -> ParameterTable {
-    let (tad, release) = tuning.settings(rank);
-    let config = TADFormerConfig { swin, tad, tasks: TaskSet::pascal(), head: HrNetConfig::default(), release };
+    let (method, release) = tuning.settings(rank);
+    let config = TADFormerConfig { swin, method, tasks: TaskSet::pascal(), head: HrNetConfig::default(), release };
     TADFormer::count(&config).unwrap()
 }
 
@@ -58,10 +58,10 @@ fn each_pretrained_group_is_released_alone() {
         (Pretrained::Reductions, 1_548_288),
         (Pretrained::Linears, 25_918_272),
     ] {
-        let (tad, release) = Tuning::DecodersOnly.settings(16);
+        let (method, release) = Tuning::DecodersOnly.settings(16);
         let config = TADFormerConfig {
             swin: SwinConfig::tiny(),
-            tad,
+            method,
             tasks: TaskSet::pascal(),
             head: HrNetConfig::default(),
             release: release.with(group),

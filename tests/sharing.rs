@@ -12,7 +12,7 @@ use tadformer::layers::Mode;
 use tadformer::model::OpenOptions;
 use tadformer::params::{Release, Role};
 use tadformer::report::{CardFile, CardScore, ModelCard};
-use tadformer::tad::{Gate, TadConfig, TaskFilterKind};
+use tadformer::tad::{Method, PerTask, Prompts, TaskFilterKind};
 
 fn outputs(model: &TADFormer) -> HashMap<String, Tensor> {
     let outputs = model.forward(&images(1, 44, 60).unwrap(), Mode::Eval).unwrap();
@@ -103,8 +103,12 @@ fn an_adapter_of_another_backbone_or_of_weights_that_were_trained_is_refused() {
 fn tasks_come_and_go_and_the_others_keep_their_weights() {
     let kinds = [TaskFilterKind::Dynamic { kernel: 3 }, TaskFilterKind::Static { kernel: 3 }];
     for filter in kinds {
-        let tad = TadConfig { filter, prompts_per_task: 2, ..TadConfig::with_rank(2) };
-        let model = builder().tad(tad).tasks("semseg=7,sal=1,depth=1".parse().unwrap()).build().unwrap();
+        let paths = PerTask::default().filter(filter).prompts(Prompts::learned(2));
+        let model = builder()
+            .method(Method::tadformer(2).task_paths(paths))
+            .tasks("semseg=7,sal=1,depth=1".parse().unwrap())
+            .build()
+            .unwrap();
         train(&model);
         let (old, before) = (values(&model), outputs(&model));
         // One gone, one new, another order.
@@ -139,8 +143,8 @@ fn tasks_come_and_go_and_the_others_keep_their_weights() {
 
 #[test]
 fn without_prompts_the_tasks_that_stay_give_equal_outputs_to_rounding() {
-    let tad = TadConfig { prompts_per_task: 0, gate: Gate::None, ..TadConfig::with_rank(2) };
-    let model = builder().tad(tad).tasks("sal=1,depth=1".parse().unwrap()).build().unwrap();
+    let method = Method::tadformer(2).task_paths(PerTask::default().prompts(Prompts::None));
+    let model = builder().method(method).tasks("sal=1,depth=1".parse().unwrap()).build().unwrap();
     train(&model);
     let more = model.with_tasks(model.config().tasks.with("edge=1".parse().unwrap()).unwrap(), 5).unwrap();
     let (before, after) = (outputs(&model), outputs(&more));

@@ -5,7 +5,7 @@ use crate::checkpoint::Checkpoint;
 use crate::heads::HrNetConfig;
 use crate::params::{Ledger, Release, SourceDigest, Weights, checkpoint_source, random_source};
 use crate::swin::{SwinConfig, names};
-use crate::tad::TadConfig;
+use crate::tad::Method;
 use crate::task::TaskSet;
 use crate::{Error, Result};
 use candle_core::{DType, Device};
@@ -49,7 +49,7 @@ impl TADFormerBuilder {
     pub(super) fn new(swin: SwinConfig) -> Self {
         Self::from_config(TADFormerConfig {
             swin,
-            tad: TadConfig::default(),
+            method: Method::default(),
             tasks: TaskSet::pascal(),
             head: HrNetConfig::default(),
             release: Release::default(),
@@ -67,21 +67,21 @@ impl TADFormerBuilder {
         self
     }
 
-    /// The rank of every stage's low-rank paths.
+    /// The rank of every stage's low-rank paths, as [`Method::rank`] sets it.
     pub fn rank(mut self, rank: usize) -> Self {
-        self.config.tad.rank = vec![rank];
+        self.config.method = self.config.method.rank(rank);
         self
     }
 
     /// Everything that is added to the backbone.
-    pub fn tad(mut self, tad: TadConfig) -> Self {
-        self.config.tad = tad;
+    pub fn method(mut self, method: Method) -> Self {
+        self.config.method = method;
         self
     }
 
     /// One of the usual answers to "what trains": sets what is added, at this rank, and what is released.
     pub fn tuning(mut self, tuning: Tuning, rank: usize) -> Self {
-        (self.config.tad, self.config.release) = tuning.settings(rank);
+        (self.config.method, self.config.release) = tuning.settings(rank);
         self
     }
 

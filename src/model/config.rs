@@ -4,7 +4,7 @@ use crate::heads::HrNetConfig;
 use crate::named::find_named;
 use crate::params::Release;
 use crate::swin::SwinConfig;
-use crate::tad::TadConfig;
+use crate::tad::Method;
 use crate::task::TaskSet;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ pub struct TADFormerConfig {
     /// The backbone.
     pub swin: SwinConfig,
     /// What is added to it.
-    pub tad: TadConfig,
+    pub method: Method,
     /// The tasks, in the order of their prompts.
     pub tasks: TaskSet,
     /// The decoders.
@@ -34,7 +34,7 @@ impl TADFormerConfig {
     /// such as prompts times tasks, or over two billion parameters.
     pub fn check(&self) -> Result<()> {
         self.swin.check()?;
-        self.tad.check(&self.swin)?;
+        self.method.check(&self.swin)?;
         self.head.check(self.swin.stages())?;
         self.check_extent()
     }
@@ -69,12 +69,12 @@ impl Tuning {
     }
 
     /// What is added at this rank, and what is released.
-    pub fn settings(self, rank: usize) -> (TadConfig, Release) {
+    pub fn settings(self, rank: usize) -> (Method, Release) {
         match self {
-            Self::DecodersOnly => (TadConfig::none(), Release::none()),
-            Self::LowRankOnly => (TadConfig::low_rank_only(rank), Release::none()),
-            Self::TADFormer => (TadConfig::with_rank(rank), Release::tadformer()),
-            Self::Everything => (TadConfig::none(), Release::everything()),
+            Self::DecodersOnly => (Method::none(), Release::none()),
+            Self::LowRankOnly => (Method::low_rank(rank), Release::none()),
+            Self::TADFormer => (Method::tadformer(rank), Release::tadformer()),
+            Self::Everything => (Method::none(), Release::everything()),
         }
     }
 }

@@ -56,7 +56,7 @@ impl TADFormer {
 
     /// Sets the rows of tasks that were there before; the others stay as they were drawn.
     fn carry_prompts(&self, table: &Var, before: &TaskSet, old: &Tensor) -> Result<()> {
-        let count = self.config().tad.prompts_per_task;
+        let count = self.config().method.prompts().per_task();
         let rows = |(t, name): (usize, &str)| match before.iter().position(|task| task.name == name) {
             Some(earlier) => old.narrow(0, earlier * count, count),
             None => table.as_tensor().narrow(0, t * count, count),
