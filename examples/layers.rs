@@ -78,7 +78,7 @@ fn block(device: &Device, tasks: &TaskSet) -> Result<()> {
 fn head(device: &Device) -> Result<()> {
     let ledger = Ledger::seeded(0, DType::F32, device);
     let weights = Weights::new(random_source(0, DType::F32, device), ledger, Release::none());
-    let head = HrNetHead::new(&HrNetConfig { channels: vec![16, 32] }, &[64, 128], 5, &weights.pp("head"))?;
+    let head = HrNetHead::new(&HrNetConfig::new([16, 32]), &[64, 128], 5, &weights.pp("head"))?;
     let map = |c, size: (usize, usize)| {
         Ok::<_, candle_core::Error>(FeatureMap {
             tokens: Tensor::zeros((1, size.0 * size.1, c), DType::F32, device)?,

@@ -4,7 +4,6 @@
 //!
 use clap::Parser;
 use serde_json::json;
-use tadformer::heads::HrNetConfig;
 use tadformer::model::{TADFormerConfig, Tuning};
 use tadformer::params::Pretrained;
 use tadformer::swin::SwinConfig;
@@ -38,14 +37,11 @@ struct Options {
 
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
+    let mut config = TADFormerConfig::new(SwinConfig { image_size: options.image, ..options.backbone });
     let (method, release) = options.tuning.settings(options.rank);
-    let table = TADFormer::count(&TADFormerConfig {
-        swin: SwinConfig { image_size: options.image, ..options.backbone },
-        method,
-        tasks: options.tasks,
-        head: HrNetConfig::default(),
-        release: options.release.into_iter().fold(release, |release, group| release.with(group)),
-    })?;
+    (config.method, config.tasks) = (method, options.tasks);
+    config.release = options.release.into_iter().fold(release, |release, group| release.with(group));
+    let table = TADFormer::count(&config)?;
     if options.json {
         let groups: serde_json::Map<String, serde_json::Value> = table
             .groups()

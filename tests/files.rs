@@ -249,7 +249,7 @@ fn an_adapter_that_does_not_fit_says_every_difference_and_changes_nothing() {
         (builder().seed(4), vec!["backbone weights"]),
         (builder().rank(3), vec!["method.linears.rank: the adapter has [2], the model [3]"]),
         (
-            builder().head(HrNetConfig { channels: vec![2, 2, 4, 5] }).rank(3),
+            builder().head(HrNetConfig::new([2, 2, 4, 5])).rank(3),
             vec!["head.channels: the adapter has [2,2,4,4], the model [2,2,4,5]", "method.linears.rank"],
         ),
         (builder().release(Release::none()), vec!["release: the adapter has"]),

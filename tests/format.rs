@@ -9,9 +9,10 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use tadformer::TADFormer;
+use tadformer::heads::{HeadConfig, HrNetConfig};
 use tadformer::params::Release;
 use tadformer::tad::{Gate, LowRank, Method, PerTask, Prompts, TaskFilterKind, TaskPaths, TpcReading};
+use tadformer::{TADFormer, Task};
 
 const PAGE: &str = include_str!("../docs/adapter-format.md");
 
@@ -60,7 +61,9 @@ fn models() -> Vec<TADFormer> {
         Method::low_rank(2).linears(LowRank::new(2).ranks([1, 2, 3, 4])),
     ];
     let methods = methods.map(|method| builder().method(method));
-    methods.into_iter().chain([builder().release(Release::everything())]).map(|b| b.build().unwrap()).collect()
+    let others =
+        [builder().release(Release::everything()), builder().own_head("depth", HrNetConfig::new([1, 3, 5, 2]))];
+    methods.into_iter().chain(others).map(|builder| builder.build().unwrap()).collect()
 }
 
 /// Paths of a document's leaves, as the page writes them; what the page has as one value is one leaf.
@@ -79,7 +82,7 @@ fn leaves(value: &Value, path: &str, documented: &BTreeSet<String>, found: &mut 
 #[test]
 fn every_key_is_documented_and_every_documented_key_is_there() {
     let documented: BTreeSet<String> = rows("Metadata").into_iter().map(|(key, _)| key).collect();
-    assert_eq!(documented.len(), 30);
+    assert_eq!(documented.len(), 32);
     let mut ever = BTreeSet::new();
     for model in models() {
         let file = written(|path| model.save_adapter(path).unwrap());
@@ -150,7 +153,7 @@ fn pattern(name: &str, tasks: &[&str]) -> (String, usize, String) {
 }
 
 /// The sides that a documented shape means for one tensor.
-fn shape(text: &str, model: &TADFormer, (stage, linear): (usize, &str), outputs: usize) -> Vec<usize> {
+fn shape(text: &str, model: &TADFormer, (stage, linear): (usize, &str), task: Option<&Task>) -> Vec<usize> {
     let (config, swin) = (model.config(), &model.config().swin);
     let width = swin.embed_dim << stage;
     let hidden = (width as f64 * swin.mlp_ratio) as usize;
@@ -168,7 +171,11 @@ fn shape(text: &str, model: &TADFormer, (stage, linear): (usize, &str), outputs:
         }) => *kernel,
         _ => 0,
     };
-    let sum: usize = config.head.channels.iter().sum();
+    let head = match task.map_or(&config.head, |task| config.head_of(task.name())) {
+        HeadConfig::HrNet(head) => head,
+        other => panic!("{other:?}"),
+    };
+    let sum: usize = head.channels.iter().sum();
     let window = swin.window.min((swin.image_size / swin.patch_size) >> stage);
     let side = |side: &str| match side {
         "P" => config.tasks.len() * config.method.prompts().per_task(),
@@ -181,11 +188,11 @@ fn shape(text: &str, model: &TADFormer, (stage, linear): (usize, &str), outputs:
         "p" => swin.patch_size,
         "in" => n_in,
         "out" => out,
-        "n" => outputs,
+        "n" => task.map_or(0, Task::outputs),
         "H" => sum,
         "4H" => 4 * sum,
         "W_i" => swin.embed_dim << (stage + 1).min(swin.stages() - 1),
-        "h_i" => config.head.channels[stage],
+        "h_i" => head.channels[stage],
         "heads" => swin.num_heads[stage],
         "(2w-1)^2" => (2 * window - 1) * (2 * window - 1),
         number => number.parse().unwrap(),
@@ -205,9 +212,9 @@ fn every_tensor_is_documented_with_its_shape_and_every_documented_tensor_is_ther
                 let (pattern, stage, linear) = pattern(name, &tasks);
                 let row =
                     documented.get(&pattern).unwrap_or_else(|| panic!("`{name}` is not documented as `{pattern}`"));
-                let outputs =
+                let task =
                     model.config().tasks.iter().find(|task| name.starts_with(&format!("heads.{}.", task.name())));
-                let want = shape(&row[0], &model, (stage, &linear), outputs.map_or(0, |task| task.outputs()));
+                let want = shape(&row[0], &model, (stage, &linear), task);
                 assert_eq!(got, &want, "{name}");
                 found.insert(pattern);
             }

@@ -183,7 +183,7 @@ fn a_task_adapting_block() -> Result<()> {
 #[test]
 fn an_hrnet_head() -> Result<()> {
     let (weights, ledger) = weights();
-    let head = HrNetHead::new(&HrNetConfig { channels: vec![2, 3] }, &[4, 6], 2, &weights.pp("head"))?;
+    let head = HrNetHead::new(&HrNetConfig::new([2, 3]), &[4, 6], 2, &weights.pp("head"))?;
     let (fine, coarse) = (input(&ledger, "fine", &[2, 12, 4])?, input(&ledger, "coarse", &[2, 4, 6])?);
     let rng = TrainingPass::seeded(0);
     check(&ledger, || {

@@ -543,6 +543,9 @@ fn what_a_file_says_moves_no_cursor_and_forges_no_line() {
         ("/config/tasks/0/name", long.clone().into()),
         ("/config/tasks/0/kind", evil.into()),
         ("/config/release", json!([evil])),
+        ("/config/own_heads", json!({ evil: { "kind": "hrnet", "channels": [2, 2, 4, 4] } })),
+        ("/config/own_heads", json!({ long.clone(): { "kind": "hrnet", "channels": [2, 2, 4, 4] } })),
+        ("/config/head/kind", evil.into()),
         ("/stored", evil.into()),
         ("/config/x\u{1b}[2J", 1.into()),
     ] {

@@ -271,7 +271,7 @@ fn a_configuration_that_cannot_work_is_refused_by_field() {
     assert!(message(builder().method(Method::tadformer(2).task_paths(even))).starts_with("`filter.kernel`"));
     // Eight channels in the first stage and 64 in the last: without a refusal it built, mostly of weights that nothing can use.
     assert!(message(builder().rank(65)).starts_with("`rank`: expected at most 64, the channels of stage 3, got 65"));
-    let heads = tadformer::heads::HrNetConfig { channels: vec![1, 2] };
+    let heads = tadformer::heads::HrNetConfig::new([1, 2]);
     assert!(message(builder().head(heads)).starts_with("`head.channels`"));
 }
 

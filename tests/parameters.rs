@@ -1,15 +1,12 @@
 //! How many parameters train, counted and held against the paper and against closed forms.
 #![allow(clippy::unwrap_used)]
 
-use tadformer::heads::HrNetConfig;
 use tadformer::params::{Group, ParameterTable, Pretrained, Release};
 use tadformer::swin::SwinConfig;
-use tadformer::{TADFormer, TADFormerConfig, TaskSet, Tuning};
+use tadformer::{TADFormer, Tuning};
 
 fn count(swin: SwinConfig, tuning: Tuning, rank: usize) -> ParameterTable {
-    let (method, release) = tuning.settings(rank);
-    let config = TADFormerConfig { swin, method, tasks: TaskSet::pascal(), head: HrNetConfig::default(), release };
-    TADFormer::count(&config).unwrap()
+    TADFormer::count(TADFormer::builder(swin).tuning(tuning, rank).config()).unwrap()
 }
 
 #[test]
@@ -58,15 +55,9 @@ fn each_pretrained_group_is_released_alone() {
         (Pretrained::Reductions, 1_548_288),
         (Pretrained::Linears, 25_918_272),
     ] {
-        let (method, release) = Tuning::DecodersOnly.settings(16);
-        let config = TADFormerConfig {
-            swin: SwinConfig::tiny(),
-            method,
-            tasks: TaskSet::pascal(),
-            head: HrNetConfig::default(),
-            release: release.with(group),
-        };
-        assert_eq!(TADFormer::count(&config).unwrap().trained(), 1_946_624 + trained, "{}", group.name());
+        let decoders = TADFormer::builder(SwinConfig::tiny()).tuning(Tuning::DecodersOnly, 16);
+        let released = decoders.release(Release::none().with(group));
+        assert_eq!(TADFormer::count(released.config()).unwrap().trained(), 1_946_624 + trained, "{}", group.name());
     }
     assert!(Release::everything().without(Pretrained::Norms).contains(Pretrained::Linears));
 }

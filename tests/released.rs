@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use tadformer::TADFormer;
 use tadformer::checkpoint::Checkpoint;
 use tadformer::files::write_tensors;
+use tadformer::heads::HrNetConfig;
 use tadformer::layers::Mode;
 use tadformer::model::{BackboneFile, FileKind, OpenOptions, ReleasedCode, ReleasedFile};
 use tadformer::params::Pretrained;
@@ -75,7 +76,7 @@ fn a_training_checkpoint_predicts_as_the_released_model() {
     assert_eq!((file.code(), config.tasks.to_string().as_str()), (ReleasedCode::TADFormer, TASKS));
     assert_eq!((config.swin.image_size, config.swin.window, config.swin.drop_path), (64, 4, 0.2));
     assert_eq!(config.method, method(TaskFilterKind::Static { kernel: 3 }, TpcReading::Swapped));
-    assert_eq!(config.head.channels, [2, 2, 4, 4]);
+    assert_eq!((&config.head, config.own_heads.len()), (&HrNetConfig::new([2, 2, 4, 4]).into(), 0));
     assert!(config.release.contains(Pretrained::Norms) && !config.release.contains(Pretrained::Reductions));
     assert_eq!((report.loaded.len(), report.unused.as_slice()), (4 + 8 * 13 + 9, [].as_slice()));
     assert!(error(&file.into_model(&OpenOptions::default()).unwrap()) < 1e-5);

@@ -160,7 +160,7 @@ fn build(options: &Options, device: &candle_core::Device) -> anyhow::Result<TADF
                 drop_path: 0.0,
                 ..SwinConfig::tiny()
             };
-            TADFormer::builder(sizes).head(HrNetConfig { channels: vec![16, 24, 32, 48] })
+            TADFormer::builder(sizes).head(HrNetConfig::new([16, 24, 32, 48]))
         }
         path if Path::new(path).exists() => TADFormer::from_pretrained(path)?,
         id if id.contains('/') => TADFormer::from_hub(id, &Hub::default().progress(download::bar()))?,

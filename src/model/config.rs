@@ -1,6 +1,6 @@
 //! Everything that settles a model but its weights.
 
-use crate::heads::HrNetConfig;
+use crate::heads::HeadConfig;
 use crate::named::find_named;
 use crate::params::Release;
 use crate::swin::SwinConfig;
@@ -8,11 +8,13 @@ use crate::tad::Method;
 use crate::task::TaskSet;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 /// A model's whole configuration, as it stands in its files.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct TADFormerConfig {
     /// The backbone.
     pub swin: SwinConfig,
@@ -20,13 +22,39 @@ pub struct TADFormerConfig {
     pub method: Method,
     /// The tasks, in the order of their prompts.
     pub tasks: TaskSet,
-    /// The decoders.
-    pub head: HrNetConfig,
+    /// The decoder of every task that has none of its own.
+    pub head: HeadConfig,
+    /// Decoders of single tasks, by the tasks' names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub own_heads: BTreeMap<String, HeadConfig>,
     /// Which pretrained weights train as well.
     pub release: Release,
 }
 
 impl TADFormerConfig {
+    /// The paper's method and decoders for the four tasks of PASCAL-Context, on this backbone.
+    pub fn new(swin: SwinConfig) -> Self {
+        Self {
+            swin,
+            method: Method::default(),
+            tasks: TaskSet::pascal(),
+            head: HeadConfig::default(),
+            own_heads: BTreeMap::new(),
+            release: Release::default(),
+        }
+    }
+
+    /// The decoder of the task of this name.
+    pub fn head_of(&self, task: &str) -> &HeadConfig {
+        self.own_heads.get(task).unwrap_or(&self.head)
+    }
+
+    /// Every choice of a decoder with its place.
+    pub(super) fn heads(&self) -> impl Iterator<Item = (String, &HeadConfig)> {
+        let own = self.own_heads.iter().map(|(task, head)| (format!("own_heads.{task}"), head));
+        std::iter::once(("head".to_owned(), &self.head)).chain(own)
+    }
+
     /// Checks every field once, and what they multiply to; nothing after it checks again.
     ///
     /// # Errors
@@ -35,7 +63,11 @@ impl TADFormerConfig {
     pub fn check(&self) -> Result<()> {
         self.swin.check()?;
         self.method.check(&self.swin)?;
-        self.head.check(self.swin.stages())?;
+        if let Some(name) = self.own_heads.keys().find(|name| self.tasks.get(name).is_none()) {
+            let cure = "a decoder of its own goes by its task's name";
+            return Err(Error::config("own_heads", format!("names of {}", self.tasks), name, cure));
+        }
+        self.heads().try_for_each(|(place, head)| head.check(&place, self.swin.stages()))?;
         self.check_extent()
     }
 }

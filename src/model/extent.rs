@@ -25,8 +25,10 @@ impl TADFormerConfig {
         (0..self.swin.stages()).try_for_each(|i| self.check_stage(i))?;
         let outputs = self.tasks.iter().map(|task| task.outputs).sum();
         check_values("", &[("image_size²", self.swin.image_size.pow(2)), ("outputs", outputs)], MOST_VALUES)?;
-        let projected = ("head.channels", self.head.channels.iter().sum());
-        check_values("", &[("patches", self.swin.patches(0)), projected], MOST_VALUES)?;
+        for (place, head) in self.heads() {
+            let projected = (&*format!("{place}.channels"), head.channels());
+            check_values("", &[("patches", self.swin.patches(0)), projected], MOST_VALUES)?;
+        }
         self.check_parameters()
     }
 
@@ -58,13 +60,12 @@ fn check_values(place: &str, factors: &[Factor], most: usize) -> Result<()> {
 mod tests {
     use super::*;
     use crate::heads::HrNetConfig;
-    use crate::params::Release;
     use crate::swin::{Preset, SwinConfig};
     use crate::tad::{AdaptedLinear, LowRank, Method, PerTask, Prompts};
     use crate::task::TaskSet;
 
     fn config(swin: SwinConfig, method: Method, tasks: TaskSet) -> TADFormerConfig {
-        TADFormerConfig { swin, method, tasks, head: HrNetConfig::default(), release: Release::default() }
+        TADFormerConfig { method, tasks, ..TADFormerConfig::new(swin) }
     }
 
     fn tasks(count: usize) -> TaskSet {
@@ -102,10 +103,12 @@ mod tests {
         let wide = paper().linears(LowRank::new(768).on([AdaptedLinear::Proj]));
         refused("`stage 0: tasks x patches x rank`", config(large.clone(), wide, tasks(4)));
         refused("`image_size² x outputs`", config(large.clone(), paper(), tasks(3)));
-        let head = HrNetConfig { channels: vec![16383; 4] };
-        let decoder = TADFormerConfig { head, ..config(large, paper(), TaskSet::pascal()) };
-        refused("`patches x head.channels`", decoder);
-        let head = HrNetConfig { channels: vec![8000; 4] };
+        let head = || HrNetConfig::new([16383; 4]).into();
+        let decoder = || config(large.clone(), paper(), TaskSet::pascal());
+        refused("`patches x head.channels`", TADFormerConfig { head: head(), ..decoder() });
+        let own_heads = [("sal".to_owned(), head())].into();
+        refused("`patches x own_heads.sal.channels`", TADFormerConfig { own_heads, ..decoder() });
+        let head = HrNetConfig::new([8000; 4]).into();
         let decoder =
             TADFormerConfig { head, ..config(SwinConfig { image_size: 224, ..tiny() }, paper(), TaskSet::pascal()) };
         refused("`parameters`: expected at most 2147483648 in all", decoder);

@@ -41,7 +41,9 @@ impl TADFormer {
                 return Err(Error::config(format!("task {}", task.name), own.to_string(), task, cure));
             }
         }
-        let model = self.sharing(TADFormerConfig { tasks, ..self.config().clone() }, seed)?;
+        let mut config = TADFormerConfig { tasks, ..self.config().clone() };
+        config.own_heads.retain(|name, _| config.tasks.get(name).is_some());
+        let model = self.sharing(config, seed)?;
         let own: HashMap<String, Entry> = self.ledger().entries().into_iter().map(|e| (e.name.clone(), e)).collect();
         for entry in model.ledger().entries() {
             let (Role::Trained(var) | Role::Statistics(var)) = &entry.role else { continue };

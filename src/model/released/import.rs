@@ -165,5 +165,5 @@ fn configuration(
         ReleasedCode::TADFormer => (sizes::method(tensors, &swin, recipe, tasks.len())?, recipe.release()),
         ReleasedCode::MTLoRA => Tuning::DecodersOnly.settings(0),
     };
-    Ok(TADFormerConfig { swin, method, tasks, head, release })
+    Ok(TADFormerConfig { method, tasks, head: head.into(), release, ..TADFormerConfig::new(swin) })
 }

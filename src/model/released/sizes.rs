@@ -81,7 +81,7 @@ pub(in crate::model) fn head(tensors: &Checkpoint, tasks: &TaskSet, stages: usiz
         let problem = format!("no projections of each stage for the task {task}, `downsampler.{task}.downsample_I`");
         Error::file(tensors.path(), problem, "only MODEL.PER_TASK_DOWNSAMPLER is built here")
     };
-    Ok(HrNetConfig { channels: (0..stages).map(channels).collect::<Option<_>>().ok_or_else(missing)? })
+    Ok(HrNetConfig::new((0..stages).map(channels).collect::<Option<Vec<_>>>().ok_or_else(missing)?))
 }
 
 /// Prompts, low-rank paths and filters.
