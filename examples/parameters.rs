@@ -24,10 +24,10 @@ struct Options {
     /// Tasks and their outputs
     #[arg(long, default_value = "semseg=21,normals=3,sal=1,human_parts=7")]
     tasks: TaskSet,
-    /// decoders-only, low-rank-only, tadformer or everything
+    /// decoders-only, bitfit, low-rank-only, tadformer or everything
     #[arg(long, default_value = "tadformer")]
     tuning: Tuning,
-    /// Further pretrained groups to release: norms, position_bias, patch_embedding, reductions, linears
+    /// Further pretrained groups to release: norms, position_bias, patch_embedding, reductions, linears, biases
     #[arg(long, value_delimiter = ',')]
     release: Vec<Pretrained>,
     /// Print one line of JSON instead of the table

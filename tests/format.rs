@@ -10,9 +10,9 @@ use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use tadformer::heads::{HeadConfig, HrNetConfig};
-use tadformer::params::Release;
+use tadformer::params::{Pretrained, Release};
 use tadformer::tad::{Gate, LowRank, Method, PerTask, Prompts, TaskFilterKind, TaskPaths, TpcReading};
-use tadformer::{TADFormer, Task};
+use tadformer::{TADFormer, Task, Tuning};
 
 const PAGE: &str = include_str!("../docs/adapter-format.md");
 
@@ -221,6 +221,20 @@ fn every_tensor_is_documented_with_its_shape_and_every_documented_tensor_is_ther
         }
     }
     assert_eq!(found, documented.into_keys().collect());
+}
+
+#[test]
+fn each_released_group_adds_the_tensors_that_are_documented_of_it() {
+    for group in Pretrained::ALL {
+        let model = builder().tuning(Tuning::DecodersOnly, 0).release(Release::none().with(*group)).build().unwrap();
+        let names = written(|path| model.save_adapter(path).unwrap()).tensors.into_keys();
+        let saved: BTreeSet<String> =
+            names.map(|name| pattern(&name, &[]).0).filter(|name| is_pretrained(name)).collect();
+        let of_group =
+            |row: &str| row.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == group.name());
+        let documented = rows("Tensors").into_iter().filter(|(name, row)| is_pretrained(name) && of_group(&row[1]));
+        assert_eq!(saved, documented.map(|(name, _)| name).collect(), "{}", group.name());
+    }
 }
 
 #[test]

@@ -41,9 +41,13 @@ fn every_trained_parameter_gets_a_gradient_but_the_unused_prompt_norms() -> Resu
     // Stage 1 is the only one with a block before its last.
     let unused = ["layers.1.blocks.0.attn.prompt_norm.weight", "layers.1.blocks.0.attn.prompt_norm.bias"];
     assert_eq!(without_gradient(&model)?, unused);
-    let full = builder().release(Release::everything()).build().unwrap();
-    randomise_b(&full)?;
-    assert_eq!(without_gradient(&full)?, unused);
+    for release in [Release::everything(), Release::biases(), Release::everything().without(Pretrained::Biases)] {
+        let model = builder().release(release.clone()).build().unwrap();
+        randomise_b(&model)?;
+        assert_eq!(without_gradient(&model)?, unused, "{release:?}");
+    }
+    let bitfit = builder().tuning(Tuning::BitFit, 0).build().unwrap();
+    assert!(without_gradient(&bitfit)?.is_empty());
     Ok(())
 }
 
@@ -295,6 +299,7 @@ fn the_whole_model_has_the_gradient_that_finite_differences_find() -> Result<()>
     config = config.method(Method::default().linears(LowRank::new(2).dropout(0.0)));
     let mut whole = config.config().clone();
     whole.swin.drop_path = 0.0;
+    whole.release = Release::tadformer().with(Pretrained::Biases);
     let model = tadformer::TADFormerBuilder::from_config(whole).dtype(DType::F64).seed(5).build().unwrap();
     randomise_b(&model)?;
     let images = images(2, 36, 52)?.to_dtype(DType::F64)?;
@@ -303,7 +308,8 @@ fn the_whole_model_has_the_gradient_that_finite_differences_find() -> Result<()>
         let mut of_group = model.ledger().trained().into_iter().filter(|entry| entry.group == group);
         of_group.find(|entry| !entry.name.contains("layers.1.blocks.0.attn.prompt_norm")).unwrap()
     };
-    let pretrained = [Pretrained::Norms, Pretrained::PositionBias, Pretrained::PatchEmbedding].map(Group::Pretrained);
+    let pretrained = [Pretrained::Norms, Pretrained::PositionBias, Pretrained::PatchEmbedding, Pretrained::Biases];
+    let pretrained = pretrained.map(Group::Pretrained);
     let groups = [
         Group::LowRank,
         Group::Filters,

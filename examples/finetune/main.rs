@@ -42,7 +42,7 @@ struct Options {
     /// Tasks of the scenes and their outputs
     #[arg(long, default_value = "semseg=7,human_parts=7,sal=1,normals=3,edge=1,depth=1")]
     tasks: TaskSet,
-    /// decoders-only, low-rank-only, tadformer or everything
+    /// decoders-only, bitfit, low-rank-only, tadformer or everything
     #[arg(long, default_value = "tadformer")]
     tuning: Tuning,
     /// Rank of the low-rank paths

@@ -3,7 +3,7 @@
 use crate::ops::Norm;
 use crate::params::{Pretrained, Weights};
 use candle_core::{Result, Tensor};
-use candle_nn::init::{ONE, ZERO};
+use candle_nn::init::ONE;
 
 /// `(x - mean) / sqrt(var + 1e-5) * weight + bias` over the last dimension.
 #[derive(Clone, Debug)]
@@ -35,5 +35,5 @@ impl LayerNorm {
 /// A pretrained norm over `channels`, from `weights` at this place.
 pub(crate) fn layer_norm(channels: usize, weights: &Weights) -> candle_core::Result<LayerNorm> {
     let weight = weights.pretrained(Pretrained::Norms, channels, "weight", ONE)?;
-    Ok(LayerNorm::new(weight, weights.pretrained(Pretrained::Norms, channels, "bias", ZERO)?))
+    Ok(LayerNorm::new(weight, weights.bias(Pretrained::Norms, channels)?))
 }

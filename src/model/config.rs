@@ -78,6 +78,9 @@ impl TADFormerConfig {
 pub enum Tuning {
     /// The decoders alone, on plain Swin's features.
     DecodersOnly,
+    /// BitFit ([arXiv 2106.10199](https://arxiv.org/abs/2106.10199)): decoders and every bias of the backbone, those of qkv, proj, fc1,
+    /// fc2 and the patch embedding and the norms' shifts; nothing added. Position biases are tables, and stay.
+    BitFit,
     /// Decoders and shared low-rank paths; the pretrained weights stay.
     LowRankOnly,
     /// The paper's: prompts, low-rank paths, filters, decoders, and the pretrained norms, position biases and patch embedding.
@@ -88,12 +91,14 @@ pub enum Tuning {
 
 impl Tuning {
     /// All of them.
-    pub const ALL: &'static [Self] = &[Self::DecodersOnly, Self::LowRankOnly, Self::TADFormer, Self::Everything];
+    pub const ALL: &'static [Self] =
+        &[Self::DecodersOnly, Self::BitFit, Self::LowRankOnly, Self::TADFormer, Self::Everything];
 
     /// As written on a command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::DecodersOnly => "decoders-only",
+            Self::BitFit => "bitfit",
             Self::LowRankOnly => "low-rank-only",
             Self::TADFormer => "tadformer",
             Self::Everything => "everything",
@@ -104,6 +109,7 @@ impl Tuning {
     pub fn settings(self, rank: usize) -> (Method, Release) {
         match self {
             Self::DecodersOnly => (Method::none(), Release::none()),
+            Self::BitFit => (Method::none(), Release::biases()),
             Self::LowRankOnly => (Method::low_rank(rank), Release::none()),
             Self::TADFormer => (Method::tadformer(rank), Release::tadformer()),
             Self::Everything => (Method::none(), Release::everything()),
