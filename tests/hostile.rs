@@ -228,7 +228,7 @@ fn a_backbones_id_that_is_a_path_is_none() {
     let whole = Parts::of(&path);
     std::fs::remove_file(folder.path().join(ModelFile::open(&path).unwrap().base().file_name())).unwrap();
     for id in ["../../etc", "/etc/passwd", "a/b/c", "a/../b"] {
-        let origin = json!({ "hub": { "id": id, "revision": "main" } });
+        let origin = json!({ "kind": "hub", "id": id, "revision": "main" });
         whole.clone().with_metadata(|metadata| metadata["base"]["origin"] = origin).write(&path);
         let options = OpenOptions { hub: tadformer::hub::Hub::default().offline(), ..OpenOptions::default() };
         let message = TADFormer::open(&path, &options).map(drop).unwrap_err().to_string();
@@ -237,11 +237,11 @@ fn a_backbones_id_that_is_a_path_is_none() {
     }
 }
 
-/// An adapter whose metadata records this path of the backbone, as development versions wrote it, and no backbone beside it.
+/// An adapter whose metadata has this path for the backbone's name, and no backbone beside it.
 fn with_recorded_path(recorded: &str) -> (tempfile::TempDir, PathBuf, PathBuf) {
     let (folder, path) = adapter(builder());
     let backbone = folder.path().join(ModelFile::open(&path).unwrap().base().file_name());
-    let origin = json!({ "file": { "path": recorded } });
+    let origin = json!({ "kind": "file", "name": recorded });
     Parts::of(&path).with_metadata(|metadata| metadata["base"]["origin"] = origin).write(&path);
     let moved = folder.path().join("elsewhere.safetensors");
     std::fs::rename(backbone, &moved).unwrap();
@@ -260,7 +260,7 @@ fn a_recorded_path_is_not_opened() {
     let elsewhere = tempfile::tempdir().unwrap();
     let there = elsewhere.path().join("swin.safetensors");
     std::fs::copy(&moved, &there).unwrap();
-    let origin = json!({ "file": { "path": there } });
+    let origin = json!({ "kind": "file", "name": there });
     Parts::of(&path).with_metadata(|metadata| metadata["base"]["origin"] = origin).write(&path);
     let message = refusal(&path);
     assert!(message.contains("read from `swin.safetensors`"), "{message}");
@@ -535,10 +535,10 @@ fn what_a_file_says_moves_no_cursor_and_forges_no_line() {
     };
     let long = "x".repeat(1 << 20);
     for (place, value) in [
-        ("/base/origin", json!({ "hub": { "id": format!("a/b{evil}"), "revision": evil } })),
-        ("/base/origin", json!({ "hub": { "id": long, "revision": long } })),
-        ("/base/origin", json!({ "file": { "name": format!("{evil}.pth") } })),
-        ("/base/origin", json!({ evil: 1 })),
+        ("/base/origin", json!({ "kind": "hub", "id": format!("a/b{evil}"), "revision": evil })),
+        ("/base/origin", json!({ "kind": "hub", "id": long, "revision": long })),
+        ("/base/origin", json!({ "kind": "file", "name": format!("{evil}.pth") })),
+        ("/base/origin", json!({ "kind": evil })),
         ("/config/tasks/0/name", evil.into()),
         ("/config/tasks/0/name", long.clone().into()),
         ("/config/tasks/0/kind", evil.into()),
