@@ -6,7 +6,7 @@
 //!
 //! # Train
 //! ```no_run
-//! # #[cfg(all(feature = "data", feature = "hub", feature = "train"))]
+//! # #[cfg(all(feature = "data", feature = "hub", feature = "scenes", feature = "train"))]
 //! # fn main() -> tadformer::Result<()> {
 //! use std::sync::Arc;
 //! use tadformer::data::{BatchOptions, Batches};
@@ -28,7 +28,7 @@
 //! let validation = || Batches::once(held_out.clone(), &options);
 //! trainer.run(Batches::shuffled(scenes, 0, &options)?, validation, &mut ProgressBar::new(1000))?;
 //! # Ok(()) }
-//! # #[cfg(not(all(feature = "data", feature = "hub", feature = "train")))]
+//! # #[cfg(not(all(feature = "data", feature = "hub", feature = "scenes", feature = "train")))]
 //! # fn main() {}
 //! ```
 //!
@@ -94,8 +94,9 @@
 //! # Features
 //! | feature | brings | default |
 //! | --- | --- | --- |
-//! | `data` | rendered scenes, photos, pictures, [`Predictor`] | yes |
+//! | `data` | photos, label files, batches, pictures, [`Predictor`] | yes |
 //! | `hub` | models by their id on the Hugging Face hub, and its cache | yes |
+//! | `scenes` | rendered scenes with their labels | yes |
 //! | `train` | the training loop, optimizer and progress bar | yes |
 //! | `cuda`, `cudnn`, `metal`, `accelerate`, `mkl` | candle's backends | no |
 
@@ -130,7 +131,7 @@ pub mod predict;
 pub mod report;
 pub mod runtime;
 pub mod sample;
-#[cfg(feature = "data")]
+#[cfg(feature = "scenes")]
 pub mod scenes;
 pub mod swin;
 pub mod tad;

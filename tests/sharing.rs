@@ -9,9 +9,10 @@ use std::collections::HashMap;
 use std::path::Path;
 use tadformer::TADFormer;
 use tadformer::layers::Mode;
+use tadformer::metrics::Score;
 use tadformer::model::OpenOptions;
 use tadformer::params::{Release, Role};
-use tadformer::report::{CardFile, CardScore, ModelCard};
+use tadformer::report::{CardFile, ModelCard};
 use tadformer::tad::{Method, PerTask, Prompts, TaskFilterKind};
 
 fn outputs(model: &TADFormer) -> HashMap<String, Tensor> {
@@ -169,8 +170,9 @@ fn a_card_is_written_beside_its_adapter_and_a_changed_one_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     let adapter = folder.path().join("rooms.safetensors");
     let (model, path) = (builder().build().unwrap(), folder.path().join("README.md"));
-    let score = CardScore { task: "depth".into(), metric: "rmse".into(), value: 0.5, higher_is_better: false };
-    let card = ModelCard::of(&model).license("cc0-1.0\nlicense: mit").title("a\n---\nb").scores([score]);
+    let scores = [("depth", Score::lower("rmse", Some(0.5))), ("sal", Score::higher("max_iou", None))];
+    let scores = scores.map(|(task, score)| (task.to_owned(), score));
+    let card = ModelCard::of(&model).license("cc0-1.0\nlicense: mit").title("a\n---\nb").scores(scores);
     assert_eq!(card.write_beside(&adapter).unwrap(), CardFile::Written(path.clone()));
     let text = std::fs::read_to_string(&path).unwrap();
     let backbone = model.base().file_name();
@@ -187,7 +189,7 @@ fn a_card_is_written_beside_its_adapter_and_a_changed_one_is_kept() {
     ] {
         assert!(text.contains(&part.replace("| rmse", "| `rmse`")), "{part}\n{text}");
     }
-    assert!(!text.contains("base_model"), "{text}");
+    assert!(!text.contains("base_model") && !text.contains("max_iou"), "{text}");
     // As it was written it is replaced; with one character changed it is somebody's own.
     assert_eq!(ModelCard::of(&model).write_beside(&adapter).unwrap(), CardFile::Written(path.clone()));
     assert!(std::fs::read_to_string(&path).unwrap().contains("license: \"unknown\""));

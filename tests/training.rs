@@ -1,5 +1,5 @@
 //! Training: repeatable, frozen weights untouched, the best kept, stops with the reason.
-#![cfg(all(feature = "data", feature = "train"))]
+#![cfg(all(feature = "data", feature = "scenes", feature = "train"))]
 #![allow(clippy::unwrap_used)]
 
 mod common;
