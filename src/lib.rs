@@ -59,6 +59,26 @@
 //! ```
 //! What the file holds is told in [`model::format`]; [`report::ModelCard`] writes the card beside it.
 //!
+//! # Choose what is added and what trains
+//! [`Tuning`] names the usual answers, from the decoders alone to full fine-tuning; a [`tad::Method`], a [`params::Release`] and
+//! [`heads`] say what it does not:
+//! ```
+//! use tadformer::heads::HrNetConfig;
+//! use tadformer::params::{Pretrained, Release};
+//! use tadformer::tad::{LowRank, Method, PerTask, Prompts};
+//! use tadformer::{SwinConfig, TADFormer, Tuning};
+//! let tasks = || "semseg=21,depth=1".parse();
+//! let bitfit = TADFormer::builder(SwinConfig::tiny()).tasks(tasks()?).tuning(Tuning::BitFit, 0);
+//! let method = Method::none().linears(LowRank::new(8)).task_paths(PerTask::default().prompts(Prompts::learned(4)));
+//! let mine = TADFormer::builder(SwinConfig::tiny())
+//!     .tasks(tasks()?)
+//!     .method(method)
+//!     .release(Release::tadformer().with(Pretrained::Reductions))
+//!     .own_head("depth", HrNetConfig::new([8, 16, 32, 64]));
+//! println!("{}\n{}", TADFormer::count(bitfit.config())?, TADFormer::count(mine.config())?);
+//! # Ok::<(), tadformer::Error>(())
+//! ```
+//!
 //! # Take one module
 //! ```
 //! use tadformer::candle_core::{DType, Device, Tensor};

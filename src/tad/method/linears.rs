@@ -14,6 +14,7 @@ const SCALES: RangeInclusive<f64> = 1e-4..=1e4;
 /// A linear layer of a block that can be adapted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum AdaptedLinear {
     /// Queries, keys and values.
     Qkv,
