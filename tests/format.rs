@@ -3,13 +3,16 @@
 
 mod common;
 
+use candle_core::{DType, Device, Tensor};
 use common::builder;
 use safetensors::SafeTensors;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use tadformer::files::write_tensors;
 use tadformer::heads::{HeadConfig, HrNetConfig};
+use tadformer::model::{ModelFile, Stored};
 use tadformer::params::{Pretrained, Release};
 use tadformer::tad::{Gate, LowRank, Method, PerTask, Prompts, TaskFilterKind, TaskPaths, TpcReading};
 use tadformer::{TADFormer, Task, Tuning};
@@ -254,6 +257,22 @@ fn the_digest_is_made_as_documented() {
     }
     let hex: String = all.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(file.metadata["base"]["digest"], hex);
+}
+
+#[test]
+fn the_fuzzers_seeds_are_of_this_format() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("seed.safetensors");
+    let mut stored = Vec::new();
+    for seed in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/adapter")).unwrap() {
+        let metadata = std::fs::read_to_string(seed.unwrap().path()).unwrap();
+        // As many values as `fuzz_targets/adapter.rs` gives it: a file with fewer than its configuration has is refused.
+        let values = Tensor::zeros(40_000, DType::F32, &Device::Cpu).unwrap();
+        write_tensors(&path, vec![("values".into(), values)], Some(("tadformer", metadata))).unwrap();
+        stored.push(ModelFile::open(&path).unwrap().stored());
+    }
+    stored.sort_by_key(|stored| *stored == Stored::Full);
+    assert_eq!(stored, [Stored::Adapter, Stored::Full]);
 }
 
 /// Whether a documented name stands in the table of the backbone's tensors.
