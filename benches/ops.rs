@@ -8,8 +8,8 @@ use std::hint::black_box;
 use tadformer::TaskKind;
 use tadformer::loss::task_loss;
 use tadformer::ops::{
-    self, AttentionHalf, BatchNorm, Conv1x1, Definition, LowRankMap, LowRankPath, MlpHalf, MomentsOf, MultiScaleHead,
-    Norm, SizedMap, TaskCondition, TpcReading, WindowGrid, WithParts,
+    self, AttentionHalf, BatchNorm, Conv1x1, Definition, FeatureMap, LayerNorm, LowRankMap, LowRankPath, MlpHalf,
+    MomentsOf, MultiScaleHead, TaskCondition, TpcReading, WindowGrid, WithParts,
 };
 use tadformer::params::{Group, Ledger};
 use tadformer::train::{AdamW, AdamWConfig, Gradients};
@@ -86,8 +86,8 @@ fn map(weight: &Tensor, a: &Tensor, b: &Tensor) -> LowRankMap {
     LowRankMap { weight: weight.clone(), bias: None, path: Some(path(a, b)) }
 }
 
-fn norm(c: usize) -> Norm {
-    Norm { weight: normal(&[c]), bias: normal(&[c]), eps: 1e-5 }
+fn norm(c: usize) -> LayerNorm {
+    LayerNorm::new(normal(&[c]), normal(&[c]))
 }
 
 /// The steps that a plain backbone has as well.
@@ -98,7 +98,9 @@ fn shared(s: Stage) -> Vec<Case> {
     let (frozen, half_norm, mlp_norm) = (up.clone(), norm(c), norm(c));
     let grid = WindowGrid::new((side, side), WINDOW, false).unwrap();
     vec![
-        case("layer-norm", &[&[TASKS, n, c], &[c], &[c]], |v| ops::layer_norm(&v[0], &v[1], &v[2], 1e-5)),
+        case("layer-norm", &[&[TASKS, n, c], &[c], &[c]], |v| {
+            LayerNorm::new(v[1].clone(), v[2].clone()).forward(&v[0])
+        }),
         case("gelu", &[&[1, n, hidden]], |v| ops::gelu(&v[0])),
         case("frozen-linear", &[&[1, n, c]], move |v| ops::linear(&v[0], &frozen, None)),
         case("window-attention", &[&[windows, TASKS + N, 3 * c], &[heads, N, N]], |v| {
@@ -169,8 +171,8 @@ fn of_tasks(s: Stage) -> Vec<Case> {
         case("depthwise-filter", &[&[TASKS, side, side, r], &[TASKS, 9, r]], |v| ops::depthwise_filter(&v[0], &v[1])),
         case("multi-scale-head", &[&[1, n, 18], &[1, n / 4, 36]], move |v| {
             let maps = vec![
-                SizedMap { tokens: v[0].clone(), size: (side, side) },
-                SizedMap { tokens: v[1].clone(), size: (side / 2, side / 2) },
+                FeatureMap { tokens: v[0].clone(), size: (side, side) },
+                FeatureMap { tokens: v[1].clone(), size: (side / 2, side / 2) },
             ];
             Ok(MultiScaleHead { maps, ..decoder.clone() }.forward()?.0)
         }),

@@ -131,15 +131,15 @@ fn fit(sizes: &[usize]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::{self, Definition, LowRankMap, LowRankPath, Norm, TaskCondition, TpcReading, WindowGrid};
+    use crate::ops::{self, Definition, LayerNorm, LowRankMap, LowRankPath, TaskCondition, TpcReading, WindowGrid};
     use candle_core::{Device, Var};
 
     fn zeros(sizes: &[usize]) -> Result<Tensor> {
         Tensor::zeros(sizes, DType::F32, &Device::Cpu)
     }
 
-    fn norm(c: usize) -> Result<Norm> {
-        Ok(Norm { weight: zeros(&[c])?, bias: zeros(&[c])?, eps: 1e-5 })
+    fn norm(c: usize) -> Result<LayerNorm> {
+        Ok(LayerNorm::new(zeros(&[c])?, zeros(&[c])?))
     }
 
     fn path(out: usize, n_in: usize) -> Result<LowRankPath> {
@@ -219,7 +219,7 @@ mod tests {
         let x = zeros(&[2, 6, C])?;
         let down = |c| ops::norm_down(&x, &norm(C)?, &zeros(&[2, c])?);
         refuses("norm-down", || down(C), || down(2 * C));
-        let normed = |c| ops::layer_norm(&x, &zeros(&[c])?, &zeros(&[c])?, 1e-5);
+        let normed = |c| norm(c)?.forward(&x);
         refuses("layer-norm", || normed(C), || normed(2));
         let merged = |size| ops::merge_linear(&x, size, &norm(4 * C)?, &zeros(&[2, 4 * C])?);
         refuses("merge-linear", || merged((2, 3)), || merged((2, 2)));
@@ -281,7 +281,7 @@ mod tests {
         });
         refused("linear", || ops::linear(&x, &zeros(&[0, C])?, None));
         refused("linear", || ops::linear(&zeros(&[2, 0])?, &zeros(&[3, 0])?, None));
-        refused("layer-norm", || ops::layer_norm(&zeros(&[2, 0])?, &zeros(&[0])?, &zeros(&[0])?, 1e-5));
+        refused("layer-norm", || norm(0)?.forward(&zeros(&[2, 0])?));
         Ok(())
     }
 
@@ -307,7 +307,7 @@ mod tests {
             refused("linear", || ops::linear(&x, &zeros(&[2, C])?.to_dtype(dtype)?, None));
         }
         for dtype in [DType::F64, DType::BF16] {
-            refused("layer-norm", || ops::layer_norm(&x, &ones.to_dtype(dtype)?, &ones, 1e-5));
+            refused("layer-norm", || LayerNorm::new(ones.to_dtype(dtype)?, ones.clone()).forward(&x));
             refused("norm-down", || ops::norm_down(&x, &norm(C)?, &zeros(&[2, C])?.to_dtype(dtype)?));
             refused("linear", || ops::linear(&x, &zeros(&[C, C])?, Some(&ones.to_dtype(dtype)?)));
         }

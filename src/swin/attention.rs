@@ -59,7 +59,7 @@ impl WindowAttention {
             patches: x.patches.clone(),
             prompts: x.prompts.clone(),
             grid,
-            norm: norm.norm().clone(),
+            norm: norm.clone(),
             qkv: self.qkv.map(mode),
             bias: self.bias()?,
             mask: self.masks.get(&grid, x.patches.device(), x.patches.dtype())?,

@@ -100,7 +100,7 @@ impl SwinBlock {
         let attended = self.attention.half(x, &self.norm1, self.drop_path(images, mode), parts, mode)?;
         let half = MlpHalf {
             x: attended.patches,
-            norm: self.norm2.norm().clone(),
+            norm: self.norm2.clone(),
             fc1: self.mlp.fc1.map(mode),
             fc2: self.mlp.fc2.map(mode),
             keep: self.drop_path(images, mode),

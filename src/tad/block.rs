@@ -119,7 +119,7 @@ impl TADBlock {
             return self.block.residual(&self.for_each_task(x)?, &update, mode);
         };
         let u = match condition.zip(self.prompt_norm.as_ref()) {
-            Some((condition, norm)) => ops::conditioned_down(condition, norm.norm(), &path.a)?,
+            Some((condition, norm)) => ops::conditioned_down(condition, norm, &path.a)?,
             None => self.for_each_task(&path.down(&parts.attended.attended)?)?,
         };
         let f = self.proj.filter(&u, (grid.window(), grid.window()))?;
@@ -132,7 +132,7 @@ impl TADBlock {
             let hidden = ops::gelu(&self.fc1.forward(&parts.mlp.pre, &self.block.norm2.forward(x_t)?, size)?)?;
             return self.block.residual(x_t, &self.fc2.forward(&parts.mlp.post, &hidden, size)?, mode);
         };
-        let u = self.fc1.filter(&ops::norm_down(x_t, self.block.norm2.norm(), &fc1.a)?, size)?;
+        let u = self.fc1.filter(&ops::norm_down(x_t, &self.block.norm2, &fc1.a)?, size)?;
         let u = self.fc2.filter(&ops::task_hidden(&parts.mlp.pre, &u, fc1, fc2)?, size)?;
         ops::task_update(x_t, &parts.mlp.post, &u, fc2, self.block.drop_path(x_t.dim(0)?, mode))
     }

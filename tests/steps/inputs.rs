@@ -5,9 +5,9 @@ use super::case::{Draws, Sizes};
 use candle_core::{Device, Result, Tensor};
 use std::sync::Arc;
 use tadformer::ops::{
-    self, Attended, AttendedParts, Attention, AttentionHalf, BatchMoments, BatchNorm, Conv1x1, Dropout, FilterWeights,
-    LowRankMap, LowRankPath, MlpHalf, MlpOutput, MlpParts, MomentsOf, MultiScaleHead, Norm, SizedMap, TaskCondition,
-    TpcReading, WindowGrid, WithParts,
+    self, Attended, AttendedParts, Attention, AttentionHalf, BatchMoments, BatchNorm, Conv1x1, Dropout, FeatureMap,
+    FilterWeights, LayerNorm, LowRankMap, LowRankPath, MlpHalf, MlpOutput, MlpParts, MomentsOf, MultiScaleHead,
+    TaskCondition, TpcReading, WindowGrid, WithParts,
 };
 
 /// A step that gives several tensors.
@@ -20,8 +20,8 @@ pub fn only(f: impl Fn() -> Result<Tensor> + Send + Sync + 'static) -> Result<St
     step(move || Ok(vec![f()?]))
 }
 
-fn norm(draws: &mut Draws, c: usize) -> Result<Norm> {
-    Ok(Norm { weight: draws.tensor(&[c])?, bias: draws.tensor(&[c])?, eps: 1e-3 })
+fn norm(draws: &mut Draws, c: usize) -> Result<LayerNorm> {
+    Ok(LayerNorm { eps: 1e-3, ..LayerNorm::new(draws.tensor(&[c])?, draws.tensor(&[c])?) })
 }
 
 fn path(draws: &mut Draws, out: usize, n_in: usize, rank: usize) -> Result<LowRankPath> {
@@ -81,7 +81,7 @@ pub fn gelu(draws: &mut Draws) -> Result<Step> {
 pub fn layer_norm(draws: &mut Draws) -> Result<Step> {
     let (s, c) = (draws.sizes(), draws.sizes().channels());
     let (x, norm) = (draws.tensor(&[s.images, s.tokens(), c])?, norm(draws, c)?);
-    step(move || Ok(vec![norm.forward(&x)?, ops::layer_norm(&x, &norm.weight, &norm.bias, norm.eps)?]))
+    only(move || norm.forward(&x))
 }
 
 pub fn linear(draws: &mut Draws) -> Result<Step> {
@@ -152,7 +152,7 @@ pub fn multi_scale_head(draws: &mut Draws) -> Result<Step> {
     let (mut maps, mut channels) = (Vec::new(), 0);
     for i in 0..count {
         let ((h, w), c) = ((s.height.div_ceil(i + 1), s.width.div_ceil(i + 1)), draws.one_of(&[1, 2, 5]));
-        maps.push(SizedMap { tokens: draws.tensor(&[s.images, h * w, c])?, size: draws.size((h, w)) });
+        maps.push(FeatureMap { tokens: draws.tensor(&[s.images, h * w, c])?, size: draws.size((h, w)) });
         channels += c;
     }
     let mut conv = |out: usize, n_in: usize| -> Result<Conv1x1> {
@@ -164,6 +164,14 @@ pub fn multi_scale_head(draws: &mut Draws) -> Result<Step> {
         let (y, BatchMoments { mean, variance }) = head.clone().forward()?;
         Ok(vec![y, mean, variance])
     })
+}
+
+pub fn feature_map(draws: &mut Draws) -> Result<Step> {
+    let s = draws.sizes();
+    let image = draws.tensor(&[s.images, s.rank, s.height, s.width])?;
+    let map =
+        FeatureMap { tokens: draws.tensor(&[s.images, s.tokens(), s.rank])?, size: draws.size((s.height, s.width)) };
+    step(move || Ok(vec![FeatureMap::from_nchw(&image)?.tokens, map.to_nchw()?, map.to_nhwc()?]))
 }
 
 pub fn depthwise_filter(draws: &mut Draws) -> Result<Step> {

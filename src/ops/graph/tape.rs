@@ -278,7 +278,7 @@ mod tests {
     use super::*;
     use crate::ops;
     use crate::ops::finite_difference::{close, normal};
-    use crate::ops::{Definition, LowRankPath, Norm};
+    use crate::ops::{Definition, LayerNorm, LowRankPath};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -286,14 +286,14 @@ mod tests {
         x: Var,
         a: Var,
         b: Var,
-        norm: Norm,
+        norm: LayerNorm,
     }
 
     impl Chain {
         fn new() -> Result<Self> {
             let [x, a, b] =
                 [normal(1, &[2, 5, 6])?, normal(2, &[3, 6])?, normal(3, &[6, 3])?].map(|v| Var::from_tensor(&v));
-            let norm = Norm { weight: normal(4, &[6])?, bias: normal(5, &[6])?, eps: 1e-5 };
+            let norm = LayerNorm::new(normal(4, &[6])?, normal(5, &[6])?);
             Ok(Self { x: x?, a: a?, b: b?, norm })
         }
 

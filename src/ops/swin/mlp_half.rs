@@ -13,7 +13,7 @@ use crate::ops::dropout::Dropout;
 use crate::ops::gelu;
 use crate::ops::graph::trace::Pass;
 use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply};
-use crate::ops::layer_norm::{Norm, NormKernel, NormSums};
+use crate::ops::layer_norm::{LayerNorm, NormKernel, NormSums};
 use crate::ops::low_rank::LowRankMap;
 use crate::ops::low_rank::kernel::{MapKernel, MapSums, UseOfW, path_backward};
 use crate::ops::shapes::Shapes;
@@ -30,7 +30,7 @@ pub struct MlpHalf {
     /// x.
     pub x: Tensor,
     /// The norm before the perceptron.
-    pub norm: Norm,
+    pub norm: LayerNorm,
     /// `[C]` to `[hidden]`.
     pub fc1: LowRankMap,
     /// `[hidden]` to `[C]`.
@@ -365,7 +365,7 @@ mod tests {
     fn half(parts: WithParts, dropout: Option<Dropout>) -> Result<MlpHalf> {
         Ok(MlpHalf {
             x: normal(1, &[2, 5, 3])?,
-            norm: Norm { weight: normal(3, &[3])?, bias: normal(4, &[3])?, eps: 1e-5 },
+            norm: LayerNorm::new(normal(3, &[3])?, normal(4, &[3])?),
             fc1: map(10, 3, 6, dropout)?,
             fc2: map(20, 6, 3, dropout)?,
             keep: Some(vec![0.5, 1.5]),

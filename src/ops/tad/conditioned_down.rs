@@ -10,7 +10,7 @@ use crate::ops::cpu::product::{Matrix, add_product, product};
 use crate::ops::cpu::simd;
 use crate::ops::cpu::slices::values;
 use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
-use crate::ops::layer_norm::{Norm, NormKernel};
+use crate::ops::layer_norm::{LayerNorm, NormKernel};
 use crate::ops::linear;
 use crate::ops::shapes::Shapes;
 use candle_core::{Result, Tensor};
@@ -23,7 +23,7 @@ use std::ops::Range;
 ///
 /// # Errors
 /// Tensors whose shapes or float types do not fit.
-pub fn conditioned_down(condition: &TaskCondition, norm: &Norm, a: &Tensor) -> Result<Tensor> {
+pub fn conditioned_down(condition: &TaskCondition, norm: &LayerNorm, a: &Tensor) -> Result<Tensor> {
     let step = ConditionedDown { condition: condition.clone(), norm: norm.clone(), a: a.clone() };
     only(apply(step)?)
 }
@@ -31,7 +31,7 @@ pub fn conditioned_down(condition: &TaskCondition, norm: &Norm, a: &Tensor) -> R
 #[derive(Clone)]
 struct ConditionedDown {
     condition: TaskCondition,
-    norm: Norm,
+    norm: LayerNorm,
     a: Tensor,
 }
 
@@ -180,7 +180,7 @@ mod tests {
             normal(5, &[2, 4])?,
         ];
         let condition = |v: &[Tensor]| TaskCondition { attended: v[0].clone(), scores: v[1].clone(), tasks: 2 };
-        let norm = |v: &[Tensor]| Norm { weight: v[2].clone(), bias: v[3].clone(), eps: 1e-5 };
+        let norm = |v: &[Tensor]| LayerNorm::new(v[2].clone(), v[3].clone());
         let [fused, composed] =
             Definition::ALL.map(|by| by.run(|| conditioned_down(&condition(&inputs), &norm(&inputs), &inputs[4])));
         close(&fused?, &composed?, 1e-12)?;

@@ -10,7 +10,7 @@ use crate::ops::cpu::product::{Matrix, add_product, product};
 use crate::ops::cpu::simd;
 use crate::ops::cpu::slices::{Values, values};
 use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
-use crate::ops::layer_norm::{Norm, NormKernel};
+use crate::ops::layer_norm::{LayerNorm, NormKernel};
 use crate::ops::linear;
 use crate::ops::shapes::Shapes;
 use candle_core::{Result, Tensor};
@@ -19,7 +19,7 @@ use candle_core::{Result, Tensor};
 ///
 /// # Errors
 /// Tensors whose shapes or float types do not fit.
-pub fn norm_down(x: &Tensor, norm: &Norm, a: &Tensor) -> Result<Tensor> {
+pub fn norm_down(x: &Tensor, norm: &LayerNorm, a: &Tensor) -> Result<Tensor> {
     let step = NormDown { x: x.clone(), norm: norm.clone(), a: a.clone() };
     only(apply(step)?)
 }
@@ -27,7 +27,7 @@ pub fn norm_down(x: &Tensor, norm: &Norm, a: &Tensor) -> Result<Tensor> {
 #[derive(Clone)]
 struct NormDown {
     x: Tensor,
-    norm: Norm,
+    norm: LayerNorm,
     a: Tensor,
 }
 
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn values_and_gradients() -> Result<()> {
         let inputs = [normal(1, &[2, 5, 4])?, normal(2, &[4])?, normal(3, &[4])?, normal(4, &[2, 4])?];
-        let norm = |v: &[Tensor]| Norm { weight: v[1].clone(), bias: v[2].clone(), eps: 1e-5 };
+        let norm = |v: &[Tensor]| LayerNorm::new(v[1].clone(), v[2].clone());
         let [fused, composed] = Definition::ALL.map(|by| by.run(|| norm_down(&inputs[0], &norm(&inputs), &inputs[3])));
         close(&fused?, &composed?, 1e-12)?;
         check(&inputs.each_ref(), |v| norm_down(&v[0], &norm(v), &v[3]))

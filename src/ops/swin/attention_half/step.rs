@@ -1,7 +1,7 @@
 //! The first half of a block: norm, window attention with prompts, projection, residual.
 
 use crate::ops::graph::{OnTensor, Step, apply};
-use crate::ops::layer_norm::Norm;
+use crate::ops::layer_norm::LayerNorm;
 use crate::ops::low_rank::LowRankMap;
 use crate::ops::shapes::Shapes;
 use crate::ops::swin::halves::{WithParts, scale_images};
@@ -22,7 +22,7 @@ pub struct AttentionHalf {
     /// How the map is cut.
     pub grid: WindowGrid,
     /// The norm before attention.
-    pub norm: Norm,
+    pub norm: LayerNorm,
     /// Queries, keys and values.
     pub qkv: LowRankMap,
     /// Relative position bias.

@@ -4,7 +4,7 @@ use super::*;
 use crate::ops::GradientCheckpointing;
 use crate::ops::finite_difference::{check, close, normal};
 use crate::ops::{Definition, Dropout};
-use crate::ops::{LowRankMap, Norm, WindowGrid, WithParts};
+use crate::ops::{LayerNorm, LowRankMap, WindowGrid, WithParts};
 use crate::ops::{LowRankPath, shift_mask};
 use candle_core::Device;
 use candle_core::{Result, Tensor};
@@ -21,7 +21,7 @@ fn half(prompts: bool, parts: WithParts, dropout: Option<Dropout>) -> Result<Att
         patches: normal(1, &[2, 15, 4])?,
         prompts: if prompts { Some(normal(2, &[2, 2, 4])?) } else { None },
         grid,
-        norm: Norm { weight: normal(3, &[4])?, bias: normal(4, &[4])?, eps: 1e-5 },
+        norm: LayerNorm::new(normal(3, &[4])?, normal(4, &[4])?),
         qkv: map(10, 4, 12, dropout)?,
         bias: normal(5, &[2, 4, 4])?,
         mask: shift_mask(&grid, &Device::Cpu)?.map(|mask| mask.to_dtype(candle_core::DType::F64)).transpose()?,
