@@ -9,7 +9,7 @@ use tadformer::TaskKind;
 use tadformer::loss::task_loss;
 use tadformer::ops::{
     self, AttentionHalf, BatchNorm, Conv1x1, Definition, FeatureMap, LayerNorm, LowRankMap, LowRankPath, MlpHalf,
-    MomentsOf, MultiScaleHead, TaskCondition, TpcReading, WindowGrid, WithParts,
+    MomentsOf, MultiScaleHead, TaskCondition, TpcReading, WindowGrid,
 };
 use tadformer::params::{Group, Ledger};
 use tadformer::train::{AdamW, AdamWConfig, Gradients};
@@ -120,15 +120,14 @@ fn shared(s: Stage) -> Vec<Case> {
                     mask: None,
                     proj: map(&proj, &v[5], &v[6]),
                     keep: None,
-                    parts: WithParts::No,
                 };
                 Ok(half.forward()?.patches)
             },
         ),
         case("mlp-half", &[&[1, n, c], &[r, c], &[hidden, r], &[r, hidden], &[c, r]], move |v| {
             let (fc1, fc2) = (map(&up, &v[1], &v[2]), map(&down, &v[3], &v[4]));
-            let half = MlpHalf { x: v[0].clone(), norm: mlp_norm.clone(), fc1, fc2, keep: None, parts: WithParts::No };
-            Ok(half.forward()?.y)
+            let half = MlpHalf { x: v[0].clone(), norm: mlp_norm.clone(), fc1, fc2, keep: None };
+            half.forward()
         }),
     ]
 }

@@ -164,15 +164,14 @@ mod tests {
             mask: None,
             grid: WindowGrid::new(size, 3, false)?,
             keep: Some(vec![1.0; keep]),
-            parts: ops::WithParts::No,
         };
         Ok(half.forward()?.patches)
     }
 
     fn perceptron(hidden: usize) -> Result<Tensor> {
         let (x, fc1, fc2) = (zeros(&[2, 6, C])?, map(8, C)?, map(C, hidden)?);
-        let half = ops::MlpHalf { x, norm: norm(C)?, fc1, fc2, keep: None, parts: ops::WithParts::No };
-        Ok(half.forward()?.y)
+        let half = ops::MlpHalf { x, norm: norm(C)?, fc1, fc2, keep: None };
+        half.forward()
     }
 
     fn condition(tasks: usize) -> Result<TaskCondition> {

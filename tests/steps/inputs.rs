@@ -5,9 +5,9 @@ use super::case::{Draws, Sizes};
 use candle_core::{Device, Result, Tensor};
 use std::sync::Arc;
 use tadformer::ops::{
-    self, Attended, AttendedParts, Attention, AttentionHalf, BatchMoments, BatchNorm, Conv1x1, Dropout, FeatureMap,
-    FilterWeights, LayerNorm, LowRankMap, LowRankPath, MlpHalf, MlpOutput, MlpParts, MomentsOf, MultiScaleHead,
-    TaskCondition, TpcReading, WindowGrid, WithParts,
+    self, Attended, Attention, AttentionHalf, AttentionIntermediates, BatchMoments, BatchNorm, Conv1x1, Dropout,
+    FeatureMap, FilterWeights, LayerNorm, LowRankMap, LowRankPath, MlpHalf, MlpIntermediates, MomentsOf,
+    MultiScaleHead, TaskCondition, TpcReading, WindowGrid,
 };
 
 /// A step that gives several tensors.
@@ -246,17 +246,15 @@ pub fn attention_half(draws: &mut Draws) -> Result<Step> {
         mask: if draws.flag() { Some(draws.mask(&[s.windows(), n, n])?) } else { None },
         proj: map(draws, c, c)?,
         keep: keep(draws, s.images),
-        parts: draws.one_of(&[WithParts::Yes, WithParts::No]),
     };
+    let together = |Attended { patches, prompts }| [Some(patches), prompts].into_iter().flatten();
+    if draws.flag() {
+        return step(move || Ok(together(half.clone().forward()?).collect()));
+    }
     step(move || {
-        let Attended { patches, prompts, parts } = half.clone().forward()?;
-        let mut outputs = vec![patches];
-        outputs.extend(prompts);
-        if let Some(AttendedParts { attended, projected, prompt_scores }) = parts {
-            outputs.extend([attended, projected]);
-            outputs.extend(prompt_scores);
-        }
-        Ok(outputs)
+        let (attended, intermediates) = half.clone().forward_intermediates()?;
+        let AttentionIntermediates { attended: a, projected, prompt_scores } = intermediates;
+        Ok(together(attended).chain([a, projected]).chain(prompt_scores).collect())
     })
 }
 
@@ -268,12 +266,13 @@ pub fn mlp_half(draws: &mut Draws) -> Result<Step> {
         fc1: map(draws, s.hidden, c)?,
         fc2: map(draws, c, s.hidden)?,
         keep: keep(draws, s.images),
-        parts: draws.one_of(&[WithParts::Yes, WithParts::No]),
     };
+    if draws.flag() {
+        return only(move || half.clone().forward());
+    }
     step(move || {
-        let MlpOutput { y, parts } = half.clone().forward()?;
-        let parts = parts.map(|MlpParts { pre, post }| vec![pre, post]).unwrap_or_default();
-        Ok([vec![y], parts].concat())
+        let (y, MlpIntermediates { pre, post }) = half.clone().forward_intermediates()?;
+        Ok(vec![y, pre, post])
     })
 }
 
