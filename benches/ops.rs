@@ -9,7 +9,7 @@ use tadformer::TaskKind;
 use tadformer::loss::task_loss;
 use tadformer::ops::{
     self, AttentionHalf, BatchNorm, Conv1x1, Definition, FeatureMap, LayerNorm, LowRankMap, LowRankPath, MlpHalf,
-    MomentsOf, MultiScaleHead, TaskCondition, TpcReading, WindowGrid,
+    MomentsOf, MultiScaleHead, TaskCondition, TaskPath, TpcReading, WindowGrid,
 };
 use tadformer::params::{Group, Ledger};
 use tadformer::train::{AdamW, AdamWConfig, Gradients};
@@ -82,6 +82,10 @@ fn path(a: &Tensor, b: &Tensor) -> LowRankPath {
 }
 
 /// A linear map whose path trains.
+fn task_path(a: &Tensor, b: &Tensor) -> TaskPath {
+    TaskPath::from(&path(a, b))
+}
+
 fn map(weight: &Tensor, a: &Tensor, b: &Tensor) -> LowRankMap {
     LowRankMap { weight: weight.clone(), bias: None, path: Some(path(a, b)) }
 }
@@ -145,20 +149,20 @@ fn of_tasks(s: Stage) -> Vec<Case> {
         tasks: TASKS,
     };
     vec![
-        case("norm-down", &[&tokens, &[r, c]], move |v| ops::norm_down(&v[0], &down_norm, &v[1])),
+        case("norm-down", &[&tokens, &[r, c]], move |v| ops::norm_down(&v[0], &down_norm, &v[1].clone().into())),
         case("conditioned-down", &[&[windows, N, c], &[windows, heads, TASKS, N], &[r, c]], move |v| {
-            ops::conditioned_down(&condition(&v[0], &v[1]), &conditioned_norm, &v[2])
+            ops::conditioned_down(&condition(&v[0], &v[1]), &conditioned_norm, &v[2].clone().into())
         }),
         case(
             "task-projection",
             &[&[1, n, c], &[windows, N, c], &[TASKS * windows, N, r], &[r, c], &[c, r]],
-            move |v| ops::task_projection(&v[0], &v[1], &v[2], &path(&v[3], &v[4]), &grid, None),
+            move |v| ops::task_projection(&v[0], &v[1], &v[2], &task_path(&v[3], &v[4]), &grid, None),
         ),
         case("task-hidden", &[&[1, n, hidden], &thin, &[r, c], &[hidden, r], &[r, hidden], &[c, r]], |v| {
-            ops::task_hidden(&v[0], &v[1], &path(&v[2], &v[3]), &path(&v[4], &v[5]))
+            ops::task_hidden(&v[0], &v[1], &task_path(&v[2], &v[3]), &task_path(&v[4], &v[5]))
         }),
         case("task-update", &[&tokens, &[1, n, c], &thin, &[r, hidden], &[c, r]], |v| {
-            ops::task_update(&v[0], &v[1], &v[2], &path(&v[3], &v[4]), None)
+            ops::task_update(&v[0], &v[1], &v[2], &task_path(&v[3], &v[4]), None)
         }),
         case("task-mix", &[&tokens, &[windows, N, c], &[windows, heads, TASKS, N], &[1]], move |v| {
             let mixed = ops::task_mix(&v[0], &condition(&v[1], &v[2]), &v[3], &grid, TpcReading::Positions)?;

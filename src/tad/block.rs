@@ -121,12 +121,12 @@ impl TADBlock {
     ) -> Result<Tensor> {
         let frozen = &attention.projected;
         let Some(path) = self.proj.path() else {
-            let update = grid.reverse(&self.for_each_task(frozen)?)?;
-            return self.block.residual(&self.for_each_task(x)?, &update, mode);
+            let update = grid.reverse(&ops::for_each_task(frozen, self.tasks)?)?;
+            return self.block.residual(&ops::for_each_task(x, self.tasks)?, &update, mode);
         };
         let u = match condition.zip(self.prompt_norm.as_ref()) {
             Some((condition, norm)) => ops::conditioned_down(condition, norm, &path.a)?,
-            None => self.for_each_task(&path.down(&attention.attended)?)?,
+            None => path.a.forward_shared(&attention.attended, self.tasks)?,
         };
         let f = self.proj.filter(&u, (grid.window(), grid.window()))?;
         ops::task_projection(x, frozen, &f, path, grid, self.block.drop_path(self.tasks * x.dim(0)?, mode))
@@ -141,11 +141,5 @@ impl TADBlock {
         let u = self.fc1.filter(&ops::norm_down(x_t, &self.block.norm2, &fc1.a)?, size)?;
         let u = self.fc2.filter(&ops::task_hidden(&frozen.pre, &u, fc1, fc2)?, size)?;
         ops::task_update(x_t, &frozen.post, &u, fc2, self.block.drop_path(x_t.dim(0)?, mode))
-    }
-
-    /// `[b, N, C]` to `[T*b, N, C]`.
-    fn for_each_task(&self, x: &Tensor) -> Result<Tensor> {
-        let (b, n, c) = x.dims3()?;
-        x.unsqueeze(0)?.broadcast_as((self.tasks, b, n, c))?.reshape((self.tasks * b, n, c))
     }
 }

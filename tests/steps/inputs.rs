@@ -6,8 +6,8 @@ use candle_core::{Device, Result, Tensor};
 use std::sync::Arc;
 use tadformer::ops::{
     self, Attended, Attention, AttentionHalf, AttentionIntermediates, BatchMoments, BatchNorm, Conv1x1, Dropout,
-    FeatureMap, FilterWeights, LayerNorm, LowRankMap, LowRankPath, MlpHalf, MlpIntermediates, MomentsOf,
-    MultiScaleHead, TaskCondition, TpcReading, WindowGrid,
+    Factor, FeatureMap, FilterWeights, LayerNorm, LowRankMap, LowRankPath, MlpHalf, MlpIntermediates, MomentsOf,
+    MultiScaleHead, TaskCondition, TaskPath, TpcReading, WindowGrid,
 };
 
 /// A step that gives several tensors.
@@ -27,6 +27,19 @@ fn norm(draws: &mut Draws, c: usize) -> Result<LayerNorm> {
 fn path(draws: &mut Draws, out: usize, n_in: usize, rank: usize) -> Result<LowRankPath> {
     let dropout = if draws.flag() { Some(Dropout { rate: 0.3, seed: draws.seed() }) } else { None };
     Ok(LowRankPath { a: draws.tensor(&[rank, n_in])?, b: draws.tensor(&[out, rank])?, scale: 0.5, dropout })
+}
+
+/// One that the tasks share, or one for each.
+fn factor(draws: &mut Draws, out: usize, n_in: usize) -> Result<Factor> {
+    if draws.flag() {
+        return Ok(draws.tensor(&[out, n_in])?.into());
+    }
+    let tasks = draws.number(draws.sizes().tasks).min(4);
+    (0..tasks).map(|_| draws.tensor(&[out, n_in])).collect::<Result<_>>().map(Factor::PerTask)
+}
+
+fn task_path(draws: &mut Draws, out: usize, n_in: usize, rank: usize) -> Result<TaskPath> {
+    Ok(TaskPath { a: factor(draws, rank, n_in)?, b: factor(draws, out, rank)?, scale: 0.5 })
 }
 
 fn map(draws: &mut Draws, out: usize, n_in: usize) -> Result<LowRankMap> {
@@ -109,8 +122,8 @@ pub fn low_rank_map(draws: &mut Draws) -> Result<Step> {
 
 pub fn norm_down(draws: &mut Draws) -> Result<Step> {
     let (s, c) = (draws.sizes(), draws.sizes().channels());
-    let (x, norm) = (draws.tensor(&[s.images, s.tokens(), c])?, norm(draws, c)?);
-    let a = draws.tensor(&[s.rank, c])?;
+    let (x, norm) = (draws.tensor(&[s.tasks * s.images, s.tokens(), c])?, norm(draws, c)?);
+    let a = factor(draws, s.rank, c)?;
     only(move || ops::norm_down(&x, &norm, &a))
 }
 
@@ -276,6 +289,17 @@ pub fn mlp_half(draws: &mut Draws) -> Result<Step> {
     })
 }
 
+pub fn task_path_of(draws: &mut Draws) -> Result<Step> {
+    let (s, c) = (draws.sizes(), draws.sizes().channels());
+    let (path, z) = (task_path(draws, s.hidden, c, s.rank)?, draws.tensor(&[s.tasks * s.images, s.tokens(), c])?);
+    let (shared, tasks) = (draws.tensor(&[s.images, s.tokens(), c])?, s.tasks);
+    step(move || {
+        let u = path.down(&z)?;
+        assert_eq!(path.rank()?, u.dims()[2]);
+        Ok(vec![path.up(&u)?, u, path.a.forward_shared(&shared, tasks)?, path.a.forward(&z)?])
+    })
+}
+
 pub fn task_condition(draws: &mut Draws) -> Result<Step> {
     let condition = condition(draws)?;
     only(move || condition.feature())
@@ -283,7 +307,7 @@ pub fn task_condition(draws: &mut Draws) -> Result<Step> {
 
 pub fn conditioned_down(draws: &mut Draws) -> Result<Step> {
     let (s, c) = (draws.sizes(), draws.sizes().channels());
-    let (condition, norm, a) = (condition(draws)?, norm(draws, c)?, draws.tensor(&[s.rank, c])?);
+    let (condition, norm, a) = (condition(draws)?, norm(draws, c)?, factor(draws, s.rank, c)?);
     only(move || ops::conditioned_down(&condition, &norm, &a))
 }
 
@@ -300,8 +324,8 @@ pub fn task_projection(draws: &mut Draws) -> Result<Step> {
     let (windows, n, grid) = (s.images * s.windows(), s.patches(), window_grid(draws)?);
     let (x, shared) = (draws.tensor(&[s.images, s.tokens(), c])?, draws.tensor(&[windows, n, c])?);
     let filtered = draws.tensor(&[s.tasks * windows, n, s.rank])?;
-    let (b, keep) = (draws.tensor(&[c, s.rank])?, keep(draws, s.tasks * s.images));
-    let path = LowRankPath { a: b.clone(), b, scale: 0.5, dropout: None };
+    let (b, keep) = (factor(draws, c, s.rank)?, keep(draws, s.tasks * s.images));
+    let path = TaskPath { a: b.clone(), b, scale: 0.5 };
     only(move || ops::task_projection(&x, &shared, &filtered, &path, &grid, keep.clone()))
 }
 
@@ -309,9 +333,9 @@ pub fn task_hidden(draws: &mut Draws) -> Result<Step> {
     let (s, r2) = (draws.sizes(), draws.one_of(&[1, 3, 16]));
     let (pre, filtered) =
         (draws.tensor(&[s.images, s.tokens(), s.hidden])?, draws.tensor(&[s.tasks * s.images, s.tokens(), s.rank])?);
-    let (b, a) = (draws.tensor(&[s.hidden, s.rank])?, draws.tensor(&[r2, s.hidden])?);
-    let path = |of: &Tensor| LowRankPath { a: of.clone(), b: of.clone(), scale: 0.5, dropout: None };
-    let (fc1, fc2) = (path(&b), path(&a));
+    let (b, a) = (factor(draws, s.hidden, s.rank)?, factor(draws, r2, s.hidden)?);
+    let path = |of: Factor| TaskPath { a: of.clone(), b: of, scale: 0.5 };
+    let (fc1, fc2) = (path(b), path(a));
     only(move || ops::task_hidden(&pre, &filtered, &fc1, &fc2))
 }
 
@@ -319,7 +343,7 @@ pub fn task_update(draws: &mut Draws) -> Result<Step> {
     let (s, c) = (draws.sizes(), draws.sizes().channels());
     let all = s.tasks * s.images;
     let (x, shared) = (draws.tensor(&[all, s.tokens(), c])?, draws.tensor(&[s.images, s.tokens(), c])?);
-    let (filtered, b) = (draws.tensor(&[all, s.tokens(), s.rank])?, draws.tensor(&[c, s.rank])?);
-    let (path, keep) = (LowRankPath { a: b.clone(), b, scale: 0.5, dropout: None }, keep(draws, all));
+    let (filtered, b) = (draws.tensor(&[all, s.tokens(), s.rank])?, factor(draws, c, s.rank)?);
+    let (path, keep) = (TaskPath { a: b.clone(), b, scale: 0.5 }, keep(draws, all));
     only(move || ops::task_update(&x, &shared, &filtered, &path, keep.clone()))
 }

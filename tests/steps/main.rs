@@ -57,6 +57,7 @@ steps! {
     task_condition: ["tpc"], inputs::task_condition;
     task_hidden: ["task-hidden"], inputs::task_hidden;
     task_mix: ["task-mix", "window-grid"], inputs::task_mix;
+    task_path: ["factor", "linear"], inputs::task_path_of;
     task_projection: ["task-projection", "window-grid"], inputs::task_projection;
     task_update: ["task-update"], inputs::task_update;
     window_attention: ["window-attention"], inputs::window_attention;

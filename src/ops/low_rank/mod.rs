@@ -57,17 +57,12 @@ impl LowRankPath {
     /// # Errors
     /// A last dimension other than `r`.
     pub fn up(&self, u: &Tensor) -> Result<Tensor> {
-        scaled_up(u, &self.b, self.scale)
+        linear(&(u * self.scale)?, &self.b, None)
     }
 
     pub(super) fn map(&self, f: &mut OnTensor) -> Result<Self> {
         Ok(Self { a: f(&self.a)?, b: f(&self.b)?, ..*self })
     }
-}
-
-/// `s B u`: `[.., r]` to `[.., out]`.
-pub(super) fn scaled_up(u: &Tensor, b: &Tensor, scale: f64) -> Result<Tensor> {
-    linear(&(u * scale)?, b, None)
 }
 
 impl LowRankMap {
@@ -126,8 +121,7 @@ impl LowRankMap {
         self.add_path(&self.pretrained(x)?, &self.dropped(x)?)
     }
 
-    /// The same map with its tensors' values in order; W by rows or by columns.
-    /// Every weight.
+    /// The same map with what `f` gives for every weight.
     pub(super) fn map(&self, f: &mut OnTensor) -> Result<Self> {
         Ok(Self {
             weight: f(&self.weight)?,
