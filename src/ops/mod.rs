@@ -20,6 +20,7 @@ mod layer_norm;
 mod linear;
 mod losses;
 mod low_rank;
+mod matmul;
 #[cfg(feature = "train")]
 mod optim;
 mod resize;

@@ -5,6 +5,7 @@ pub(in crate::ops) mod kernel;
 use super::dropout::Dropout;
 use super::graph::OnTensor;
 use super::linear;
+use super::matmul::matmul;
 use super::shapes::Shapes;
 use candle_core::{DType, Result, Tensor};
 
@@ -109,7 +110,7 @@ impl LowRankMap {
         let dtype = self.weight.dtype();
         let inner = if dtype == DType::F64 { DType::F64 } else { DType::F32 };
         let [w, a, b] = [&self.weight, &path.a, &path.b].map(|t| t.detach().to_dtype(inner));
-        let weight = (w? + (b?.matmul(&a?)? * path.scale)?)?.to_dtype(dtype)?;
+        let weight = (w? + (matmul(&b?, &a?)? * path.scale)?)?.to_dtype(dtype)?;
         Ok(Self { weight, bias: self.bias.clone(), path: None })
     }
 
