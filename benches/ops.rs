@@ -8,8 +8,8 @@ use std::hint::black_box;
 use tadformer::TaskKind;
 use tadformer::loss::task_loss;
 use tadformer::ops::{
-    self, AttentionHalf, BatchNorm, Conv1x1, Definition, LowRankMap, LowRankPath, MlpHalf, MomentsOf, MultiScaleHead,
-    Norm, SizedMap, TaskCondition, TpcReading, WindowGrid, WithParts,
+    self, AttentionHalf, BatchNorm, Conv1x1, Definition, FeatureMap, LayerNorm, LowRankMap, LowRankPath, MlpHalf,
+    MomentsOf, MultiScaleHead, TaskCondition, TaskPath, TpcReading, WindowGrid,
 };
 use tadformer::params::{Group, Ledger};
 use tadformer::train::{AdamW, AdamWConfig, Gradients};
@@ -82,12 +82,16 @@ fn path(a: &Tensor, b: &Tensor) -> LowRankPath {
 }
 
 /// A linear map whose path trains.
+fn task_path(a: &Tensor, b: &Tensor) -> TaskPath {
+    TaskPath::from(&path(a, b))
+}
+
 fn map(weight: &Tensor, a: &Tensor, b: &Tensor) -> LowRankMap {
     LowRankMap { weight: weight.clone(), bias: None, path: Some(path(a, b)) }
 }
 
-fn norm(c: usize) -> Norm {
-    Norm { weight: normal(&[c]), bias: normal(&[c]), eps: 1e-5 }
+fn norm(c: usize) -> LayerNorm {
+    LayerNorm::new(normal(&[c]), normal(&[c]))
 }
 
 /// The steps that a plain backbone has as well.
@@ -98,7 +102,9 @@ fn shared(s: Stage) -> Vec<Case> {
     let (frozen, half_norm, mlp_norm) = (up.clone(), norm(c), norm(c));
     let grid = WindowGrid::new((side, side), WINDOW, false).unwrap();
     vec![
-        case("layer-norm", &[&[TASKS, n, c], &[c], &[c]], |v| ops::layer_norm(&v[0], &v[1], &v[2], 1e-5)),
+        case("layer-norm", &[&[TASKS, n, c], &[c], &[c]], |v| {
+            LayerNorm::new(v[1].clone(), v[2].clone()).forward(&v[0])
+        }),
         case("gelu", &[&[1, n, hidden]], |v| ops::gelu(&v[0])),
         case("frozen-linear", &[&[1, n, c]], move |v| ops::linear(&v[0], &frozen, None)),
         case("window-attention", &[&[windows, TASKS + N, 3 * c], &[heads, N, N]], |v| {
@@ -118,15 +124,14 @@ fn shared(s: Stage) -> Vec<Case> {
                     mask: None,
                     proj: map(&proj, &v[5], &v[6]),
                     keep: None,
-                    parts: WithParts::No,
                 };
                 Ok(half.forward()?.patches)
             },
         ),
         case("mlp-half", &[&[1, n, c], &[r, c], &[hidden, r], &[r, hidden], &[c, r]], move |v| {
             let (fc1, fc2) = (map(&up, &v[1], &v[2]), map(&down, &v[3], &v[4]));
-            let half = MlpHalf { x: v[0].clone(), norm: mlp_norm.clone(), fc1, fc2, keep: None, parts: WithParts::No };
-            Ok(half.forward()?.y)
+            let half = MlpHalf { x: v[0].clone(), norm: mlp_norm.clone(), fc1, fc2, keep: None };
+            half.forward()
         }),
     ]
 }
@@ -144,20 +149,20 @@ fn of_tasks(s: Stage) -> Vec<Case> {
         tasks: TASKS,
     };
     vec![
-        case("norm-down", &[&tokens, &[r, c]], move |v| ops::norm_down(&v[0], &down_norm, &v[1])),
+        case("norm-down", &[&tokens, &[r, c]], move |v| ops::norm_down(&v[0], &down_norm, &v[1].clone().into())),
         case("conditioned-down", &[&[windows, N, c], &[windows, heads, TASKS, N], &[r, c]], move |v| {
-            ops::conditioned_down(&condition(&v[0], &v[1]), &conditioned_norm, &v[2])
+            ops::conditioned_down(&condition(&v[0], &v[1]), &conditioned_norm, &v[2].clone().into())
         }),
         case(
             "task-projection",
             &[&[1, n, c], &[windows, N, c], &[TASKS * windows, N, r], &[r, c], &[c, r]],
-            move |v| ops::task_projection(&v[0], &v[1], &v[2], &path(&v[3], &v[4]), &grid, None),
+            move |v| ops::task_projection(&v[0], &v[1], &v[2], &task_path(&v[3], &v[4]), &grid, None),
         ),
         case("task-hidden", &[&[1, n, hidden], &thin, &[r, c], &[hidden, r], &[r, hidden], &[c, r]], |v| {
-            ops::task_hidden(&v[0], &v[1], &path(&v[2], &v[3]), &path(&v[4], &v[5]))
+            ops::task_hidden(&v[0], &v[1], &task_path(&v[2], &v[3]), &task_path(&v[4], &v[5]))
         }),
         case("task-update", &[&tokens, &[1, n, c], &thin, &[r, hidden], &[c, r]], |v| {
-            ops::task_update(&v[0], &v[1], &v[2], &path(&v[3], &v[4]), None)
+            ops::task_update(&v[0], &v[1], &v[2], &task_path(&v[3], &v[4]), None)
         }),
         case("task-mix", &[&tokens, &[windows, N, c], &[windows, heads, TASKS, N], &[1]], move |v| {
             let mixed = ops::task_mix(&v[0], &condition(&v[1], &v[2]), &v[3], &grid, TpcReading::Positions)?;
@@ -169,8 +174,8 @@ fn of_tasks(s: Stage) -> Vec<Case> {
         case("depthwise-filter", &[&[TASKS, side, side, r], &[TASKS, 9, r]], |v| ops::depthwise_filter(&v[0], &v[1])),
         case("multi-scale-head", &[&[1, n, 18], &[1, n / 4, 36]], move |v| {
             let maps = vec![
-                SizedMap { tokens: v[0].clone(), size: (side, side) },
-                SizedMap { tokens: v[1].clone(), size: (side / 2, side / 2) },
+                FeatureMap { tokens: v[0].clone(), size: (side, side) },
+                FeatureMap { tokens: v[1].clone(), size: (side / 2, side / 2) },
             ];
             Ok(MultiScaleHead { maps, ..decoder.clone() }.forward()?.0)
         }),

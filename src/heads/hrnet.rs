@@ -3,7 +3,7 @@
 use super::Head;
 use crate::layers::{BatchNorm, FeatureMap, Merge, Mode};
 use crate::layers::{PatchMerging, Projection, StageMap};
-use crate::ops::{Conv1x1, MultiScaleHead, SizedMap};
+use crate::ops::{Conv1x1, MultiScaleHead};
 use crate::params::{Group, Weights, uniform_by_fan_in};
 use crate::{Error, Result};
 use candle_core::{Result as CandleResult, Tensor};
@@ -100,12 +100,8 @@ impl HrNetHead {
     }
 
     /// Each stage's projected map.
-    fn project(&self, stages: &[StageMap]) -> CandleResult<Vec<SizedMap>> {
-        let project = |(stage, projection): (&StageMap, &Projection)| {
-            let FeatureMap { tokens, size } = stage.project(projection)?;
-            Ok(SizedMap { tokens, size })
-        };
-        stages.iter().zip(&self.projections).map(project).collect()
+    fn project(&self, stages: &[StageMap]) -> CandleResult<Vec<FeatureMap>> {
+        stages.iter().zip(&self.projections).map(|(stage, projection)| stage.project(projection)).collect()
     }
 }
 

@@ -1,39 +1,12 @@
-//! A layer norm whose gradient candle can make.
+//! A pretrained layer norm.
 
-use crate::ops::Norm;
+use crate::ops::LayerNorm;
 use crate::params::{Pretrained, Weights};
-use candle_core::{Result, Tensor};
+use candle_core::Result;
 use candle_nn::init::ONE;
 
-/// `(x - mean) / sqrt(var + 1e-5) * weight + bias` over the last dimension.
-#[derive(Clone, Debug)]
-pub struct LayerNorm {
-    norm: Norm,
-}
-
-impl LayerNorm {
-    const EPS: f64 = 1e-5;
-
-    /// From its scale and shift, each `[C]`.
-    pub fn new(weight: Tensor, bias: Tensor) -> Self {
-        Self { norm: Norm { weight, bias, eps: Self::EPS } }
-    }
-
-    /// `[.., C]` to `[.., C]`.
-    ///
-    /// # Errors
-    /// A last dimension other than C.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.norm.forward(x)
-    }
-
-    /// Its weights.
-    pub fn norm(&self) -> &Norm {
-        &self.norm
-    }
-}
-/// A pretrained norm over `channels`, from `weights` at this place.
-pub(crate) fn layer_norm(channels: usize, weights: &Weights) -> candle_core::Result<LayerNorm> {
+/// Over `channels`, from `weights` at this place.
+pub(crate) fn layer_norm(channels: usize, weights: &Weights) -> Result<LayerNorm> {
     let weight = weights.pretrained(Pretrained::Norms, channels, "weight", ONE)?;
     Ok(LayerNorm::new(weight, weights.bias(Pretrained::Norms, channels)?))
 }

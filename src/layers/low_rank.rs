@@ -1,7 +1,7 @@
 //! The task-shared module: a frozen linear map with a trained low-rank path beside it.
 
 use super::{Merge, Mode};
-use crate::ops::{Dropout, LowRankMap, LowRankPath, WithParts};
+use crate::ops::{Dropout, LowRankMap, LowRankPath};
 use crate::params::{Group, Pretrained, Weights};
 use candle_core::{Result, Tensor};
 use candle_nn::Init;
@@ -65,15 +65,15 @@ impl LowRankLinear {
         self.map.path.as_ref()
     }
 
-    /// Folds the path into W, or drops the folded weight; where somebody reads the frozen product alone, only turns W.
+    /// The weights as inference reads them: W with the path folded in, or turned alone; or drops those.
     ///
     /// # Errors
     /// A device without room for the folded weight.
-    pub fn merge(&mut self, how: Merge, parts: WithParts) -> Result<()> {
-        self.merged = match (how, parts) {
-            (Merge::Restore, _) => None,
-            (Merge::Fold, WithParts::No) => Some(self.map.folded()?.turned()?),
-            (Merge::Fold, WithParts::Yes) => Some(self.map.turned()?),
+    pub fn merge(&mut self, how: Merge) -> Result<()> {
+        self.merged = match how {
+            Merge::Restore => None,
+            Merge::Fold => Some(self.map.folded()?.turned()?),
+            Merge::Apart => Some(self.map.turned()?),
         };
         Ok(())
     }

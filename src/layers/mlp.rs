@@ -2,7 +2,6 @@
 
 use super::{LowRankConfig, LowRankLinear, Merge, Mode};
 use crate::ops;
-use crate::ops::WithParts;
 use crate::params::Weights;
 use candle_core::{Result, Tensor};
 
@@ -39,9 +38,9 @@ impl Mlp {
     ///
     /// # Errors
     /// As [`LowRankLinear::merge`].
-    pub fn merge(&mut self, how: Merge, parts: WithParts) -> Result<()> {
-        self.fc1.merge(how, parts)?;
-        self.fc2.merge(how, parts)
+    pub fn merge(&mut self, how: Merge) -> Result<()> {
+        self.fc1.merge(how)?;
+        self.fc2.merge(how)
     }
 
     /// `[.., C]` to `[.., C]`.

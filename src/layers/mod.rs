@@ -2,7 +2,6 @@
 
 mod batch_norm;
 mod drop;
-mod feature_map;
 mod layer_norm;
 mod low_rank;
 mod merge;
@@ -11,10 +10,9 @@ mod mode;
 mod patch_merging;
 mod stage_map;
 
+pub use crate::ops::{FeatureMap, LayerNorm};
 pub use batch_norm::BatchNorm;
 pub use drop::drop_path;
-pub use feature_map::FeatureMap;
-pub use layer_norm::LayerNorm;
 pub(crate) use layer_norm::layer_norm;
 pub use low_rank::{LowRankConfig, LowRankLinear};
 pub use merge::Merge;

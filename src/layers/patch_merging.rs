@@ -35,7 +35,7 @@ impl PatchMerging {
 
     /// `reduction(norm(neighbours))` with another weight `[out, 4C]` in the reduction's place.
     pub(super) fn forward_with(&self, map: &FeatureMap, weight: &Tensor) -> Result<FeatureMap> {
-        let tokens = ops::merge_linear(&map.tokens, map.size, self.norm.norm(), weight)?;
+        let tokens = ops::merge_linear(&map.tokens, map.size, &self.norm, weight)?;
         Ok(FeatureMap { tokens, size: Self::merged(map.size) })
     }
 

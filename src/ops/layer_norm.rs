@@ -15,20 +15,63 @@ use candle_core::{D, DType, Result, Tensor};
 ///
 /// Half precision is normalised in f32. Candle's fast layer norm has no backward; this has.
 ///
-/// # Errors
-/// A weight or bias that is not `[C]` in x's float type; an x without values.
-pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
-    let norm = Norm { weight: weight.clone(), bias: bias.clone(), eps };
-    only(apply(LayerNorm { x: x.clone(), norm })?)
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use tadformer::ops::LayerNorm;
+/// let (ones, zeros) = (Tensor::new(&[1f64, 1.0], &Device::Cpu)?, Tensor::new(&[0f64, 0.0], &Device::Cpu)?);
+/// let y = LayerNorm::new(ones, zeros).forward(&Tensor::new(&[[1f64, 3.0]], &Device::Cpu)?)?.to_vec2::<f64>()?;
+/// assert!((y[0][0] + 1.0).abs() < 1e-4 && (y[0][1] - 1.0).abs() < 1e-4);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct LayerNorm {
+    /// `[C]`.
+    pub weight: Tensor,
+    /// `[C]`.
+    pub bias: Tensor,
+    /// What is added to the variance.
+    pub eps: f64,
+}
+
+impl LayerNorm {
+    const EPS: f64 = 1e-5;
+
+    /// From its scale and shift, with an eps of 1e-5.
+    pub fn new(weight: Tensor, bias: Tensor) -> Self {
+        Self { weight, bias, eps: Self::EPS }
+    }
+
+    /// y.
+    ///
+    /// # Errors
+    /// A weight or bias that is not `[C]` in x's float type; an x without values.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        only(apply(Normed { x: x.clone(), norm: self.clone() })?)
+    }
+
+    pub(super) fn map(&self, f: &mut OnTensor) -> Result<Self> {
+        Ok(Self { weight: f(&self.weight)?, bias: f(&self.bias)?, ..*self })
+    }
+
+    /// Whether it is one of C channels, in the step of `shapes`.
+    pub(super) fn check(&self, shapes: Shapes, c: usize) -> Result<()> {
+        shapes.expect("a norm's weight", &self.weight, &[c])?;
+        shapes.expect("a norm's bias", &self.bias, &[c])
+    }
+
+    pub(super) fn kernel<T: Real>(&self) -> Result<NormKernel<'_, T>> {
+        let trains = self.weight.track_op() || self.bias.track_op();
+        Ok(NormKernel { weight: values(&self.weight)?, bias: values(&self.bias)?, eps: T::of(self.eps), trains })
+    }
 }
 
 #[derive(Clone)]
-struct LayerNorm {
+struct Normed {
     x: Tensor,
-    norm: Norm,
+    norm: LayerNorm,
 }
 
-impl Step for LayerNorm {
+impl Step for Normed {
     fn name(&self) -> &'static str {
         "layer-norm"
     }
@@ -42,7 +85,7 @@ impl Step for LayerNorm {
     }
 
     fn composed(&self) -> Result<Vec<Tensor>> {
-        let (x, Norm { weight, bias, eps }) = (&self.x, &self.norm);
+        let (x, LayerNorm { weight, bias, eps }) = (&self.x, &self.norm);
         let inner = if x.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
         let wide = x.to_dtype(inner)?;
         let centred = wide.broadcast_sub(&wide.mean_keepdim(D::Minus1)?)?;
@@ -52,7 +95,7 @@ impl Step for LayerNorm {
     }
 }
 
-impl<T: Real> CpuKernel<T> for LayerNorm {
+impl<T: Real> CpuKernel<T> for Normed {
     type Saved = ();
 
     fn forward(&self, _: Keep) -> Result<Passed<()>> {
@@ -149,43 +192,7 @@ fn moments<T: Real>(x: &[T], eps: T) -> (T, T) {
     (mean, (variance + eps).sqrt().recip())
 }
 
-/// A layer norm's weights.
-#[derive(Clone, Debug)]
-pub struct Norm {
-    /// `[C]`.
-    pub weight: Tensor,
-    /// `[C]`.
-    pub bias: Tensor,
-    /// What is added to the variance.
-    pub eps: f64,
-}
-
-impl Norm {
-    /// [`layer_norm`] with these weights.
-    ///
-    /// # Errors
-    /// As [`layer_norm`].
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        layer_norm(x, &self.weight, &self.bias, self.eps)
-    }
-
-    pub(super) fn map(&self, f: &mut OnTensor) -> Result<Self> {
-        Ok(Self { weight: f(&self.weight)?, bias: f(&self.bias)?, ..*self })
-    }
-
-    /// Whether it is one of C channels, in the step of `shapes`.
-    pub(super) fn check(&self, shapes: Shapes, c: usize) -> Result<()> {
-        shapes.expect("a norm's weight", &self.weight, &[c])?;
-        shapes.expect("a norm's bias", &self.bias, &[c])
-    }
-
-    pub(super) fn kernel<T: Real>(&self) -> Result<NormKernel<'_, T>> {
-        let trains = self.weight.track_op() || self.bias.track_op();
-        Ok(NormKernel { weight: values(&self.weight)?, bias: values(&self.bias)?, eps: T::of(self.eps), trains })
-    }
-}
-
-/// A [`Norm`] as slices; its functions work on whole rows.
+/// A [`LayerNorm`] as slices; its functions work on whole rows.
 pub(super) struct NormKernel<'a, T: Real> {
     weight: Values<'a, T>,
     bias: Values<'a, T>,
@@ -223,7 +230,7 @@ impl<T: Real> NormSums<T> {
         simd::add(&mut self.bias, &other.bias);
     }
 
-    pub(super) fn give(self, norm: &Norm, grads: &mut Gradients) -> Result<()> {
+    pub(super) fn give(self, norm: &LayerNorm, grads: &mut Gradients) -> Result<()> {
         grads.give_values(&norm.weight, self.weight)?;
         grads.give_values(&norm.bias, self.bias)
     }
@@ -241,7 +248,9 @@ mod tests {
         let (w, b) = (Tensor::new(&[2.0f64, 2.0], x.device())?, Tensor::new(&[0.5f64, 0.5], x.device())?);
         let want = Tensor::new(&[[-1.5f64, 2.5]], x.device())?;
         for definition in Definition::ALL {
-            let norm = |x: &Tensor, w: &Tensor, b: &Tensor, eps| definition.run(|| layer_norm(x, w, b, eps));
+            let norm = |x: &Tensor, w: &Tensor, b: &Tensor, eps| {
+                definition.run(|| LayerNorm { weight: w.clone(), bias: b.clone(), eps }.forward(x))
+            };
             close(&norm(&x, &w, &b, 0.0)?, &want, 1e-12)?;
             let (x, w, b) = (normal(1, &[2, 3, 4])?, normal(2, &[4])?, normal(3, &[4])?);
             check(&[&x, &w, &b], |v| norm(&v[0], &v[1], &v[2], 1e-5))?;

@@ -4,6 +4,7 @@ use super::cpu::float::Real;
 use super::cpu::rows::for_rows;
 use super::cpu::slices::values;
 use super::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, on_every_device, only};
+use super::matmul::matmul;
 use super::shapes::Shapes;
 use candle_core::backend::BackendStorage;
 use candle_core::{CustomOp2, Layout, Result, Shape, Storage, Tensor};
@@ -66,7 +67,7 @@ impl Step for Linear {
     fn composed(&self) -> Result<Vec<Tensor>> {
         let rows = Self::rows(&self.x)?;
         let y = match self.weight.track_op() {
-            true => rows.matmul(&self.weight()?.t()?)?,
+            true => matmul(&rows, &self.weight()?.t()?)?,
             false => rows.apply_op2(&self.weight()?, FrozenProduct)?,
         };
         let y = self.bias.iter().try_fold(y, |y, bias| y.broadcast_add(bias))?;
@@ -94,10 +95,10 @@ impl<T: Real> CpuKernel<T> for Linear {
         let Some(Some(dy)) = outputs.first() else { return Ok(()) };
         let dy = Self::rows(dy)?;
         if self.x.track_op() {
-            grads.give(&self.x, dy.matmul(&self.weight()?.detach())?.reshape(self.x.shape())?)?;
+            grads.give(&self.x, matmul(&dy, &self.weight()?.detach())?.reshape(self.x.shape())?)?;
         }
         if self.weight.track_op() {
-            let dw = dy.t()?.matmul(&Self::rows(&self.x.detach())?)?;
+            let dw = matmul(&dy.t()?, &Self::rows(&self.x.detach())?)?;
             grads.give(&self.weight, dw.to_dtype(self.weight.dtype())?)?;
         }
         match &self.bias {
@@ -118,7 +119,7 @@ impl CustomOp2 for FrozenProduct {
     on_every_device!(|_this, x: lx, w: lw| product(x, lx, w, lw));
 
     fn bwd(&self, _x: &Tensor, w: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        Ok((Some(dy.contiguous()?.matmul(w)?), None))
+        Ok((Some(matmul(&dy.contiguous()?, w)?), None))
     }
 }
 

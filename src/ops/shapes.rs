@@ -113,6 +113,14 @@ impl Shapes {
         }
     }
 
+    /// As many of `what` as there are tasks.
+    pub(super) fn count(self, what: &str, count: usize, tasks: usize) -> Result<()> {
+        if count == tasks {
+            return Ok(());
+        }
+        candle_core::bail!("{}: expected {what} for each of {tasks} tasks, got {count}", self.step)
+    }
+
     /// `whole` divided by `part`, which has to go in evenly and at least once.
     pub(super) fn times(self, what: &str, whole: usize, part: usize) -> Result<usize> {
         match whole.checked_div(part) {
@@ -131,19 +139,29 @@ fn fit(sizes: &[usize]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::{self, Definition, LowRankMap, LowRankPath, Norm, TaskCondition, TpcReading, WindowGrid};
+    use crate::ops::{
+        self, Definition, Factor, LayerNorm, LowRankMap, LowRankPath, TaskCondition, TaskPath, TpcReading, WindowGrid,
+    };
     use candle_core::{Device, Var};
 
     fn zeros(sizes: &[usize]) -> Result<Tensor> {
         Tensor::zeros(sizes, DType::F32, &Device::Cpu)
     }
 
-    fn norm(c: usize) -> Result<Norm> {
-        Ok(Norm { weight: zeros(&[c])?, bias: zeros(&[c])?, eps: 1e-5 })
+    fn norm(c: usize) -> Result<LayerNorm> {
+        Ok(LayerNorm::new(zeros(&[c])?, zeros(&[c])?))
     }
 
     fn path(out: usize, n_in: usize) -> Result<LowRankPath> {
         Ok(LowRankPath { a: zeros(&[2, n_in])?, b: zeros(&[out, 2])?, scale: 1.0, dropout: None })
+    }
+
+    fn factor(own: usize, out: usize, n_in: usize) -> Result<Factor> {
+        Ok(Factor::PerTask(vec![zeros(&[out, n_in])?; own]))
+    }
+
+    fn task_path(out: usize, n_in: usize) -> Result<TaskPath> {
+        Ok(TaskPath::from(&path(out, n_in)?))
     }
 
     fn map(out: usize, n_in: usize) -> Result<LowRankMap> {
@@ -164,15 +182,14 @@ mod tests {
             mask: None,
             grid: WindowGrid::new(size, 3, false)?,
             keep: Some(vec![1.0; keep]),
-            parts: ops::WithParts::No,
         };
         Ok(half.forward()?.patches)
     }
 
     fn perceptron(hidden: usize) -> Result<Tensor> {
         let (x, fc1, fc2) = (zeros(&[2, 6, C])?, map(8, C)?, map(C, hidden)?);
-        let half = ops::MlpHalf { x, norm: norm(C)?, fc1, fc2, keep: None, parts: ops::WithParts::No };
-        Ok(half.forward()?.y)
+        let half = ops::MlpHalf { x, norm: norm(C)?, fc1, fc2, keep: None };
+        half.forward()
     }
 
     fn condition(tasks: usize) -> Result<TaskCondition> {
@@ -188,7 +205,7 @@ mod tests {
     fn projection(shared: usize, images: usize) -> Result<Tensor> {
         let grid = WindowGrid::new((2, 3), 3, false)?;
         let (x, shared, f) = (zeros(&[2, 6, C])?, zeros(&[2, shared, C])?, zeros(&[images, 9, 2])?);
-        ops::task_projection(&x, &shared, &f, &path(C, C)?, &grid, None)
+        ops::task_projection(&x, &shared, &f, &task_path(C, C)?, &grid, None)
     }
 
     fn filter(r: usize, vectors: usize) -> Result<Tensor> {
@@ -217,18 +234,18 @@ mod tests {
     #[test]
     fn no_kernel_runs_on_shapes_that_do_not_fit() -> Result<()> {
         let x = zeros(&[2, 6, C])?;
-        let down = |c| ops::norm_down(&x, &norm(C)?, &zeros(&[2, c])?);
+        let down = |c| ops::norm_down(&x, &norm(C)?, &zeros(&[2, c])?.into());
         refuses("norm-down", || down(C), || down(2 * C));
-        let normed = |c| ops::layer_norm(&x, &zeros(&[c])?, &zeros(&[c])?, 1e-5);
+        let normed = |c| norm(c)?.forward(&x);
         refuses("layer-norm", || normed(C), || normed(2));
         let merged = |size| ops::merge_linear(&x, size, &norm(4 * C)?, &zeros(&[2, 4 * C])?);
         refuses("merge-linear", || merged((2, 3)), || merged((2, 2)));
-        let hidden = |all, r| ops::task_hidden(&x, &zeros(&[all, 6, r])?, &path(C, C)?, &path(C, C)?);
+        let hidden = |all, r| ops::task_hidden(&x, &zeros(&[all, 6, r])?, &task_path(C, C)?, &task_path(C, C)?);
         refuses("task-hidden", || hidden(4, 2), || hidden(4, 3));
         refuses("task-hidden", || hidden(2, 2), || hidden(3, 2));
-        let update = |n| ops::task_update(&zeros(&[4, n, C])?, &x, &zeros(&[4, 6, 2])?, &path(C, C)?, None);
+        let update = |n| ops::task_update(&zeros(&[4, n, C])?, &x, &zeros(&[4, 6, 2])?, &task_path(C, C)?, None);
         refuses("task-update", || update(6), || update(5));
-        let conditioned = |tasks, c| ops::conditioned_down(&condition(tasks)?, &norm(c)?, &zeros(&[2, C])?);
+        let conditioned = |tasks, c| ops::conditioned_down(&condition(tasks)?, &norm(c)?, &zeros(&[2, C])?.into());
         refuses("conditioned-down", || conditioned(2, C), || conditioned(2, 2));
         refuses("conditioned-down", || conditioned(4, C), || conditioned(3, C));
         refuses("conditioned-down", || conditioned(1, C), || conditioned(0, C));
@@ -244,6 +261,29 @@ mod tests {
         {
             refuses("attention-half", || attention(6, (2, 3), 12, 2), || attention(patches, size, qkv, keep));
         }
+        Ok(())
+    }
+
+    #[test]
+    fn factors_of_each_task_are_as_many_as_the_tasks_and_of_one_size() -> Result<()> {
+        let x = zeros(&[2, 6, C])?;
+        let f = zeros(&[4, 6, 2])?;
+        let down = |own| ops::norm_down(&zeros(&[6, 6, C])?, &norm(C)?, &factor(own, 2, C)?);
+        refuses("norm-down", || down(3), || down(4));
+        refuses("norm-down", || down(1), || down(0));
+        let conditioned = |own| ops::conditioned_down(&condition(2)?, &norm(C)?, &factor(own, 2, C)?);
+        refuses("conditioned-down", || conditioned(2), || conditioned(1));
+        let path =
+            |own| Ok::<_, candle_core::Error>(TaskPath { a: factor(own, 2, C)?, b: factor(own, C, 2)?, scale: 1.0 });
+        let hidden = |one, two| ops::task_hidden(&x, &f, &path(one)?, &path(two)?);
+        refuses("task-hidden", || hidden(2, 2), || hidden(2, 3));
+        refuses("task-hidden", || hidden(2, 2), || hidden(1, 2));
+        let update = |own| ops::task_update(&zeros(&[4, 6, C])?, &x, &f, &path(own)?, None);
+        refuses("task-update", || update(2), || update(4));
+        refused("task-update", || {
+            let b = Factor::PerTask(vec![zeros(&[C, 2])?, zeros(&[C, 3])?]);
+            ops::task_update(&zeros(&[4, 6, C])?, &x, &f, &TaskPath { b, ..path(2)? }, None)
+        });
         Ok(())
     }
 
@@ -265,23 +305,23 @@ mod tests {
     #[test]
     fn no_heads_no_rank_no_tokens_and_no_outputs_are_refused() -> Result<()> {
         let (x, c) = (zeros(&[2, 6, C])?, norm(C)?);
-        refused("norm-down", || ops::norm_down(&x, &c, &zeros(&[0, C])?));
-        refused("norm-down", || ops::norm_down(&zeros(&[2, 0, C])?, &c, &zeros(&[2, C])?));
-        refused("conditioned-down", || ops::conditioned_down(&condition(2)?, &c, &zeros(&[0, C])?));
+        refused("norm-down", || ops::norm_down(&x, &c, &zeros(&[0, C])?.into()));
+        refused("norm-down", || ops::norm_down(&zeros(&[2, 0, C])?, &c, &zeros(&[2, C])?.into()));
+        refused("conditioned-down", || ops::conditioned_down(&condition(2)?, &c, &zeros(&[0, C])?.into()));
         for (attended, scores) in [([0, 9, C], [0, 2, 4, 9]), ([2, 0, C], [2, 2, 4, 0]), ([2, 9, C], [2, 0, 4, 9])] {
             let condition = TaskCondition { attended: zeros(&attended)?, scores: zeros(&scores)?, tasks: 2 };
             refused("tpc", || condition.feature());
-            refused("conditioned-down", || ops::conditioned_down(&condition, &c, &zeros(&[2, C])?));
+            refused("conditioned-down", || ops::conditioned_down(&condition, &c, &zeros(&[2, C])?.into()));
         }
         refused("merge-linear", || ops::merge_linear(&x, (2, 3), &norm(4 * C)?, &zeros(&[0, 4 * C])?));
         refused("merge-linear", || ops::merge_linear(&x, (usize::MAX, 2), &norm(4 * C)?, &zeros(&[2, 4 * C])?));
         refused("task-hidden", || {
-            let (f, b, a) = (zeros(&[4, 6, 2])?, path(C, C)?, LowRankPath { a: zeros(&[0, C])?, ..path(C, C)? });
-            ops::task_hidden(&x, &f, &b, &a)
+            let fc2 = TaskPath { a: zeros(&[0, C])?.into(), ..task_path(C, C)? };
+            ops::task_hidden(&x, &zeros(&[4, 6, 2])?, &task_path(C, C)?, &fc2)
         });
         refused("linear", || ops::linear(&x, &zeros(&[0, C])?, None));
         refused("linear", || ops::linear(&zeros(&[2, 0])?, &zeros(&[3, 0])?, None));
-        refused("layer-norm", || ops::layer_norm(&zeros(&[2, 0])?, &zeros(&[0])?, &zeros(&[0])?, 1e-5));
+        refused("layer-norm", || norm(0)?.forward(&zeros(&[2, 0])?));
         Ok(())
     }
 
@@ -307,8 +347,8 @@ mod tests {
             refused("linear", || ops::linear(&x, &zeros(&[2, C])?.to_dtype(dtype)?, None));
         }
         for dtype in [DType::F64, DType::BF16] {
-            refused("layer-norm", || ops::layer_norm(&x, &ones.to_dtype(dtype)?, &ones, 1e-5));
-            refused("norm-down", || ops::norm_down(&x, &norm(C)?, &zeros(&[2, C])?.to_dtype(dtype)?));
+            refused("layer-norm", || LayerNorm::new(ones.to_dtype(dtype)?, ones.clone()).forward(&x));
+            refused("norm-down", || ops::norm_down(&x, &norm(C)?, &zeros(&[2, C])?.to_dtype(dtype)?.into()));
             refused("linear", || ops::linear(&x, &zeros(&[C, C])?, Some(&ones.to_dtype(dtype)?)));
         }
         Ok(())

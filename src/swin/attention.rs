@@ -3,7 +3,7 @@
 use super::{BlockConfig, Tokens};
 use crate::layers::{LayerNorm, LowRankLinear, Merge, Mode};
 use crate::ops;
-use crate::ops::{Attended, AttentionHalf, WindowGrid, WithParts};
+use crate::ops::{AttentionHalf, WindowGrid};
 use crate::params::Weights;
 use candle_core::{DType, Device, Result, Tensor};
 use std::collections::HashMap;
@@ -42,41 +42,32 @@ impl WindowAttention {
         })
     }
 
-    /// `x + k proj(attention(norm(x)))` for a block's tokens, with what [`AttentionHalf`] gives besides.
+    /// The first half of a block, for its tokens: `x + k proj(attention(norm(x)))`.
     ///
     /// # Errors
     /// Tokens of another number than the size beside them says.
-    pub fn half(
-        &self,
-        x: &Tokens,
-        norm: &LayerNorm,
-        keep: Option<Vec<f64>>,
-        parts: WithParts,
-        mode: Mode,
-    ) -> Result<Attended> {
+    pub fn half(&self, x: &Tokens, norm: &LayerNorm, keep: Option<Vec<f64>>, mode: Mode) -> Result<AttentionHalf> {
         let grid = self.grid(x.size)?;
-        let half = AttentionHalf {
+        Ok(AttentionHalf {
             patches: x.patches.clone(),
             prompts: x.prompts.clone(),
             grid,
-            norm: norm.norm().clone(),
+            norm: norm.clone(),
             qkv: self.qkv.map(mode),
             bias: self.bias()?,
             mask: self.masks.get(&grid, x.patches.device(), x.patches.dtype())?,
             proj: self.proj.map(mode),
             keep,
-            parts,
-        };
-        half.forward()
+        })
     }
 
-    /// As [`LowRankLinear::merge`]; of qkv nobody reads the frozen product alone.
+    /// As [`LowRankLinear::merge`]; qkv is folded in either case: tasks read nothing of it.
     ///
     /// # Errors
     /// As [`LowRankLinear::merge`].
-    pub fn merge(&mut self, how: Merge, parts: WithParts) -> Result<()> {
-        self.qkv.merge(how, WithParts::No)?;
-        self.proj.merge(how, parts)
+    pub fn merge(&mut self, how: Merge) -> Result<()> {
+        self.qkv.merge(if how == Merge::Apart { Merge::Fold } else { how })?;
+        self.proj.merge(how)
     }
 
     /// How a map of this size is cut.

@@ -4,7 +4,7 @@ use super::block_config::{BlockConfig, PromptUpdate, Tokens};
 use super::{BlockLowRank, WindowAttention};
 use crate::layers::{LayerNorm, Merge, Mlp, MlpLowRank, Mode, drop_path, layer_norm};
 use crate::ops;
-use crate::ops::{AttendedParts, MlpHalf, MlpOutput, MlpParts, WindowGrid, WithParts};
+use crate::ops::{Attended, AttentionHalf, AttentionIntermediates, MlpHalf, MlpIntermediates, WindowGrid};
 use crate::params::Weights;
 use candle_core::{Result, Tensor};
 
@@ -21,16 +21,15 @@ pub struct SwinBlock {
     config: BlockConfig,
 }
 
-/// A block's result with the intermediate values that task-adapting parts build on.
-pub struct BlockParts {
-    /// What the next block reads.
-    pub tokens: Tokens,
+/// The intermediate values of a block that the tasks' paths build on.
+#[derive(Clone, Debug)]
+pub struct BlockIntermediates {
     /// How the map was cut.
     pub grid: WindowGrid,
     /// What attention left in each window.
-    pub attended: AttendedParts,
+    pub attention: AttentionIntermediates,
     /// The MLP's products for the patches.
-    pub mlp: MlpParts,
+    pub mlp: MlpIntermediates,
 }
 
 impl SwinBlock {
@@ -54,13 +53,13 @@ impl SwinBlock {
         &self.config
     }
 
-    /// Folds its linears' paths, or restores them; a block whose parts somebody reads keeps those apart.
+    /// Folds its linears' paths, keeps those apart that tasks build on, or restores all.
     ///
     /// # Errors
     /// As [`LowRankLinear::merge`](crate::layers::LowRankLinear::merge).
-    pub fn merge(&mut self, how: Merge, parts: WithParts) -> Result<()> {
-        self.attention.merge(how, parts)?;
-        self.mlp.merge(how, parts)
+    pub fn merge(&mut self, how: Merge) -> Result<()> {
+        self.attention.merge(how)?;
+        self.mlp.merge(how)
     }
 
     /// Tokens to tokens.
@@ -68,50 +67,44 @@ impl SwinBlock {
     /// # Errors
     /// Tokens of another number than the size beside them says.
     pub fn forward(&self, x: &Tokens, mode: Mode) -> Result<Tokens> {
-        Ok(self.halves(x, WithParts::No, mode)?.0)
+        mode.gradient_checkpointing().run(|| {
+            let Attended { patches, prompts } = self.attention_half(x, mode)?.forward()?;
+            let y = self.mlp_half(patches, mode)?.forward()?;
+            self.tokens(x, y, prompts, mode)
+        })
     }
 
-    /// [`SwinBlock::forward`] with the values that task-adapting parts build on.
+    /// [`SwinBlock::forward`] with the values that the tasks' paths build on.
     ///
     /// # Errors
     /// Tokens of another number than the size beside them says.
-    pub fn forward_parts(&self, x: &Tokens, mode: Mode) -> Result<BlockParts> {
-        let (tokens, attended, mlp) = self.halves(x, WithParts::Yes, mode)?;
-        let (Some(attended), Some(mlp)) = (attended, mlp) else { candle_core::bail!("a block without its parts") };
-        Ok(BlockParts { tokens, grid: self.attention.grid(x.size)?, attended, mlp })
+    pub fn forward_intermediates(&self, x: &Tokens, mode: Mode) -> Result<(Tokens, BlockIntermediates)> {
+        mode.gradient_checkpointing().run(|| {
+            let half = self.attention_half(x, mode)?;
+            let grid = half.grid;
+            let (Attended { patches, prompts }, attention) = half.forward_intermediates()?;
+            let (y, mlp) = self.mlp_half(patches, mode)?.forward_intermediates()?;
+            Ok((self.tokens(x, y, prompts, mode)?, BlockIntermediates { grid, attention, mlp }))
+        })
     }
 
-    fn halves(
-        &self,
-        x: &Tokens,
-        parts: WithParts,
-        mode: Mode,
-    ) -> Result<(Tokens, Option<AttendedParts>, Option<MlpParts>)> {
-        mode.gradient_checkpointing().run(|| self.both_halves(x, parts, mode))
+    fn attention_half(&self, x: &Tokens, mode: Mode) -> Result<AttentionHalf> {
+        self.attention.half(x, &self.norm1, self.drop_path(x.patches.dim(0)?, mode), mode)
     }
 
-    fn both_halves(
-        &self,
-        x: &Tokens,
-        parts: WithParts,
-        mode: Mode,
-    ) -> Result<(Tokens, Option<AttendedParts>, Option<MlpParts>)> {
-        let images = x.patches.dim(0)?;
-        let attended = self.attention.half(x, &self.norm1, self.drop_path(images, mode), parts, mode)?;
-        let half = MlpHalf {
-            x: attended.patches,
-            norm: self.norm2.norm().clone(),
-            fc1: self.mlp.fc1.map(mode),
-            fc2: self.mlp.fc2.map(mode),
-            keep: self.drop_path(images, mode),
-            parts,
+    fn mlp_half(&self, x: Tensor, mode: Mode) -> Result<MlpHalf> {
+        let (fc1, fc2) = (self.mlp.fc1.map(mode), self.mlp.fc2.map(mode));
+        let keep = self.drop_path(x.dim(0)?, mode);
+        Ok(MlpHalf { x, norm: self.norm2.clone(), fc1, fc2, keep })
+    }
+
+    /// The block's tokens from its patches and from what its prompts attended to.
+    fn tokens(&self, x: &Tokens, patches: Tensor, attended: Option<Tensor>, mode: Mode) -> Result<Tokens> {
+        let prompts = match x.prompts.as_ref().zip(attended) {
+            Some((prompts, attended)) => Some(self.update_prompts(prompts, attended, mode)?),
+            None => None,
         };
-        let MlpOutput { y, parts: mlp } = half.forward()?;
-        let prompts = match (&x.prompts, attended.prompts) {
-            (Some(prompts), Some(attended)) => Some(self.update_prompts(prompts, attended, mode)?),
-            _ => None,
-        };
-        Ok((Tokens { patches: y, prompts, size: x.size }, attended.parts, mlp))
+        Ok(Tokens { patches, prompts, size: x.size })
     }
 
     /// `x + drop_path(y)`.

@@ -15,7 +15,7 @@ mod stage;
 
 pub use attention::WindowAttention;
 pub use backbone::{Swin, SwinFeatures};
-pub use block::{BlockParts, SwinBlock};
+pub use block::{BlockIntermediates, SwinBlock};
 pub use block_config::{BlockConfig, PromptUpdate, Tokens};
 pub use config::{BlockLowRank, SwinConfig};
 pub use config_json::MOST_CONFIG_BYTES;

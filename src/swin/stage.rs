@@ -3,7 +3,6 @@
 use super::{BlockConfig, BlockLowRank, PromptUpdate, SwinBlock, SwinConfig, Tokens};
 use crate::layers::{FeatureMap, Merge, Mode};
 use crate::layers::{PatchMerging, StageMap};
-use crate::ops::WithParts;
 use crate::params::Weights;
 use candle_core::{Result, Tensor};
 
@@ -75,7 +74,7 @@ impl SwinStage {
     /// # Errors
     /// As [`SwinBlock::merge`].
     pub fn merge(&mut self, how: Merge) -> Result<()> {
-        self.blocks.iter_mut().try_for_each(|block| block.merge(how, WithParts::No))
+        self.blocks.iter_mut().try_for_each(|block| block.merge(how))
     }
 
     /// Runs the blocks.

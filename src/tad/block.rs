@@ -3,9 +3,9 @@
 use super::{PerTask, TaskAwareLinear};
 use crate::layers::{LayerNorm, Merge, Mode};
 use crate::ops;
-use crate::ops::{TaskCondition, WindowGrid, WithParts};
+use crate::ops::{MlpIntermediates, TaskCondition, WindowGrid};
 use crate::params::Weights;
-use crate::swin::{BlockConfig, BlockParts, SwinBlock, Tokens};
+use crate::swin::{BlockConfig, BlockIntermediates, SwinBlock, Tokens};
 use crate::task::TaskSet;
 use candle_core::{Result, Tensor};
 
@@ -93,7 +93,7 @@ impl TADBlock {
     /// # Errors
     /// As [`SwinBlock::merge`].
     pub fn merge(&mut self, how: Merge) -> Result<()> {
-        self.block.merge(how, WithParts::Yes)
+        self.block.merge(if how == Merge::Fold { Merge::Apart } else { how })
     }
 
     /// Shared tokens on, and each task's tokens.
@@ -101,46 +101,46 @@ impl TADBlock {
     /// # Errors
     /// Tokens of another number than the size beside them says; prompts that the tasks do not divide.
     pub fn forward(&self, x: &Tokens, mode: Mode) -> Result<(Tokens, TaskTokens)> {
-        let parts = self.block.forward_parts(x, mode)?;
-        let condition = parts.attended.prompt_scores.as_ref().map(|scores| TaskCondition {
-            attended: parts.attended.attended.clone(),
+        let (shared, inner) = self.block.forward_intermediates(x, mode)?;
+        let condition = inner.attention.prompt_scores.as_ref().map(|scores| TaskCondition {
+            attended: inner.attention.attended.clone(),
             scores: scores.clone(),
             tasks: self.tasks,
         });
-        let x_t = self.project(&x.patches, &parts, condition.as_ref(), mode)?;
-        let tokens = self.mlp(&parts, &x_t, x.size, mode)?;
-        Ok((parts.tokens, TaskTokens { condition, grid: parts.grid, tokens }))
+        let x_t = self.project(&x.patches, &inner, condition.as_ref(), mode)?;
+        let tokens = self.mlp(&inner.mlp, &x_t, x.size, mode)?;
+        Ok((shared, TaskTokens { condition, grid: inner.grid, tokens }))
     }
 
     /// The tasks' tokens after attention, `[T*B, H*W, C]`.
-    fn project(&self, x: &Tensor, parts: &BlockParts, condition: Option<&TaskCondition>, mode: Mode) -> Result<Tensor> {
-        let (frozen, grid) = (&parts.attended.projected, &parts.grid);
+    fn project(
+        &self,
+        x: &Tensor,
+        BlockIntermediates { grid, attention, .. }: &BlockIntermediates,
+        condition: Option<&TaskCondition>,
+        mode: Mode,
+    ) -> Result<Tensor> {
+        let frozen = &attention.projected;
         let Some(path) = self.proj.path() else {
-            let update = grid.reverse(&self.for_each_task(frozen)?)?;
-            return self.block.residual(&self.for_each_task(x)?, &update, mode);
+            let update = grid.reverse(&ops::for_each_task(frozen, self.tasks)?)?;
+            return self.block.residual(&ops::for_each_task(x, self.tasks)?, &update, mode);
         };
         let u = match condition.zip(self.prompt_norm.as_ref()) {
-            Some((condition, norm)) => ops::conditioned_down(condition, norm.norm(), &path.a)?,
-            None => self.for_each_task(&path.down(&parts.attended.attended)?)?,
+            Some((condition, norm)) => ops::conditioned_down(condition, norm, &path.a)?,
+            None => path.a.forward_shared(&attention.attended, self.tasks)?,
         };
         let f = self.proj.filter(&u, (grid.window(), grid.window()))?;
         ops::task_projection(x, frozen, &f, path, grid, self.block.drop_path(self.tasks * x.dim(0)?, mode))
     }
 
     /// The tasks' second half, `[T*B, H*W, C]` to the same.
-    fn mlp(&self, parts: &BlockParts, x_t: &Tensor, size: (usize, usize), mode: Mode) -> Result<Tensor> {
+    fn mlp(&self, frozen: &MlpIntermediates, x_t: &Tensor, size: (usize, usize), mode: Mode) -> Result<Tensor> {
         let (Some(fc1), Some(fc2)) = (self.fc1.path(), self.fc2.path()) else {
-            let hidden = ops::gelu(&self.fc1.forward(&parts.mlp.pre, &self.block.norm2.forward(x_t)?, size)?)?;
-            return self.block.residual(x_t, &self.fc2.forward(&parts.mlp.post, &hidden, size)?, mode);
+            let hidden = ops::gelu(&self.fc1.forward(&frozen.pre, &self.block.norm2.forward(x_t)?, size)?)?;
+            return self.block.residual(x_t, &self.fc2.forward(&frozen.post, &hidden, size)?, mode);
         };
-        let u = self.fc1.filter(&ops::norm_down(x_t, self.block.norm2.norm(), &fc1.a)?, size)?;
-        let u = self.fc2.filter(&ops::task_hidden(&parts.mlp.pre, &u, fc1, fc2)?, size)?;
-        ops::task_update(x_t, &parts.mlp.post, &u, fc2, self.block.drop_path(x_t.dim(0)?, mode))
-    }
-
-    /// `[b, N, C]` to `[T*b, N, C]`.
-    fn for_each_task(&self, x: &Tensor) -> Result<Tensor> {
-        let (b, n, c) = x.dims3()?;
-        x.unsqueeze(0)?.broadcast_as((self.tasks, b, n, c))?.reshape((self.tasks * b, n, c))
+        let u = self.fc1.filter(&ops::norm_down(x_t, &self.block.norm2, &fc1.a)?, size)?;
+        let u = self.fc2.filter(&ops::task_hidden(&frozen.pre, &u, fc1, fc2)?, size)?;
+        ops::task_update(x_t, &frozen.post, &u, fc2, self.block.drop_path(x_t.dim(0)?, mode))
     }
 }

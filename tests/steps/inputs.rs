@@ -5,9 +5,9 @@ use super::case::{Draws, Sizes};
 use candle_core::{Device, Result, Tensor};
 use std::sync::Arc;
 use tadformer::ops::{
-    self, Attended, AttendedParts, Attention, AttentionHalf, BatchMoments, BatchNorm, Conv1x1, Dropout, FilterWeights,
-    LowRankMap, LowRankPath, MlpHalf, MlpOutput, MlpParts, MomentsOf, MultiScaleHead, Norm, SizedMap, TaskCondition,
-    TpcReading, WindowGrid, WithParts,
+    self, Attended, Attention, AttentionHalf, AttentionIntermediates, BatchMoments, BatchNorm, Conv1x1, Dropout,
+    Factor, FeatureMap, FilterWeights, LayerNorm, LowRankMap, LowRankPath, MlpHalf, MlpIntermediates, MomentsOf,
+    MultiScaleHead, TaskCondition, TaskPath, TpcReading, WindowGrid,
 };
 
 /// A step that gives several tensors.
@@ -20,13 +20,26 @@ pub fn only(f: impl Fn() -> Result<Tensor> + Send + Sync + 'static) -> Result<St
     step(move || Ok(vec![f()?]))
 }
 
-fn norm(draws: &mut Draws, c: usize) -> Result<Norm> {
-    Ok(Norm { weight: draws.tensor(&[c])?, bias: draws.tensor(&[c])?, eps: 1e-3 })
+fn norm(draws: &mut Draws, c: usize) -> Result<LayerNorm> {
+    Ok(LayerNorm { eps: 1e-3, ..LayerNorm::new(draws.tensor(&[c])?, draws.tensor(&[c])?) })
 }
 
 fn path(draws: &mut Draws, out: usize, n_in: usize, rank: usize) -> Result<LowRankPath> {
     let dropout = if draws.flag() { Some(Dropout { rate: 0.3, seed: draws.seed() }) } else { None };
     Ok(LowRankPath { a: draws.tensor(&[rank, n_in])?, b: draws.tensor(&[out, rank])?, scale: 0.5, dropout })
+}
+
+/// One that the tasks share, or one for each.
+fn factor(draws: &mut Draws, out: usize, n_in: usize) -> Result<Factor> {
+    if draws.flag() {
+        return Ok(draws.tensor(&[out, n_in])?.into());
+    }
+    let tasks = draws.number(draws.sizes().tasks).min(4);
+    (0..tasks).map(|_| draws.tensor(&[out, n_in])).collect::<Result<_>>().map(Factor::PerTask)
+}
+
+fn task_path(draws: &mut Draws, out: usize, n_in: usize, rank: usize) -> Result<TaskPath> {
+    Ok(TaskPath { a: factor(draws, rank, n_in)?, b: factor(draws, out, rank)?, scale: 0.5 })
 }
 
 fn map(draws: &mut Draws, out: usize, n_in: usize) -> Result<LowRankMap> {
@@ -81,7 +94,7 @@ pub fn gelu(draws: &mut Draws) -> Result<Step> {
 pub fn layer_norm(draws: &mut Draws) -> Result<Step> {
     let (s, c) = (draws.sizes(), draws.sizes().channels());
     let (x, norm) = (draws.tensor(&[s.images, s.tokens(), c])?, norm(draws, c)?);
-    step(move || Ok(vec![norm.forward(&x)?, ops::layer_norm(&x, &norm.weight, &norm.bias, norm.eps)?]))
+    only(move || norm.forward(&x))
 }
 
 pub fn linear(draws: &mut Draws) -> Result<Step> {
@@ -109,8 +122,8 @@ pub fn low_rank_map(draws: &mut Draws) -> Result<Step> {
 
 pub fn norm_down(draws: &mut Draws) -> Result<Step> {
     let (s, c) = (draws.sizes(), draws.sizes().channels());
-    let (x, norm) = (draws.tensor(&[s.images, s.tokens(), c])?, norm(draws, c)?);
-    let a = draws.tensor(&[s.rank, c])?;
+    let (x, norm) = (draws.tensor(&[s.tasks * s.images, s.tokens(), c])?, norm(draws, c)?);
+    let a = factor(draws, s.rank, c)?;
     only(move || ops::norm_down(&x, &norm, &a))
 }
 
@@ -152,7 +165,7 @@ pub fn multi_scale_head(draws: &mut Draws) -> Result<Step> {
     let (mut maps, mut channels) = (Vec::new(), 0);
     for i in 0..count {
         let ((h, w), c) = ((s.height.div_ceil(i + 1), s.width.div_ceil(i + 1)), draws.one_of(&[1, 2, 5]));
-        maps.push(SizedMap { tokens: draws.tensor(&[s.images, h * w, c])?, size: draws.size((h, w)) });
+        maps.push(FeatureMap { tokens: draws.tensor(&[s.images, h * w, c])?, size: draws.size((h, w)) });
         channels += c;
     }
     let mut conv = |out: usize, n_in: usize| -> Result<Conv1x1> {
@@ -164,6 +177,14 @@ pub fn multi_scale_head(draws: &mut Draws) -> Result<Step> {
         let (y, BatchMoments { mean, variance }) = head.clone().forward()?;
         Ok(vec![y, mean, variance])
     })
+}
+
+pub fn feature_map(draws: &mut Draws) -> Result<Step> {
+    let s = draws.sizes();
+    let image = draws.tensor(&[s.images, s.rank, s.height, s.width])?;
+    let map =
+        FeatureMap { tokens: draws.tensor(&[s.images, s.tokens(), s.rank])?, size: draws.size((s.height, s.width)) };
+    step(move || Ok(vec![FeatureMap::from_nchw(&image)?.tokens, map.to_nchw()?, map.to_nhwc()?]))
 }
 
 pub fn depthwise_filter(draws: &mut Draws) -> Result<Step> {
@@ -238,17 +259,15 @@ pub fn attention_half(draws: &mut Draws) -> Result<Step> {
         mask: if draws.flag() { Some(draws.mask(&[s.windows(), n, n])?) } else { None },
         proj: map(draws, c, c)?,
         keep: keep(draws, s.images),
-        parts: draws.one_of(&[WithParts::Yes, WithParts::No]),
     };
+    let together = |Attended { patches, prompts }| [Some(patches), prompts].into_iter().flatten();
+    if draws.flag() {
+        return step(move || Ok(together(half.clone().forward()?).collect()));
+    }
     step(move || {
-        let Attended { patches, prompts, parts } = half.clone().forward()?;
-        let mut outputs = vec![patches];
-        outputs.extend(prompts);
-        if let Some(AttendedParts { attended, projected, prompt_scores }) = parts {
-            outputs.extend([attended, projected]);
-            outputs.extend(prompt_scores);
-        }
-        Ok(outputs)
+        let (attended, intermediates) = half.clone().forward_intermediates()?;
+        let AttentionIntermediates { attended: a, projected, prompt_scores } = intermediates;
+        Ok(together(attended).chain([a, projected]).chain(prompt_scores).collect())
     })
 }
 
@@ -260,12 +279,24 @@ pub fn mlp_half(draws: &mut Draws) -> Result<Step> {
         fc1: map(draws, s.hidden, c)?,
         fc2: map(draws, c, s.hidden)?,
         keep: keep(draws, s.images),
-        parts: draws.one_of(&[WithParts::Yes, WithParts::No]),
     };
+    if draws.flag() {
+        return only(move || half.clone().forward());
+    }
     step(move || {
-        let MlpOutput { y, parts } = half.clone().forward()?;
-        let parts = parts.map(|MlpParts { pre, post }| vec![pre, post]).unwrap_or_default();
-        Ok([vec![y], parts].concat())
+        let (y, MlpIntermediates { pre, post }) = half.clone().forward_intermediates()?;
+        Ok(vec![y, pre, post])
+    })
+}
+
+pub fn task_path_of(draws: &mut Draws) -> Result<Step> {
+    let (s, c) = (draws.sizes(), draws.sizes().channels());
+    let (path, z) = (task_path(draws, s.hidden, c, s.rank)?, draws.tensor(&[s.tasks * s.images, s.tokens(), c])?);
+    let (shared, tasks) = (draws.tensor(&[s.images, s.tokens(), c])?, s.tasks);
+    step(move || {
+        let u = path.down(&z)?;
+        assert_eq!(path.rank()?, u.dims()[2]);
+        Ok(vec![path.up(&u)?, u, path.a.forward_shared(&shared, tasks)?, path.a.forward(&z)?])
     })
 }
 
@@ -276,7 +307,7 @@ pub fn task_condition(draws: &mut Draws) -> Result<Step> {
 
 pub fn conditioned_down(draws: &mut Draws) -> Result<Step> {
     let (s, c) = (draws.sizes(), draws.sizes().channels());
-    let (condition, norm, a) = (condition(draws)?, norm(draws, c)?, draws.tensor(&[s.rank, c])?);
+    let (condition, norm, a) = (condition(draws)?, norm(draws, c)?, factor(draws, s.rank, c)?);
     only(move || ops::conditioned_down(&condition, &norm, &a))
 }
 
@@ -293,8 +324,8 @@ pub fn task_projection(draws: &mut Draws) -> Result<Step> {
     let (windows, n, grid) = (s.images * s.windows(), s.patches(), window_grid(draws)?);
     let (x, shared) = (draws.tensor(&[s.images, s.tokens(), c])?, draws.tensor(&[windows, n, c])?);
     let filtered = draws.tensor(&[s.tasks * windows, n, s.rank])?;
-    let (b, keep) = (draws.tensor(&[c, s.rank])?, keep(draws, s.tasks * s.images));
-    let path = LowRankPath { a: b.clone(), b, scale: 0.5, dropout: None };
+    let (b, keep) = (factor(draws, c, s.rank)?, keep(draws, s.tasks * s.images));
+    let path = TaskPath { a: b.clone(), b, scale: 0.5 };
     only(move || ops::task_projection(&x, &shared, &filtered, &path, &grid, keep.clone()))
 }
 
@@ -302,9 +333,9 @@ pub fn task_hidden(draws: &mut Draws) -> Result<Step> {
     let (s, r2) = (draws.sizes(), draws.one_of(&[1, 3, 16]));
     let (pre, filtered) =
         (draws.tensor(&[s.images, s.tokens(), s.hidden])?, draws.tensor(&[s.tasks * s.images, s.tokens(), s.rank])?);
-    let (b, a) = (draws.tensor(&[s.hidden, s.rank])?, draws.tensor(&[r2, s.hidden])?);
-    let path = |of: &Tensor| LowRankPath { a: of.clone(), b: of.clone(), scale: 0.5, dropout: None };
-    let (fc1, fc2) = (path(&b), path(&a));
+    let (b, a) = (factor(draws, s.hidden, s.rank)?, factor(draws, r2, s.hidden)?);
+    let path = |of: Factor| TaskPath { a: of.clone(), b: of, scale: 0.5 };
+    let (fc1, fc2) = (path(b), path(a));
     only(move || ops::task_hidden(&pre, &filtered, &fc1, &fc2))
 }
 
@@ -312,7 +343,7 @@ pub fn task_update(draws: &mut Draws) -> Result<Step> {
     let (s, c) = (draws.sizes(), draws.sizes().channels());
     let all = s.tasks * s.images;
     let (x, shared) = (draws.tensor(&[all, s.tokens(), c])?, draws.tensor(&[s.images, s.tokens(), c])?);
-    let (filtered, b) = (draws.tensor(&[all, s.tokens(), s.rank])?, draws.tensor(&[c, s.rank])?);
-    let (path, keep) = (LowRankPath { a: b.clone(), b, scale: 0.5, dropout: None }, keep(draws, all));
+    let (filtered, b) = (draws.tensor(&[all, s.tokens(), s.rank])?, factor(draws, c, s.rank)?);
+    let (path, keep) = (TaskPath { a: b.clone(), b, scale: 0.5 }, keep(draws, all));
     only(move || ops::task_update(&x, &shared, &filtered, &path, keep.clone()))
 }

@@ -278,7 +278,7 @@ mod tests {
     use super::*;
     use crate::ops;
     use crate::ops::finite_difference::{close, normal};
-    use crate::ops::{Definition, LowRankPath, Norm};
+    use crate::ops::{Definition, Factor, LayerNorm, TaskPath};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -286,21 +286,21 @@ mod tests {
         x: Var,
         a: Var,
         b: Var,
-        norm: Norm,
+        norm: LayerNorm,
     }
 
     impl Chain {
         fn new() -> Result<Self> {
             let [x, a, b] =
                 [normal(1, &[2, 5, 6])?, normal(2, &[3, 6])?, normal(3, &[6, 3])?].map(|v| Var::from_tensor(&v));
-            let norm = Norm { weight: normal(4, &[6])?, bias: normal(5, &[6])?, eps: 1e-5 };
+            let norm = LayerNorm::new(normal(4, &[6])?, normal(5, &[6])?);
             Ok(Self { x: x?, a: a?, b: b?, norm })
         }
 
         /// Segments with candle's own ops between them: one result of a segment, one of candle, read twice on the way.
         fn run(&self) -> Result<Vec<Tensor>> {
-            let path =
-                LowRankPath { a: self.a.as_tensor().clone(), b: self.b.as_tensor().clone(), scale: 0.5, dropout: None };
+            let shared = |factor: &Var| Factor::Shared(factor.as_tensor().clone());
+            let path = TaskPath { a: shared(&self.a), b: shared(&self.b), scale: 0.5 };
             let u = ops::norm_down(self.x.as_tensor(), &self.norm, &path.a)?;
             let shared = leaf(&(&u * 2.0)?)?;
             let y = ops::task_update(self.x.as_tensor(), &normal(6, &[2, 5, 6])?, &shared, &path, None)?;
@@ -370,7 +370,7 @@ mod tests {
     fn gradients_go_on_to_what_made_an_input() -> Result<()> {
         let (chain, v) = (Chain::new()?, Var::from_tensor(&normal(9, &[2, 5, 6])?)?);
         let input = (v.as_tensor() * 3.0)?;
-        let run = || Ok(vec![ops::norm_down(&input, &chain.norm, &chain.a)?]);
+        let run = || Ok(vec![ops::norm_down(&input, &chain.norm, &chain.a.as_tensor().clone().into())?]);
         let gradient = |y: &Tensor| Ok::<_, candle_core::Error>(y.sqr()?.sum_all()?.backward()?.get(&v).cloned());
         let (got, want) = (gradient(&recorded(GradientCheckpointing::Off, run)?[0])?, gradient(&run()?[0])?);
         close(&got.unwrap(), &want.unwrap(), 1e-12)

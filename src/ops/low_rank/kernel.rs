@@ -35,6 +35,7 @@ impl LowRankMap {
             weight: FrozenMatrix::lend(&self.weight)?,
             bias: self.bias.as_ref().map(values).transpose()?,
             path: path.transpose()?,
+            dropout: self.dropout(),
             n_in,
             out,
             folded: false,
@@ -54,10 +55,12 @@ impl LowRankMap {
 /// Rows from which a product that reads its weight without rearranging it repays turning the weight.
 pub(in crate::ops) const FEWEST_ROWS_TO_TURN: usize = 64;
 
-/// Whether somebody needs W x alone beside the whole.
-#[derive(Clone, Copy, PartialEq)]
+/// Whether somebody reads `W x + b` alone beside the whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::ops) enum UseOfW {
+    /// Nobody does.
     WithPath,
+    /// Somebody does: the path stays apart.
     Alone,
 }
 
@@ -66,6 +69,8 @@ pub(in crate::ops) struct MapKernel<'a, T: Real> {
     weight: FrozenMatrix<'a, T>,
     bias: Option<Values<'a, T>>,
     path: Option<PathKernel<'a, T>>,
+    /// What is dropped of the path's input.
+    dropout: Option<Dropout>,
     pub(in crate::ops) n_in: usize,
     pub(in crate::ops) out: usize,
     folded: bool,
@@ -85,7 +90,15 @@ pub(in crate::ops) struct MapSums<T> {
     bias: Vec<T>,
     a: Vec<T>,
     b: Vec<T>,
-    /// `A x` and `s dy B` of the rows at hand.
+}
+
+/// What the backward of a path reuses from block to block, whichever map's path it is.
+#[derive(Default)]
+pub(in crate::ops) struct PathBuffers<T> {
+    /// What the path read, and its gradient, where something was dropped.
+    dropped: Vec<T>,
+    ddropped: Vec<T>,
+    /// `A x` and `s dy B`.
     u: Vec<T>,
     du: Vec<T>,
 }
@@ -106,7 +119,15 @@ impl<T: Real> MapKernel<'_, T> {
         y
     }
 
-    /// `y += s B A x`, unless the path is folded.
+    /// What the path reads of rows x, of which `first` is the number of the first; by the same factors a gradient goes back to x.
+    pub(in crate::ops) fn dropped<'b>(&self, first: usize, x: &'b [T], buffer: &'b mut Vec<T>) -> &'b [T] {
+        let Some(dropout) = self.dropout else { return x };
+        resize(buffer, x.len());
+        dropout.apply(x, first * self.n_in, buffer);
+        buffer
+    }
+
+    /// `y += s B A x`, unless the path is folded; x as [`MapKernel::dropped`] gives it.
     pub(in crate::ops) fn add_path(&self, x: &[T], y: &mut [T], u: &mut Vec<T>) {
         let Some(path) = self.path.as_ref().filter(|_| !self.folded) else { return };
         let rank = path.down(x, self.n_in, u);
@@ -121,21 +142,18 @@ impl<T: Real> MapKernel<'_, T> {
             bias: zeros(self.out, self.trains[1]),
             a: zeros(a, true),
             b: zeros(b, true),
-            u: Vec::new(),
-            du: Vec::new(),
         }
     }
 
     /// Makes room for the gradients of `rows` input rows, and says what the frozen product does to it: the path's part, where it is not
     /// folded, is added to zeros before.
-    pub(in crate::ops) fn room_for_input(&self, dropout: Option<Dropout>, rows: usize, dx: &mut Vec<T>) -> Into {
-        let path_adds = self.path.is_some() && (!self.folded || dropout.is_some());
+    pub(in crate::ops) fn room_for_input(&self, rows: usize, dx: &mut Vec<T>) -> Into {
         resize(dx, rows * self.n_in);
-        if path_adds {
-            dx.fill(T::zero());
-            return Into::Add;
+        if self.path.is_none() || self.folded {
+            return Into::Write;
         }
-        Into::Write
+        dx.fill(T::zero());
+        Into::Add
     }
 
     /// `dx += dy W` or `dx = dy W`, and the sums of W and b where they train.
@@ -161,16 +179,35 @@ impl<T: Real> MapKernel<'_, T> {
         }
     }
 
-    /// The path's part of the gradients: `dx += s dy B A` (unless folded), `dA += (s dy B)ᵀ x`, `dB += s dyᵀ (A x)`.
-    pub(in crate::ops) fn path_backward(&self, x: &[T], dy: &[T], dx: &mut [T], sums: &mut MapSums<T>) {
+    /// The path's part of the gradients, by way of what it read: `dx += dropout(s dy B A)` (unless folded), `dA += (s dy B)ᵀ dropout(x)`,
+    /// `dB += s dyᵀ (A dropout(x))`; `first` is the number of x's first row.
+    pub(in crate::ops) fn path_backward(
+        &self,
+        first: usize,
+        x: &[T],
+        dy: &[T],
+        dx: &mut [T],
+        sums: &mut MapSums<T>,
+        PathBuffers { dropped, ddropped, u, du }: &mut PathBuffers<T>,
+    ) {
+        if self.dropout.is_none() {
+            return self.read_backward(x, dy, dx, sums, [u, du]);
+        }
+        zeroed(ddropped, x.len());
+        self.read_backward(self.dropped(first, x, dropped), dy, ddropped, sums, [u, du]);
+        let dropped = self.dropped(first, ddropped, dropped);
+        simd::vectorised(|| simd::add(dx, dropped));
+    }
+
+    /// [`MapKernel::path_backward`] with x what the path read.
+    fn read_backward(&self, x: &[T], dy: &[T], dx: &mut [T], sums: &mut MapSums<T>, [u, du]: [&mut Vec<T>; 2]) {
         let Some(path) = &self.path else { return };
-        let MapSums { a, b, u, du, .. } = sums;
         let rank = path.down(x, self.n_in, u);
         resize(du, u.len());
         let dy = Matrix::rows(dy, self.out);
         product(du, rank, dy, path.b.matrix(), path.scale);
-        add_product(b, rank, dy.t(), Matrix::rows(u, rank), path.scale);
-        add_product(a, self.n_in, Matrix::rows(du, rank).t(), Matrix::rows(x, self.n_in), T::one());
+        add_product(&mut sums.b, rank, dy.t(), Matrix::rows(u, rank), path.scale);
+        add_product(&mut sums.a, self.n_in, Matrix::rows(du, rank).t(), Matrix::rows(x, self.n_in), T::one());
         if !self.folded {
             add_product(dx, self.n_in, Matrix::rows(du, rank), path.a.matrix(), T::one());
         }
@@ -212,25 +249,4 @@ impl<T: Real> MapSums<T> {
             None => Ok(()),
         }
     }
-}
-
-/// The low-rank path's gradients where its input was dropped: by way of what the path read.
-#[allow(clippy::too_many_arguments)]
-pub(in crate::ops) fn path_backward<T: Real>(
-    map: &MapKernel<T>,
-    dropout: Option<Dropout>,
-    first: usize,
-    x: &[T],
-    dy: &[T],
-    dx: &mut [T],
-    sums: &mut MapSums<T>,
-    [dropped, ddropped]: [&mut Vec<T>; 2],
-) {
-    let Some(dropout) = dropout else { return map.path_backward(x, dy, dx, sums) };
-    resize(dropped, x.len());
-    dropout.apply(x, first, dropped);
-    zeroed(ddropped, x.len());
-    map.path_backward(dropped, dy, ddropped, sums);
-    dropout.apply(ddropped, first, dropped);
-    simd::vectorised(|| simd::add(dx, dropped));
 }

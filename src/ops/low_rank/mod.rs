@@ -5,6 +5,7 @@ pub(in crate::ops) mod kernel;
 use super::dropout::Dropout;
 use super::graph::OnTensor;
 use super::linear;
+use super::matmul::matmul;
 use super::shapes::Shapes;
 use candle_core::{DType, Result, Tensor};
 
@@ -57,17 +58,12 @@ impl LowRankPath {
     /// # Errors
     /// A last dimension other than `r`.
     pub fn up(&self, u: &Tensor) -> Result<Tensor> {
-        scaled_up(u, &self.b, self.scale)
+        linear(&(u * self.scale)?, &self.b, None)
     }
 
     pub(super) fn map(&self, f: &mut OnTensor) -> Result<Self> {
         Ok(Self { a: f(&self.a)?, b: f(&self.b)?, ..*self })
     }
-}
-
-/// `s B u`: `[.., r]` to `[.., out]`.
-pub(super) fn scaled_up(u: &Tensor, b: &Tensor, scale: f64) -> Result<Tensor> {
-    linear(&(u * scale)?, b, None)
 }
 
 impl LowRankMap {
@@ -114,7 +110,7 @@ impl LowRankMap {
         let dtype = self.weight.dtype();
         let inner = if dtype == DType::F64 { DType::F64 } else { DType::F32 };
         let [w, a, b] = [&self.weight, &path.a, &path.b].map(|t| t.detach().to_dtype(inner));
-        let weight = (w? + (b?.matmul(&a?)? * path.scale)?)?.to_dtype(dtype)?;
+        let weight = (w? + (matmul(&b?, &a?)? * path.scale)?)?.to_dtype(dtype)?;
         Ok(Self { weight, bias: self.bias.clone(), path: None })
     }
 
@@ -126,8 +122,7 @@ impl LowRankMap {
         self.add_path(&self.pretrained(x)?, &self.dropped(x)?)
     }
 
-    /// The same map with its tensors' values in order; W by rows or by columns.
-    /// Every weight.
+    /// The same map with what `f` gives for every weight.
     pub(super) fn map(&self, f: &mut OnTensor) -> Result<Self> {
         Ok(Self {
             weight: f(&self.weight)?,

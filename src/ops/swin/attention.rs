@@ -1,6 +1,7 @@
 //! Attention inside windows, with prompts before the tokens.
 
 use super::softmax::attention_softmax;
+use crate::ops::matmul::matmul;
 use crate::ops::shapes::Shapes;
 use candle_core::{Result, Tensor};
 
@@ -38,9 +39,9 @@ pub fn window_attention(qkv: &Tensor, bias: &Tensor, mask: Option<&Tensor>) -> R
     let qkv = qkv.reshape((bw, length, 3, heads, head_dim))?.permute((2, 0, 3, 1, 4))?; // [3, B*nW, nH, P+N, d]
     let part = |i: usize| qkv.get(i)?.contiguous();
     let (q, k, v) = (part(0)?, part(1)?, part(2)?);
-    let scores = q.matmul(&k.transpose(2, 3)?)?; // [B*nW, nH, P+N, P+N]
+    let scores = matmul(&q, &k.transpose(2, 3)?)?; // [B*nW, nH, P+N, P+N]
     let weights = attention_softmax(&scores, bias, mask, (head_dim as f64).powf(-0.5))?;
-    let tokens = weights.matmul(&v)?.transpose(1, 2)?.reshape((bw, length, heads * head_dim))?;
+    let tokens = matmul(&weights, &v)?.transpose(1, 2)?.reshape((bw, length, heads * head_dim))?;
     let prompt_scores = if p == 0 { None } else { Some(scores.narrow(2, 0, p)?.narrow(3, p, n)?) };
     Ok(Attention { tokens, prompt_scores })
 }

@@ -3,15 +3,6 @@
 use crate::ops::constants::constants;
 use candle_core::{Result, Tensor};
 
-/// Whether a half block gives the intermediate values that task-adapting parts build on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WithParts {
-    /// It does.
-    Yes,
-    /// It does not.
-    No,
-}
-
 /// `x` `[b, ..]` times one factor an image; `None` for 1.
 ///
 /// # Errors

@@ -11,7 +11,7 @@ use crate::ops::cpu::product::{Matrix, add_product, product};
 use crate::ops::cpu::simd;
 use crate::ops::cpu::slices::{Values, values};
 use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
-use crate::ops::layer_norm::{Norm, NormKernel};
+use crate::ops::layer_norm::{LayerNorm, NormKernel};
 use crate::ops::linear;
 use crate::ops::shapes::Shapes;
 use candle_core::{Result, Tensor};
@@ -24,7 +24,7 @@ use std::ops::Range;
 ///
 /// # Errors
 /// Tensors whose shapes or float types do not fit; the weight may be stored in another than x's.
-pub fn merge_linear(x: &Tensor, size: (usize, usize), norm: &Norm, weight: &Tensor) -> Result<Tensor> {
+pub fn merge_linear(x: &Tensor, size: (usize, usize), norm: &LayerNorm, weight: &Tensor) -> Result<Tensor> {
     let step = MergeLinear { x: x.clone(), size, norm: norm.clone(), weight: weight.clone() };
     only(apply(step)?)
 }
@@ -33,7 +33,7 @@ pub fn merge_linear(x: &Tensor, size: (usize, usize), norm: &Norm, weight: &Tens
 struct MergeLinear {
     x: Tensor,
     size: (usize, usize),
-    norm: Norm,
+    norm: LayerNorm,
     weight: Tensor,
 }
 
@@ -200,7 +200,7 @@ mod tests {
         for size in [(4, 6), (3, 5), (1, 1)] {
             let inputs =
                 [normal(1, &[2, size.0 * size.1, 3])?, normal(2, &[12])?, normal(3, &[12])?, normal(4, &[5, 12])?];
-            let norm = |v: &[Tensor]| Norm { weight: v[1].clone(), bias: v[2].clone(), eps: 1e-5 };
+            let norm = |v: &[Tensor]| LayerNorm::new(v[1].clone(), v[2].clone());
             let merged = |v: &[Tensor]| merge_linear(&v[0], size, &norm(v), &v[3]);
             let [fused, composed] = Definition::ALL.map(|by| by.run(|| merged(&inputs)));
             close(&fused?, &composed?, 1e-12)?;

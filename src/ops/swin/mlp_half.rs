@@ -1,7 +1,7 @@
 //! The second half of a block: norm, perceptron, residual.
 #![allow(unsafe_code)] // blocks of rows write their own parts of the outputs
 
-use super::halves::{WithParts, scale_images};
+use super::halves::scale_images;
 use crate::ops;
 use crate::ops::cpu::blocks::Blocks;
 use crate::ops::cpu::buffers::{resize, zeroed};
@@ -9,13 +9,12 @@ use crate::ops::cpu::float::Real;
 use crate::ops::cpu::parts::{Fresh, Parts, unwritten};
 use crate::ops::cpu::simd;
 use crate::ops::cpu::slices::{Values, values};
-use crate::ops::dropout::Dropout;
 use crate::ops::gelu;
 use crate::ops::graph::trace::Pass;
-use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply};
-use crate::ops::layer_norm::{Norm, NormKernel, NormSums};
+use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
+use crate::ops::layer_norm::{LayerNorm, NormKernel, NormSums};
 use crate::ops::low_rank::LowRankMap;
-use crate::ops::low_rank::kernel::{MapKernel, MapSums, UseOfW, path_backward};
+use crate::ops::low_rank::kernel::{MapKernel, MapSums, PathBuffers, UseOfW};
 use crate::ops::shapes::Shapes;
 use candle_core::{Result, Tensor};
 use std::mem::MaybeUninit;
@@ -30,29 +29,18 @@ pub struct MlpHalf {
     /// x.
     pub x: Tensor,
     /// The norm before the perceptron.
-    pub norm: Norm,
+    pub norm: LayerNorm,
     /// `[C]` to `[hidden]`.
     pub fc1: LowRankMap,
     /// `[hidden]` to `[C]`.
     pub fc2: LowRankMap,
     /// k: each image's factor of drop-path; `None` for 1.
     pub keep: Option<Vec<f64>>,
-    /// Whether the frozen products come out as well.
-    pub parts: WithParts,
 }
 
-/// What [`MlpHalf::forward`] gives.
+/// The frozen products of a block's perceptron, which the tasks' paths build on.
 #[derive(Clone, Debug)]
-pub struct MlpOutput {
-    /// y, `[B, N, C]`.
-    pub y: Tensor,
-    /// The frozen products, where they were asked for.
-    pub parts: Option<MlpParts>,
-}
-
-/// The frozen products of a block's perceptron.
-#[derive(Clone, Debug)]
-pub struct MlpParts {
+pub struct MlpIntermediates {
     /// `W1 n + b1`, n the normed tokens: `[B, N, hidden]`.
     pub pre: Tensor,
     /// `W2 h + b2`, h the shared hidden values: `[B, N, C]`.
@@ -60,28 +48,45 @@ pub struct MlpParts {
 }
 
 impl MlpHalf {
-    /// On the CPU in f32 or f64 one segment of the graph, elsewhere candle's primitives.
+    /// y, `[B, N, C]`.
+    ///
+    /// On the CPU in f32 or f64 one step of the graph, elsewhere candle's primitives.
     ///
     /// # Errors
     /// Tensors whose shapes or float types do not fit; factors of drop-path for another number of images.
-    pub fn forward(self) -> Result<MlpOutput> {
-        let mut outputs = apply(self)?.into_iter();
-        let (y, pre, post) = (outputs.next(), outputs.next(), outputs.next());
-        let Some(y) = y else { candle_core::bail!("mlp-half: no output") };
-        Ok(MlpOutput { y, parts: pre.zip(post).map(|(pre, post)| MlpParts { pre, post }) })
+    pub fn forward(self) -> Result<Tensor> {
+        only(apply(MlpStep { half: self, use_of_w: UseOfW::WithPath })?)
     }
 
+    /// y and the frozen products.
+    ///
+    /// # Errors
+    /// As [`MlpHalf::forward`].
+    pub fn forward_intermediates(self) -> Result<(Tensor, MlpIntermediates)> {
+        let outputs = apply(MlpStep { half: self, use_of_w: UseOfW::Alone })?;
+        let Ok([y, pre, post]) = <[Tensor; 3]>::try_from(outputs) else { candle_core::bail!("mlp-half: no products") };
+        Ok((y, MlpIntermediates { pre, post }))
+    }
+}
+
+/// The half as a step, which gives the frozen products where somebody reads them alone.
+#[derive(Clone)]
+struct MlpStep {
+    half: MlpHalf,
+    use_of_w: UseOfW,
+}
+
+impl MlpStep {
     fn kernel<T: Real>(&self, pass: Pass) -> Result<Kernel<'_, T>> {
-        let (images, tokens, c) = self.x.dims3()?;
+        let Self { half, use_of_w } = self;
+        let (images, tokens, c) = half.x.dims3()?;
         let rows = images * tokens;
-        let use_of_w = if self.parts == WithParts::Yes { UseOfW::Alone } else { UseOfW::WithPath };
-        let fc1 = self.fc1.kernel(rows, use_of_w, pass)?;
+        let fc1 = half.fc1.kernel(rows, *use_of_w, pass)?;
         Ok(Kernel {
-            x: values(&self.x)?,
-            norm: self.norm.kernel()?,
-            fc2: self.fc2.kernel(rows, use_of_w, pass)?,
-            keep: self.keep.as_ref().map(|keep| keep.iter().map(|k| T::of(*k)).collect()),
-            dropouts: [self.fc1.dropout(), self.fc2.dropout()],
+            x: values(&half.x)?,
+            norm: half.norm.kernel()?,
+            fc2: half.fc2.kernel(rows, *use_of_w, pass)?,
+            keep: half.keep.as_ref().map(|keep| keep.iter().map(|k| T::of(*k)).collect()),
             blocks: Blocks::of(rows, 1),
             tokens,
             c,
@@ -98,7 +103,6 @@ struct Kernel<'a, T: Real> {
     fc1: MapKernel<'a, T>,
     fc2: MapKernel<'a, T>,
     keep: Option<Vec<T>>,
-    dropouts: [Option<Dropout>; 2],
     blocks: Blocks,
     tokens: usize,
     c: usize,
@@ -125,7 +129,10 @@ struct Sums<T> {
     norm: NormSums<T>,
     fc1: MapSums<T>,
     fc2: MapSums<T>,
-    buffers: Buffers<T>,
+    path: PathBuffers<T>,
+    normed: Vec<T>,
+    hidden: Vec<T>,
+    dout: Vec<T>,
     dhidden: Vec<T>,
     dnormed: Vec<T>,
 }
@@ -176,86 +183,72 @@ impl<T: Real> Kernel<'_, T> {
     }
 }
 
-/// What linear `dropout` belongs to reads on its low-rank path.
-fn dropped<'b, T: Real>(dropout: Option<Dropout>, first: usize, x: &'b [T], buffer: &'b mut Vec<T>) -> &'b [T] {
-    match dropout {
-        None => x,
-        Some(dropout) => {
-            resize(buffer, x.len());
-            dropout.apply(x, first, buffer);
-            buffer
-        }
-    }
-}
-
-impl Step for MlpHalf {
+impl Step for MlpStep {
     fn name(&self) -> &'static str {
         "mlp-half"
     }
 
     fn map(&self, f: &mut OnTensor) -> Result<Self> {
-        Ok(Self {
-            x: f(&self.x)?,
-            norm: self.norm.map(f)?,
-            fc1: self.fc1.map(f)?,
-            fc2: self.fc2.map(f)?,
-            ..self.clone()
-        })
+        let MlpHalf { x, norm, fc1, fc2, keep } = &self.half;
+        let (x, norm, fc1, fc2, keep) = (f(x)?, norm.map(f)?, fc1.map(f)?, fc2.map(f)?, keep.clone());
+        Ok(Self { half: MlpHalf { x, norm, fc1, fc2, keep }, ..*self })
     }
 
     fn check(&self, shapes: Shapes) -> Result<()> {
-        let [images, _, c] = shapes.sizes("x", &self.x)?;
-        let hidden = shapes.matrix("fc1's weight", &self.fc1.weight, c)?;
-        self.norm.check(shapes, c)?;
-        self.fc1.check(shapes, "fc1", c, hidden)?;
-        self.fc2.check(shapes, "fc2", hidden, c)?;
-        shapes.keep(self.keep.as_deref(), images)
+        let MlpHalf { x, norm, fc1, fc2, keep } = &self.half;
+        let [images, _, c] = shapes.sizes("x", x)?;
+        let hidden = shapes.matrix("fc1's weight", &fc1.weight, c)?;
+        norm.check(shapes, c)?;
+        fc1.check(shapes, "fc1", c, hidden)?;
+        fc2.check(shapes, "fc2", hidden, c)?;
+        shapes.keep(keep.as_deref(), images)
     }
 
     fn composed(&self) -> Result<Vec<Tensor>> {
-        let normed = self.norm.forward(&self.x)?;
-        let pre = self.fc1.pretrained(&normed)?;
-        let hidden = ops::gelu(&self.fc1.add_path(&pre, &self.fc1.dropped(&normed)?)?)?;
-        let post = self.fc2.pretrained(&hidden)?;
-        let update = self.fc2.add_path(&post, &self.fc2.dropped(&hidden)?)?;
-        let y = (&self.x + scale_images(&update, self.keep.as_deref())?)?;
-        Ok(if self.parts == WithParts::Yes { vec![y, pre, post] } else { vec![y] })
+        let MlpHalf { x, norm, fc1, fc2, keep } = &self.half;
+        let normed = norm.forward(x)?;
+        let pre = fc1.pretrained(&normed)?;
+        let hidden = ops::gelu(&fc1.add_path(&pre, &fc1.dropped(&normed)?)?)?;
+        let post = fc2.pretrained(&hidden)?;
+        let update = fc2.add_path(&post, &fc2.dropped(&hidden)?)?;
+        let y = (x + scale_images(&update, keep.as_deref())?)?;
+        Ok(if self.use_of_w == UseOfW::Alone { vec![y, pre, post] } else { vec![y] })
     }
 }
 
-impl<T: Real> CpuKernel<T> for MlpHalf {
+impl<T: Real> CpuKernel<T> for MlpStep {
     type Saved = Saved<T>;
 
     fn forward(&self, keep: Keep) -> Result<Passed<Saved<T>>> {
         let kernel = self.kernel::<T>(Pass::Forward)?;
-        let (images, tokens, c) = self.x.dims3()?;
+        let (images, tokens, c) = self.half.x.dims3()?;
         let (rows, hidden) = (images * tokens, kernel.hidden);
         let fresh = |len: usize, on: bool| Fresh::<T>::of(if on { len } else { 0 });
-        let (all, parts) = (keep == Keep::All, self.parts == WithParts::Yes);
+        let (all, alone) = (keep == Keep::All, self.use_of_w == UseOfW::Alone);
         let (mut y, mut saved) = (fresh(rows * c, true), fresh(rows * hidden, all));
-        let (mut pre, mut post) = (fresh(rows * hidden, parts), fresh(rows * c, parts));
+        let (mut pre, mut post) = (fresh(rows * hidden, alone), fresh(rows * c, alone));
         {
             let [y, saved, pre_out, post] = [&mut y, &mut saved, &mut pre, &mut post].map(Fresh::parts);
             kernel.blocks.for_each(Buffers::default, |buffers, block| {
-                let Buffers { normed, dropped: room, hidden: h, out, u } = buffers;
+                let Buffers { normed, dropped, hidden: h, out, u } = buffers;
                 let (first, count) = (block.start, block.len());
                 resize(normed, count * c);
                 kernel.norm.forward(&kernel.x[first * c..block.end * c], normed);
                 let h = kernel.fc1.pretrained(normed, unwritten(h, count * hidden));
-                if parts {
+                if alone {
                     // SAFETY: `Blocks` puts each row into one block, so that no other part has these places.
                     unsafe { pre_out.at(first * hidden, count * hidden) }.write_copy_of_slice(h);
                 }
-                kernel.fc1.add_path(dropped(kernel.dropouts[0], first * c, normed, room), h, u);
+                kernel.fc1.add_path(kernel.fc1.dropped(first, normed, dropped), h, u);
                 // SAFETY: `Blocks` puts each row into one block, so that no other part has these places.
                 let before = all.then(|| unsafe { saved.at(first * hidden, count * hidden) });
                 gelu::in_place(None, before, h);
                 let out = kernel.fc2.pretrained(h, unwritten(out, count * c));
-                if parts {
+                if alone {
                     // SAFETY: `Blocks` puts each row into one block, so that no other part has these places.
                     unsafe { post.at(first * c, count * c) }.write_copy_of_slice(out);
                 }
-                kernel.fc2.add_path(dropped(kernel.dropouts[1], first * hidden, h, room), out, u);
+                kernel.fc2.add_path(kernel.fc2.dropped(first, h, dropped), out, u);
                 // SAFETY: `Blocks` puts each row into one block, so that no other part has these places.
                 kernel.residual(block, out, unsafe { y.at(first * c, count * c) });
             });
@@ -264,7 +257,7 @@ impl<T: Real> CpuKernel<T> for MlpHalf {
         // before GELU by `gelu::in_place`, y by `residual`. What is not kept has no room.
         let [y, saved, pre, post] = [y, saved, pre, post].map(|v| unsafe { v.written() });
         let mut outputs = vec![Output::new(y, (images, tokens, c))];
-        if parts {
+        if alone {
             outputs.extend([Output::new(pre, (images, tokens, hidden)), Output::new(post, (images, tokens, c))]);
         }
         Ok((outputs, all.then_some(Saved { pre: saved })))
@@ -274,14 +267,17 @@ impl<T: Real> CpuKernel<T> for MlpHalf {
         let kernel = self.kernel::<T>(Pass::Backward)?;
         let gradient = |i: usize| outputs.get(i).and_then(Option::as_ref).map(values::<T>).transpose();
         let incoming = Incoming { y: gradient(0)?, pre: gradient(1)?, post: gradient(2)? };
-        let mut dx = vec![T::zero(); self.x.elem_count()];
+        let mut dx = vec![T::zero(); self.half.x.elem_count()];
         let sums = {
             let dx = Parts::of(&mut dx);
             let start = || Sums {
                 norm: kernel.norm.sums(),
                 fc1: kernel.fc1.sums(),
                 fc2: kernel.fc2.sums(),
-                buffers: Buffers::default(),
+                path: PathBuffers::default(),
+                normed: Vec::new(),
+                hidden: Vec::new(),
+                dout: Vec::new(),
                 dhidden: Vec::new(),
                 dnormed: Vec::new(),
             };
@@ -292,10 +288,10 @@ impl<T: Real> CpuKernel<T> for MlpHalf {
             };
             kernel.blocks.sum(start, |sums, block| kernel.backward(&saved, &incoming, block, &dx, sums), join)
         };
-        grads.give_values(&self.x, dx)?;
-        sums.norm.give(&self.norm, grads)?;
-        sums.fc1.give(&self.fc1, grads)?;
-        sums.fc2.give(&self.fc2, grads)
+        grads.give_values(&self.half.x, dx)?;
+        sums.norm.give(&self.half.norm, grads)?;
+        sums.fc1.give(&self.half.fc1, grads)?;
+        sums.fc2.give(&self.half.fc2, grads)
     }
 }
 
@@ -311,8 +307,7 @@ impl<T: Real> Kernel<'_, T> {
     ) {
         let (c, hidden, count) = (self.c, self.hidden, block.len());
         let (rows, wide) = (block.start * c..block.end * c, block.start * hidden..block.end * hidden);
-        let Sums { norm, fc1, fc2, buffers, dhidden, dnormed } = sums;
-        let Buffers { normed, dropped: room, hidden: h, out: dout, u: other, .. } = buffers;
+        let Sums { norm, fc1, fc2, path, normed, hidden: h, dout, dhidden, dnormed } = sums;
         let pre = &saved.pre[wide.clone()];
         resize(h, pre.len());
         gelu::forward(pre, h);
@@ -321,8 +316,8 @@ impl<T: Real> Kernel<'_, T> {
         if let Some(dy) = &incoming.y {
             self.residual_backward(block.clone(), &dy[rows.clone()], dout);
         }
-        let into = self.fc2.room_for_input(self.dropouts[1], count, dhidden);
-        path_backward(&self.fc2, self.dropouts[1], wide.start, h, dout, dhidden, fc2, [room, other]);
+        let into = self.fc2.room_for_input(count, dhidden);
+        self.fc2.path_backward(block.start, h, dout, dhidden, fc2, path);
         if let Some(d) = &incoming.post {
             simd::vectorised(|| simd::add(dout, &d[rows.clone()]));
         }
@@ -331,8 +326,8 @@ impl<T: Real> Kernel<'_, T> {
 
         resize(normed, count * c);
         self.norm.forward(&self.x[rows.clone()], normed);
-        let into = self.fc1.room_for_input(self.dropouts[0], count, dnormed);
-        path_backward(&self.fc1, self.dropouts[0], rows.start, normed, dhidden, dnormed, fc1, [room, other]);
+        let into = self.fc1.room_for_input(count, dnormed);
+        self.fc1.path_backward(block.start, normed, dhidden, dnormed, fc1, path);
         if let Some(d) = &incoming.pre {
             simd::vectorised(|| simd::add(dhidden, &d[wide]));
         }
@@ -351,7 +346,7 @@ mod tests {
     use super::*;
     use crate::ops::GradientCheckpointing;
     use crate::ops::finite_difference::{check, close, normal};
-    use crate::ops::{Definition, LowRankPath};
+    use crate::ops::{Definition, Dropout, LowRankPath};
 
     fn map(seed: u64, n_in: usize, out: usize, dropout: Option<Dropout>) -> Result<LowRankMap> {
         let path = LowRankPath { a: normal(seed, &[2, n_in])?, b: normal(seed + 1, &[out, 2])?, scale: 0.5, dropout };
@@ -362,28 +357,30 @@ mod tests {
         })
     }
 
-    fn half(parts: WithParts, dropout: Option<Dropout>) -> Result<MlpHalf> {
+    fn half(dropout: Option<Dropout>) -> Result<MlpHalf> {
         Ok(MlpHalf {
             x: normal(1, &[2, 5, 3])?,
-            norm: Norm { weight: normal(3, &[3])?, bias: normal(4, &[3])?, eps: 1e-5 },
+            norm: LayerNorm::new(normal(3, &[3])?, normal(4, &[3])?),
             fc1: map(10, 3, 6, dropout)?,
             fc2: map(20, 6, 3, dropout)?,
             keep: Some(vec![0.5, 1.5]),
-            parts,
         })
     }
 
-    fn together(out: MlpOutput) -> Result<Tensor> {
-        let mut all = vec![out.y];
-        all.extend(out.parts.into_iter().flat_map(|parts| [parts.pre, parts.post]));
-        Tensor::cat(&all.iter().map(|t| t.flatten_all()).collect::<Result<Vec<_>>>()?, 0)
+    /// All outputs in one tensor.
+    fn together(half: MlpHalf, use_of_w: UseOfW) -> Result<Tensor> {
+        if use_of_w == UseOfW::WithPath {
+            return half.forward();
+        }
+        let (y, MlpIntermediates { pre, post }) = half.forward_intermediates()?;
+        Tensor::cat(&[y, pre, post].iter().map(|t| t.flatten_all()).collect::<Result<Vec<_>>>()?, 0)
     }
 
     #[test]
     fn the_segment_equals_its_composed_definition() -> Result<()> {
-        for (parts, dropout) in [(WithParts::No, None), (WithParts::Yes, Some(Dropout { rate: 0.3, seed: 7 }))] {
-            let half = half(parts, dropout)?;
-            let run = |by: Definition| by.run(|| together(half.clone().forward()?));
+        for (use_of_w, dropout) in [(UseOfW::WithPath, None), (UseOfW::Alone, Some(Dropout { rate: 0.3, seed: 7 }))] {
+            let half = half(dropout)?;
+            let run = |by: Definition| by.run(|| together(half.clone(), use_of_w));
             let [fused, composed] = Definition::ALL.map(run);
             close(&fused?, &composed?, 1e-12)?;
         }
@@ -392,12 +389,13 @@ mod tests {
 
     #[test]
     fn gradients_of_all_inputs_kept_or_made_again() -> Result<()> {
-        for (parts, dropout, checkpointing) in [
-            (WithParts::No, None, GradientCheckpointing::Off),
-            (WithParts::Yes, Some(Dropout { rate: 0.3, seed: 7 }), GradientCheckpointing::Off),
-            (WithParts::Yes, None, GradientCheckpointing::On),
+        for (use_of_w, dropout, checkpointing) in [
+            (UseOfW::WithPath, None, GradientCheckpointing::Off),
+            (UseOfW::WithPath, Some(Dropout { rate: 0.3, seed: 7 }), GradientCheckpointing::Off),
+            (UseOfW::Alone, Some(Dropout { rate: 0.3, seed: 7 }), GradientCheckpointing::Off),
+            (UseOfW::Alone, None, GradientCheckpointing::On),
         ] {
-            let half = half(parts, dropout)?;
+            let half = half(dropout)?;
             let (one, two) = (half.fc1.path.clone().unwrap(), half.fc2.path.clone().unwrap());
             let inputs = [
                 &half.x,
@@ -416,7 +414,7 @@ mod tests {
                 half.fc1.path = Some(LowRankPath { a: v[3].clone(), b: v[4].clone(), ..one.clone() });
                 half.fc2.path = Some(LowRankPath { a: v[5].clone(), b: v[6].clone(), ..two.clone() });
                 (half.fc1.weight, half.fc2.weight) = (v[7].clone(), v[8].clone());
-                together(checkpointing.run(|| half.forward())?)
+                checkpointing.run(|| together(half, use_of_w))
             })?;
         }
         Ok(())

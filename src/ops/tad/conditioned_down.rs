@@ -1,29 +1,27 @@
 //! The thin product that starts a task's path at attention's projection.
 #![allow(unsafe_code)] // blocks of windows write their own parts of the outputs
 
+use super::factor::{Factor, FactorKernel, FactorSums};
+use super::rows::{TaskRows, of_width};
 use super::tpc::{ConditionKernel, TaskCondition};
-use crate::ops::cpu::both_ways::BothWays;
 use crate::ops::cpu::buffers::{resize, zeroed};
 use crate::ops::cpu::float::Real;
 use crate::ops::cpu::parts::{Fresh, Parts};
-use crate::ops::cpu::product::{Matrix, add_product, product};
-use crate::ops::cpu::simd;
 use crate::ops::cpu::slices::values;
 use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
-use crate::ops::layer_norm::{Norm, NormKernel};
-use crate::ops::linear;
+use crate::ops::layer_norm::{LayerNorm, NormKernel, NormSums};
 use crate::ops::shapes::Shapes;
 use candle_core::{Result, Tensor};
 use std::ops::Range;
 
-/// `u_t = A norm(tpc_t + a)` for each task t; neither the TPC feature nor the normed patches are kept.
+/// `u_t = A_t norm(tpc_t + a)` for each task t; neither the TPC feature nor the normed patches are kept.
 ///
 /// # Shapes
-/// `a` `[r, C]`; result `[T*B*nW, N, r]`, the tasks leading.
+/// A `[r, C]`; result `[T*B*nW, N, r]`, the tasks leading.
 ///
 /// # Errors
 /// Tensors whose shapes or float types do not fit.
-pub fn conditioned_down(condition: &TaskCondition, norm: &Norm, a: &Tensor) -> Result<Tensor> {
+pub fn conditioned_down(condition: &TaskCondition, norm: &LayerNorm, a: &Factor) -> Result<Tensor> {
     let step = ConditionedDown { condition: condition.clone(), norm: norm.clone(), a: a.clone() };
     only(apply(step)?)
 }
@@ -31,15 +29,15 @@ pub fn conditioned_down(condition: &TaskCondition, norm: &Norm, a: &Tensor) -> R
 #[derive(Clone)]
 struct ConditionedDown {
     condition: TaskCondition,
-    norm: Norm,
-    a: Tensor,
+    norm: LayerNorm,
+    a: Factor,
 }
 
 struct Kernel<'a, T: Real> {
     condition: ConditionKernel<'a, T>,
     norm: NormKernel<'a, T>,
-    a: BothWays<'a, T>,
-    rank: usize,
+    a: FactorKernel<'a, T>,
+    rows: TaskRows,
 }
 
 /// What a thread reuses from block to block.
@@ -51,10 +49,20 @@ struct Buffers<T> {
     normed: Vec<T>,
 }
 
+/// Sums of gradients over blocks, and what a thread reuses from block to block.
+struct Sums<T> {
+    norm: NormSums<T>,
+    a: FactorSums<T>,
+    buffers: Buffers<T>,
+    dnormed: Vec<T>,
+    dconditioned: Vec<T>,
+}
+
 impl ConditionedDown {
     fn kernel<T: Real>(&self) -> Result<Kernel<'_, T>> {
-        let rank = self.a.dim(0)?;
-        Ok(Kernel { condition: self.condition.kernel()?, norm: self.norm.kernel()?, a: BothWays::lend(&self.a)?, rank })
+        let condition = self.condition.kernel()?;
+        let rows = TaskRows { tasks: condition.tasks, units: condition.windows, unit: condition.n };
+        Ok(Kernel { condition, norm: self.norm.kernel()?, a: self.a.kernel()?, rows })
     }
 }
 
@@ -70,12 +78,6 @@ impl<T: Real> Kernel<'_, T> {
         resize(normed, conditioned.len());
         self.norm.forward(conditioned, normed);
     }
-
-    /// A block's rows of task `t` in the result.
-    fn rows(&self, block: &Range<usize>, t: usize) -> Range<usize> {
-        let (first, row) = (t * self.condition.windows, self.condition.n * self.rank);
-        (first + block.start) * row..(first + block.end) * row
-    }
 }
 
 impl Step for ConditionedDown {
@@ -84,19 +86,18 @@ impl Step for ConditionedDown {
     }
 
     fn map(&self, f: &mut OnTensor) -> Result<Self> {
-        Ok(Self { condition: self.condition.map(f)?, norm: self.norm.map(f)?, a: f(&self.a)? })
+        Ok(Self { condition: self.condition.map(f)?, norm: self.norm.map(f)?, a: self.a.map(f)? })
     }
 
     fn check(&self, shapes: Shapes) -> Result<()> {
         let [_, _, c] = self.condition.check(shapes)?;
         self.norm.check(shapes, c)?;
-        let [rank, _] = shapes.sizes("A", &self.a)?;
-        shapes.expect("A", &self.a, &[rank, c])
+        self.a.check(shapes, "A", self.condition.tasks, None, c).map(drop)
     }
 
     fn composed(&self) -> Result<Vec<Tensor>> {
         let conditioned = self.condition.feature()?.broadcast_add(&self.condition.attended)?.flatten_to(1)?;
-        Ok(vec![linear(&self.norm.forward(&conditioned)?, &self.a, None)?])
+        Ok(vec![self.a.forward(&self.norm.forward(&conditioned)?)?])
     }
 }
 
@@ -105,62 +106,71 @@ impl<T: Real> CpuKernel<T> for ConditionedDown {
 
     fn forward(&self, _: Keep) -> Result<Passed<()>> {
         let kernel = self.kernel::<T>()?;
-        let ConditionKernel { tasks, windows, n, c, .. } = kernel.condition;
-        let mut u = Fresh::of(tasks * windows * n * kernel.rank);
+        let (rows, rank) = (kernel.rows, kernel.a.out);
+        let mut u = Fresh::of(rows.len() * rank);
         let out = u.parts();
-        kernel.condition.blocks().for_each(Buffers::default, |buffers, block| {
-            for t in 0..tasks {
+        rows.blocks().for_each(Buffers::default, |buffers, block| {
+            for t in 0..rows.tasks {
                 kernel.normed(&block, t, buffers);
-                let place = kernel.rows(&block, t);
+                let place = of_width(&rows.of(t, &block), rank);
                 // SAFETY: `Blocks` puts each window into one block, so that no other part has these places.
                 let out = unsafe { out.at(place.start, place.len()) };
-                let (z, a) = (Matrix::rows(&buffers.normed, c), kernel.a.t());
-                product(out, kernel.rank, z, a, T::one());
+                kernel.a.forward(t, &buffers.normed, T::one(), out);
             }
         });
-        // SAFETY: the blocks cover all windows of all tasks, and `product` writes each.
+        // SAFETY: the blocks cover all windows of all tasks, and `FactorKernel::forward` writes each.
         let u = unsafe { u.written() };
-        Ok((vec![Output::new(u, (tasks * windows, n, kernel.rank))], Some(())))
+        Ok((vec![Output::new(u, (rows.tasks * rows.units, rows.unit, rank))], Some(())))
     }
 
     fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
         let Some(Some(du)) = outputs.first() else { return Ok(()) };
         let (kernel, du) = (self.kernel::<T>()?, values::<T>(du)?);
-        let ConditionKernel { tasks, n, c, .. } = kernel.condition;
         let mut da = vec![T::zero(); kernel.condition.attended.len()];
         let mut dscores = vec![T::zero(); kernel.condition.scores.len()];
-        let parts = [&mut da, &mut dscores].map(|v| Parts::of(v));
-        let start =
-            || (kernel.norm.sums(), vec![T::zero(); kernel.a.len()], Buffers::default(), [Vec::new(), Vec::new()]);
-        let (norm, dweight, ..) = kernel.condition.blocks().sum(
-            start,
-            |(norm, dweight, buffers, [dnormed, dconditioned]), block| {
-                for t in 0..tasks {
-                    kernel.normed(&block, t, buffers);
-                    let du = Matrix::rows(&du[kernel.rows(&block, t)], kernel.rank);
-                    add_product(dweight, c, du.t(), Matrix::rows(&buffers.normed, c), T::one());
-                    resize(dnormed, buffers.normed.len());
-                    product(dnormed, c, du, kernel.a.matrix(), T::one());
-                    zeroed(dconditioned, dnormed.len());
-                    kernel.norm.backward(&buffers.conditioned, dnormed, dconditioned, norm);
-                    let Buffers { gates, dgates, .. } = buffers;
-                    for (w, dy) in block.clone().zip(dconditioned.chunks_exact(n * c)) {
-                        // SAFETY: `Blocks` puts each window into one block, so that no other part has these places.
-                        unsafe {
-                            kernel.condition.backward((w, t), T::one(), dy, [gates, dgates], parts.each_ref());
-                        }
-                    }
-                }
-            },
-            |sums, other| {
-                sums.0.add(&other.0);
-                simd::add(&mut sums.1, &other.1);
-            },
-        );
+        let sums = {
+            let out = [&mut da, &mut dscores].map(|v| Parts::of(v));
+            let join = |sums: &mut Sums<T>, other: Sums<T>| {
+                sums.norm.add(&other.norm);
+                sums.a.add(&other.a);
+            };
+            kernel.rows.blocks().sum(|| kernel.sums(), |sums, block| kernel.backward(&du, block, &out, sums), join)
+        };
         grads.give_values(&self.condition.attended, da)?;
         grads.give_values(&self.condition.scores, dscores)?;
-        grads.give_values(&self.a, dweight)?;
-        norm.give(&self.norm, grads)
+        sums.a.give(&self.a, grads)?;
+        sums.norm.give(&self.norm, grads)
+    }
+}
+
+impl<T: Real> Kernel<'_, T> {
+    fn sums(&self) -> Sums<T> {
+        Sums {
+            norm: self.norm.sums(),
+            a: self.a.sums(),
+            buffers: Buffers::default(),
+            dnormed: Vec::new(),
+            dconditioned: Vec::new(),
+        }
+    }
+
+    /// The gradients of one block of windows, task by task.
+    fn backward(&self, du: &[T], block: Range<usize>, out: &[Parts<T>; 2], sums: &mut Sums<T>) {
+        let (n, c) = (self.condition.n, self.condition.c);
+        let Sums { norm, a, buffers, dnormed, dconditioned } = sums;
+        for t in 0..self.rows.tasks {
+            self.normed(&block, t, buffers);
+            resize(dnormed, buffers.normed.len());
+            let du = &du[of_width(&self.rows.of(t, &block), self.a.out)];
+            self.a.backward(t, &buffers.normed, du, T::one(), dnormed, a);
+            zeroed(dconditioned, dnormed.len());
+            self.norm.backward(&buffers.conditioned, dnormed, dconditioned, norm);
+            let Buffers { gates, dgates, .. } = buffers;
+            for (w, dy) in block.clone().zip(dconditioned.chunks_exact(n * c)) {
+                // SAFETY: `Blocks` puts each window into one block, so that no other thread works on it.
+                unsafe { self.condition.backward((w, t), T::one(), dy, [gates, dgates], out.each_ref()) };
+            }
+        }
     }
 }
 
@@ -178,12 +188,17 @@ mod tests {
             normal(3, &[4])?,
             normal(4, &[4])?,
             normal(5, &[2, 4])?,
+            normal(6, &[2, 4])?,
         ];
-        let condition = |v: &[Tensor]| TaskCondition { attended: v[0].clone(), scores: v[1].clone(), tasks: 2 };
-        let norm = |v: &[Tensor]| Norm { weight: v[2].clone(), bias: v[3].clone(), eps: 1e-5 };
-        let [fused, composed] =
-            Definition::ALL.map(|by| by.run(|| conditioned_down(&condition(&inputs), &norm(&inputs), &inputs[4])));
-        close(&fused?, &composed?, 1e-12)?;
-        check(&inputs.each_ref(), |v| conditioned_down(&condition(v), &norm(v), &v[4]))
+        for inputs in [&inputs[..5], &inputs] {
+            let step = |v: &[Tensor]| {
+                let condition = TaskCondition { attended: v[0].clone(), scores: v[1].clone(), tasks: 2 };
+                conditioned_down(&condition, &LayerNorm::new(v[2].clone(), v[3].clone()), &Factor::of(&v[4..]))
+            };
+            let [fused, composed] = Definition::ALL.map(|by| by.run(|| step(inputs)));
+            close(&fused?, &composed?, 1e-12)?;
+            check(&inputs.iter().collect::<Vec<_>>(), step)?;
+        }
+        Ok(())
     }
 }

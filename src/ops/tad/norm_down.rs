@@ -1,25 +1,23 @@
 //! A norm and the thin product that follows it on a task's path.
 #![allow(unsafe_code)] // blocks of rows write their own parts of the outputs
 
-use crate::ops::cpu::blocks::Blocks;
-use crate::ops::cpu::both_ways::BothWays;
+use super::factor::{Factor, FactorKernel, FactorSums};
+use super::rows::{TaskRows, of_width};
 use crate::ops::cpu::buffers::resize;
 use crate::ops::cpu::float::Real;
 use crate::ops::cpu::parts::{Fresh, Parts};
-use crate::ops::cpu::product::{Matrix, add_product, product};
-use crate::ops::cpu::simd;
 use crate::ops::cpu::slices::{Values, values};
 use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
-use crate::ops::layer_norm::{Norm, NormKernel};
-use crate::ops::linear;
+use crate::ops::layer_norm::{LayerNorm, NormKernel, NormSums};
 use crate::ops::shapes::Shapes;
 use candle_core::{Result, Tensor};
+use std::ops::Range;
 
-/// `u = A norm(x)`: `[b, N, C]` to `[b, N, r]`; the normed tokens are not kept.
+/// `u_t = A_t norm(x_t)` for each task t: `[T*b, N, C]`, the tasks leading, to `[T*b, N, r]`; the normed tokens are not kept.
 ///
 /// # Errors
 /// Tensors whose shapes or float types do not fit.
-pub fn norm_down(x: &Tensor, norm: &Norm, a: &Tensor) -> Result<Tensor> {
+pub fn norm_down(x: &Tensor, norm: &LayerNorm, a: &Factor) -> Result<Tensor> {
     let step = NormDown { x: x.clone(), norm: norm.clone(), a: a.clone() };
     only(apply(step)?)
 }
@@ -27,24 +25,30 @@ pub fn norm_down(x: &Tensor, norm: &Norm, a: &Tensor) -> Result<Tensor> {
 #[derive(Clone)]
 struct NormDown {
     x: Tensor,
-    norm: Norm,
-    a: Tensor,
+    norm: LayerNorm,
+    a: Factor,
 }
 
 struct Kernel<'a, T: Real> {
     x: Values<'a, T>,
     norm: NormKernel<'a, T>,
-    a: BothWays<'a, T>,
-    blocks: Blocks,
-    c: usize,
-    rank: usize,
+    a: FactorKernel<'a, T>,
+    rows: TaskRows,
+}
+
+/// Sums of gradients over blocks, and what a thread reuses from block to block.
+struct Sums<T> {
+    norm: NormSums<T>,
+    a: FactorSums<T>,
+    normed: Vec<T>,
+    dnormed: Vec<T>,
 }
 
 impl NormDown {
     fn kernel<T: Real>(&self) -> Result<Kernel<'_, T>> {
-        let (rank, c) = self.a.dims2()?;
-        let blocks = Blocks::of(self.x.elem_count() / c, 1);
-        Ok(Kernel { x: values(&self.x)?, norm: self.norm.kernel()?, a: BothWays::lend(&self.a)?, blocks, c, rank })
+        let (x, a, tasks) = (values(&self.x)?, self.a.kernel()?, self.a.count());
+        let rows = TaskRows { tasks, units: x.len() / a.n_in / tasks, unit: 1 }; // with one factor, all are of one task
+        Ok(Kernel { x, norm: self.norm.kernel()?, a, rows })
     }
 }
 
@@ -54,17 +58,18 @@ impl Step for NormDown {
     }
 
     fn map(&self, f: &mut OnTensor) -> Result<Self> {
-        Ok(Self { x: f(&self.x)?, norm: self.norm.map(f)?, a: f(&self.a)? })
+        Ok(Self { x: f(&self.x)?, norm: self.norm.map(f)?, a: self.a.map(f)? })
     }
 
     fn check(&self, shapes: Shapes) -> Result<()> {
-        let ([_, _, c], [rank, _]) = (shapes.sizes("x", &self.x)?, shapes.sizes("A", &self.a)?);
+        let [all, _, c] = shapes.sizes("x", &self.x)?;
+        shapes.times("maps of all tasks", all, self.a.count())?;
         self.norm.check(shapes, c)?;
-        shapes.expect("A", &self.a, &[rank, c])
+        self.a.check(shapes, "A", self.a.count(), None, c).map(drop)
     }
 
     fn composed(&self) -> Result<Vec<Tensor>> {
-        Ok(vec![linear(&self.norm.forward(&self.x)?, &self.a, None)?])
+        Ok(vec![self.a.forward(&self.norm.forward(&self.x)?)?])
     }
 }
 
@@ -73,18 +78,20 @@ impl<T: Real> CpuKernel<T> for NormDown {
 
     fn forward(&self, _: Keep) -> Result<Passed<()>> {
         let kernel = self.kernel::<T>()?;
-        let (b, n, c) = self.x.dims3()?;
-        let rank = kernel.rank;
-        let mut u = Fresh::of(b * n * rank);
+        let ((b, n, c), rows, rank) = (self.x.dims3()?, kernel.rows, kernel.a.out);
+        let mut u = Fresh::of(rows.len() * rank);
         let out = u.parts();
-        kernel.blocks.for_each(Vec::new, |normed, block| {
-            resize(normed, block.len() * c);
-            kernel.norm.forward(&kernel.x[block.start * c..block.end * c], normed);
-            // SAFETY: `Blocks` puts each row into one block, so that no other part has these places.
-            let out = unsafe { out.at(block.start * rank, block.len() * rank) };
-            product(out, rank, Matrix::rows(normed, c), kernel.a.t(), T::one());
+        rows.blocks().for_each(Vec::new, |normed, block| {
+            for t in 0..rows.tasks {
+                let of_task = rows.of(t, &block);
+                resize(normed, of_task.len() * c);
+                kernel.norm.forward(&kernel.x[of_width(&of_task, c)], normed);
+                // SAFETY: `Blocks` puts each row into one block, so that no other part has these places.
+                let out = unsafe { out.at(of_task.start * rank, of_task.len() * rank) };
+                kernel.a.forward(t, normed, T::one(), out);
+            }
         });
-        // SAFETY: the blocks cover all rows, and `product` writes each.
+        // SAFETY: the blocks cover all rows of all tasks, and `FactorKernel::forward` writes each.
         let u = unsafe { u.written() };
         Ok((vec![Output::new(u, (b, n, rank))], Some(())))
     }
@@ -92,31 +99,38 @@ impl<T: Real> CpuKernel<T> for NormDown {
     fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
         let Some(Some(du)) = outputs.first() else { return Ok(()) };
         let (kernel, du) = (self.kernel::<T>()?, values::<T>(du)?);
-        let Kernel { c, rank, .. } = kernel;
         let mut dx = vec![T::zero(); self.x.elem_count()];
-        let out = Parts::of(&mut dx);
-        let start = || (kernel.norm.sums(), vec![T::zero(); kernel.a.len()], Vec::new(), Vec::new());
-        let (norm, da, ..) = kernel.blocks.sum(
-            start,
-            |(norm, da, normed, dnormed), block| {
-                let (x, du) = (&kernel.x[block.start * c..block.end * c], &du[block.start * rank..block.end * rank]);
-                resize(normed, x.len());
-                kernel.norm.forward(x, normed);
-                let du = Matrix::rows(du, rank);
-                add_product(da, c, du.t(), Matrix::rows(normed, c), T::one());
-                resize(dnormed, x.len());
-                product(dnormed, c, du, kernel.a.matrix(), T::one());
-                // SAFETY: `Blocks` puts each row into one block, so that no other part has these places.
-                kernel.norm.backward(x, dnormed, unsafe { out.at(block.start * c, block.len() * c) }, norm);
-            },
-            |sums, other| {
-                sums.0.add(&other.0);
-                simd::add(&mut sums.1, &other.1);
-            },
-        );
+        let sums = {
+            let dx = Parts::of(&mut dx);
+            let start =
+                || Sums { norm: kernel.norm.sums(), a: kernel.a.sums(), normed: Vec::new(), dnormed: Vec::new() };
+            let join = |sums: &mut Sums<T>, other: Sums<T>| {
+                sums.norm.add(&other.norm);
+                sums.a.add(&other.a);
+            };
+            kernel.rows.blocks().sum(start, |sums, block| kernel.backward(&du, block, &dx, sums), join)
+        };
         grads.give_values(&self.x, dx)?;
-        grads.give_values(&self.a, da)?;
-        norm.give(&self.norm, grads)
+        sums.a.give(&self.a, grads)?;
+        sums.norm.give(&self.norm, grads)
+    }
+}
+
+impl<T: Real> Kernel<'_, T> {
+    /// The gradients of one block of rows, task by task.
+    fn backward(&self, du: &[T], block: Range<usize>, dx: &Parts<T>, sums: &mut Sums<T>) {
+        let Sums { norm, a, normed, dnormed } = sums;
+        for t in 0..self.rows.tasks {
+            let rows = self.rows.of(t, &block);
+            let place = of_width(&rows, self.a.n_in);
+            let x = &self.x[place.clone()];
+            resize(normed, x.len());
+            self.norm.forward(x, normed);
+            resize(dnormed, x.len());
+            self.a.backward(t, normed, &du[of_width(&rows, self.a.out)], T::one(), dnormed, a);
+            // SAFETY: `Blocks` puts each row into one block, so that no other part has these places.
+            self.norm.backward(x, dnormed, unsafe { dx.at(place.start, place.len()) }, norm);
+        }
     }
 }
 
@@ -128,10 +142,15 @@ mod tests {
 
     #[test]
     fn values_and_gradients() -> Result<()> {
-        let inputs = [normal(1, &[2, 5, 4])?, normal(2, &[4])?, normal(3, &[4])?, normal(4, &[2, 4])?];
-        let norm = |v: &[Tensor]| Norm { weight: v[1].clone(), bias: v[2].clone(), eps: 1e-5 };
-        let [fused, composed] = Definition::ALL.map(|by| by.run(|| norm_down(&inputs[0], &norm(&inputs), &inputs[3])));
-        close(&fused?, &composed?, 1e-12)?;
-        check(&inputs.each_ref(), |v| norm_down(&v[0], &norm(v), &v[3]))
+        let inputs =
+            [normal(1, &[4, 5, 4])?, normal(2, &[4])?, normal(3, &[4])?, normal(4, &[2, 4])?, normal(5, &[2, 4])?];
+        for inputs in [&inputs[..4], &inputs] {
+            let step =
+                |v: &[Tensor]| norm_down(&v[0], &LayerNorm::new(v[1].clone(), v[2].clone()), &Factor::of(&v[3..]));
+            let [fused, composed] = Definition::ALL.map(|by| by.run(|| step(inputs)));
+            close(&fused?, &composed?, 1e-12)?;
+            check(&inputs.iter().collect::<Vec<_>>(), step)?;
+        }
+        Ok(())
     }
 }

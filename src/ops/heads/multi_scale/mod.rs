@@ -11,19 +11,11 @@ mod resample;
 
 use crate::ops::batch_norm::{BatchMoments, BatchNorm, MomentsOf};
 use crate::ops::cpu::float::Real;
+use crate::ops::feature_map::FeatureMap;
 use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply};
 use crate::ops::shapes::Shapes;
 use crate::ops::{bilinear, linear};
 use candle_core::{Device, Result, Tensor};
-
-/// A map of tokens, row by row, with its height and width.
-#[derive(Clone, Debug)]
-pub struct SizedMap {
-    /// `[B, h*w, c]`.
-    pub tokens: Tensor,
-    /// h and w.
-    pub size: (usize, usize),
-}
 
 /// A 1x1 convolution.
 #[derive(Clone, Debug)]
@@ -54,7 +46,7 @@ impl Conv1x1 {
 #[derive(Clone, Debug)]
 pub struct MultiScaleHead {
     /// The maps, the finest first.
-    pub maps: Vec<SizedMap>,
+    pub maps: Vec<FeatureMap>,
     /// Their channels to H.
     pub hidden: Conv1x1,
     /// Over the H channels.
@@ -92,7 +84,7 @@ impl Step for MultiScaleHead {
     }
 
     fn map(&self, f: &mut OnTensor) -> Result<Self> {
-        let map = |SizedMap { tokens, size }: &SizedMap| Ok(SizedMap { tokens: f(tokens)?, size: *size });
+        let map = |FeatureMap { tokens, size }: &FeatureMap| Ok(FeatureMap { tokens: f(tokens)?, size: *size });
         let maps = self.maps.iter().map(map).collect::<Result<_>>()?;
         Ok(Self { maps, hidden: self.hidden.map(f)?, norm: self.norm.map(f)?, output: self.output.map(f)? })
     }
@@ -100,7 +92,7 @@ impl Step for MultiScaleHead {
     fn check(&self, shapes: Shapes) -> Result<()> {
         let Some(first) = self.maps.first() else { candle_core::bail!("multi-scale-head: expected a map, got none") };
         let ([images, _, _], mut channels) = (shapes.sizes("a map", &first.tokens)?, 0);
-        for SizedMap { tokens, size } in &self.maps {
+        for FeatureMap { tokens, size } in &self.maps {
             let [_, _, c] = shapes.sizes("a map", tokens)?;
             shapes.expect("a map", tokens, &[images, shapes.tokens(*size)?, c])?;
             channels += c;
@@ -118,7 +110,7 @@ impl Step for MultiScaleHead {
 
     fn composed(&self) -> Result<Vec<Tensor>> {
         let (images, (h, w)) = (self.maps[0].tokens.dim(0)?, self.maps[0].size);
-        let resize = |SizedMap { tokens, size }: &SizedMap| {
+        let resize = |FeatureMap { tokens, size }: &FeatureMap| {
             let map = tokens.transpose(1, 2)?.reshape((images, (), size.0, size.1))?;
             bilinear(&map, (h, w))
         };

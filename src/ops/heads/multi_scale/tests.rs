@@ -23,7 +23,7 @@ fn given() -> Result<MomentsOf> {
 }
 
 fn head(v: &[Tensor], moments: &MomentsOf) -> MultiScaleHead {
-    let map = |(tokens, (size, _)): (&Tensor, ((usize, usize), usize))| SizedMap { tokens: tokens.clone(), size };
+    let map = |(tokens, (size, _)): (&Tensor, ((usize, usize), usize))| FeatureMap { tokens: tokens.clone(), size };
     let (maps, weights) = v.split_at(SIZES.len());
     let conv = |i: usize| Conv1x1 { weight: weights[i].clone(), bias: weights[i + 1].clone() };
     let (weight, bias) = (weights[2].clone(), weights[3].clone());
@@ -109,7 +109,7 @@ fn a_large_head_gives_the_same_on_any_number_of_threads() -> Result<()> {
         f32(8, &[2])?,
     ];
     let head = |v: &[Tensor]| {
-        let map = |i: usize, size| SizedMap { tokens: v[i].clone(), size };
+        let map = |i: usize, size| FeatureMap { tokens: v[i].clone(), size };
         let conv = |i: usize| Conv1x1 { weight: v[i].clone(), bias: v[i + 1].clone() };
         let norm = BatchNorm { weight: v[4].clone(), bias: v[5].clone(), moments: MomentsOf::Batch, eps: 1e-5 };
         let head =

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)] // blocks of windows write their own parts of the gradients
 
 use super::kernel::{Buffers, Kernel, Saved, Sizes};
-use super::step::AttentionHalf;
+use super::step::AttentionStep;
 use crate::ops::cpu::buffers::{resize, zeroed};
 use crate::ops::cpu::float::Real;
 use crate::ops::cpu::parts::Parts;
@@ -10,8 +10,7 @@ use crate::ops::cpu::product::Into;
 use crate::ops::cpu::simd;
 use crate::ops::cpu::slices::{Values, values};
 use crate::ops::layer_norm::NormSums;
-use crate::ops::low_rank::kernel::{MapSums, path_backward};
-use crate::ops::swin::halves::WithParts;
+use crate::ops::low_rank::kernel::{MapSums, PathBuffers, UseOfW};
 use candle_core::{Result, Tensor};
 use std::ops::Range;
 
@@ -25,7 +24,7 @@ pub(super) struct Incoming<'a, T: Real> {
 }
 
 impl<'a, T: Real> Incoming<'a, T> {
-    pub(super) fn new(half: &AttentionHalf, outputs: &'a [Option<Tensor>]) -> Result<Self> {
+    pub(super) fn new(step: &AttentionStep, outputs: &'a [Option<Tensor>]) -> Result<Self> {
         let mut outputs = outputs.iter();
         let mut next = |on: bool| -> Result<Option<Values<'a, T>>> {
             match if on { outputs.next() } else { None } {
@@ -33,13 +32,13 @@ impl<'a, T: Real> Incoming<'a, T> {
                 _ => Ok(None),
             }
         };
-        let (has_prompts, parts) = (half.prompts.is_some(), half.parts == WithParts::Yes);
+        let (has_prompts, alone) = (step.half.prompts.is_some(), step.use_of_w == UseOfW::Alone);
         Ok(Self {
             y: next(true)?,
             prompts: next(has_prompts)?,
-            attended: next(parts)?,
-            projected: next(parts)?,
-            scores: next(parts && has_prompts)?,
+            attended: next(alone)?,
+            projected: next(alone)?,
+            scores: next(alone && has_prompts)?,
         })
     }
 }
@@ -52,6 +51,7 @@ pub(super) struct Sums<T> {
     pub(super) bias: Vec<T>,
     /// Of the normed prompts, `[B, P, C]`.
     pub(super) prompts: Vec<T>,
+    pub(super) path: PathBuffers<T>,
     pub(super) buffers: Buffers<T>,
     pub(super) dout: Vec<T>,
     pub(super) dattended: Vec<T>,
@@ -77,6 +77,7 @@ impl<T: Real> Kernel<'_, T> {
             norm: self.norm.sums(),
             bias: vec![T::zero(); self.attention.bias_len()],
             prompts: vec![T::zero(); self.normed_prompts.len()],
+            path: PathBuffers::default(),
             buffers: Buffers::default(),
             dout: Vec::new(),
             dattended: Vec::new(),
@@ -112,18 +113,9 @@ impl<T: Real> Kernel<'_, T> {
         }
         self.gather(block.clone(), &mut sums.buffers.windows);
         resize(&mut sums.drows, count * c);
-        let Sums { qkv, buffers, dqkv, drows, dattended, .. } = sums;
+        let Sums { qkv, buffers, path, dqkv, drows, .. } = sums;
         self.qkv.pretrained_backward(&buffers.windows, dqkv, Into::Write, drows, qkv);
-        path_backward(
-            &self.qkv,
-            self.dropouts[0],
-            first * c,
-            &buffers.windows,
-            dqkv,
-            drows,
-            qkv,
-            [&mut buffers.dropped, dattended],
-        );
+        self.qkv.path_backward(first, &buffers.windows, dqkv, drows, qkv, path);
         self.gather_backward(incoming, block, dx, sums);
     }
 
@@ -147,43 +139,28 @@ impl<T: Real> Kernel<'_, T> {
         }
     }
 
-    /// Through the projection: `dattended` from `dout` and from the parts' gradients.
+    /// Through the projection: `dattended` from `dout` and from the gradients of what tasks read.
     fn proj_backward(&self, attended: &[T], incoming: &Incoming<T>, block: Range<usize>, sums: &mut Sums<T>) {
         let Sizes { c, length, n, .. } = self.sizes;
-        let (p, first) = (self.sizes.prompts(), block.start * length * c);
-        let Sums { proj, dout, dattended, drows, buffers, .. } = sums;
+        let (p, first) = (self.sizes.prompts(), block.start * length);
+        let Sums { proj, path, dout, dattended, drows, .. } = sums;
         let into = if incoming.attended.is_some() {
             zeroed(dattended, attended.len());
             Into::Add
         } else {
-            self.proj.room_for_input(self.dropouts[1], attended.len() / c, dattended)
+            self.proj.room_for_input(attended.len() / c, dattended)
         };
-        // The path before the frozen product: the latter's gradient has the parts' added to it.
-        path_backward(
-            &self.proj,
-            self.dropouts[1],
-            first,
-            attended,
-            dout,
-            dattended,
-            proj,
-            [&mut buffers.dropped, drows],
-        );
+        // The path before the frozen product: to the latter's gradient is added what tasks read of it.
+        self.proj.path_backward(first, attended, dout, dattended, proj, path);
         for (i, w) in block.enumerate() {
-            let patches = (i * length + p) * c..(i + 1) * length * c;
+            let row = i * length + p;
+            let patches = row * c..(row + n) * c;
             if let Some(d) = &incoming.projected {
                 simd::vectorised(|| simd::add(&mut dout[patches.clone()], &d[w * n * c..][..n * c]));
             }
             if let Some(d) = &incoming.attended {
-                let d = &d[w * n * c..][..n * c];
-                match self.dropouts[1] {
-                    None => simd::vectorised(|| simd::add(&mut dattended[patches], d)),
-                    Some(dropout) => {
-                        resize(drows, n * c);
-                        dropout.apply(d, first + patches.start, drows);
-                        simd::vectorised(|| simd::add(&mut dattended[patches], drows));
-                    }
-                }
+                let d = self.proj.dropped(first + row, &d[w * n * c..][..n * c], drows);
+                simd::vectorised(|| simd::add(&mut dattended[patches], d));
             }
         }
         self.proj.pretrained_backward(attended, dout, into, dattended, proj);

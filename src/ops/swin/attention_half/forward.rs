@@ -3,17 +3,17 @@
 
 use super::backward::{Incoming, Sums};
 use super::kernel::{Buffers, Saved, Sizes};
-use super::step::AttentionHalf;
+use super::step::AttentionStep;
 use crate::ops::cpu::float::Real;
 use crate::ops::cpu::parts::{Fresh, Parts, unwritten};
 use crate::ops::cpu::simd;
 use crate::ops::cpu::slices::values;
 use crate::ops::graph::trace::Pass;
 use crate::ops::graph::{CpuKernel, Gradients, Keep, Output, Passed};
-use crate::ops::swin::halves::WithParts;
+use crate::ops::low_rank::kernel::UseOfW;
 use candle_core::{Result, Tensor};
 
-impl<T: Real> CpuKernel<T> for AttentionHalf {
+impl<T: Real> CpuKernel<T> for AttentionStep {
     type Saved = Saved<T>;
 
     fn forward(&self, keep: Keep) -> Result<Passed<Saved<T>>> {
@@ -21,13 +21,13 @@ impl<T: Real> CpuKernel<T> for AttentionHalf {
         let Sizes { images, tokens, c, length, n, windows } = kernel.sizes;
         let (p, heads) = (kernel.sizes.prompts(), kernel.attention.heads());
         let fresh = |len: usize, on: bool| Fresh::<T>::of(if on { len } else { 0 });
-        let (all, parts) = (keep == Keep::All, self.parts == WithParts::Yes);
+        let (all, alone) = (keep == Keep::All, self.use_of_w == UseOfW::Alone);
         let mut y = fresh(images * tokens * c, true);
         let mut seen = fresh(images * windows * p * c, true); // the prompts' rows of every window
         let mut saved = [fresh(kernel.sizes.rows() * 3 * c, all), fresh(kernel.sizes.rows() * c, all)];
-        let mut attended = fresh(images * windows * n * c, parts);
-        let mut projected = fresh(images * windows * n * c, parts);
-        let mut scores = fresh(images * windows * heads * p * n, parts);
+        let mut attended = fresh(images * windows * n * c, alone);
+        let mut projected = fresh(images * windows * n * c, alone);
+        let mut scores = fresh(images * windows * heads * p * n, alone);
         {
             let [y, seen] = [&mut y, &mut seen].map(Fresh::parts);
             let [qkv_out, attended_out] = saved.each_mut().map(Fresh::parts);
@@ -41,12 +41,12 @@ impl<T: Real> CpuKernel<T> for AttentionHalf {
                     (qkv_out.or(first * 3 * c, count * 3 * c, qkv), attended_out.or(first * c, count * c, a))
                 };
                 let qkv = kernel.qkv.pretrained(rows, qkv);
-                kernel.qkv.add_path(kernel.dropped(0, first * c, rows, dropped), qkv, u);
+                kernel.qkv.add_path(kernel.qkv.dropped(first, rows, dropped), qkv, u);
                 for (i, w) in block.clone().enumerate() {
                     let (qkv, a) =
                         (&qkv[i * length * 3 * c..][..length * 3 * c], &mut a[i * length * c..][..length * c]);
                     kernel.attention.forward(qkv, w, a, window);
-                    if parts {
+                    if alone {
                         // SAFETY: `Blocks` puts each window into one block, so that no other part has these places.
                         kernel.attention.prompt_scores(qkv, unsafe { scores.at(w * heads * p * n, heads * p * n) });
                     }
@@ -54,8 +54,8 @@ impl<T: Real> CpuKernel<T> for AttentionHalf {
                 // SAFETY: `WindowKernel::forward` has written each of the block's windows, and a is no more than those.
                 let a = unsafe { a.assume_init_ref() };
                 let out = kernel.proj.pretrained(a, unwritten(out, count * c));
-                let a = kernel.dropped(1, first * c, a, dropped);
-                if parts {
+                let a = kernel.proj.dropped(first, a, dropped);
+                if alone {
                     for (i, w) in block.clone().enumerate() {
                         let patches = (i * length + p) * c..(i + 1) * length * c;
                         // SAFETY: `Blocks` puts each window into one block, so that no other part has these places.
@@ -92,13 +92,13 @@ impl<T: Real> CpuKernel<T> for AttentionHalf {
         let [qkv, attention] = saved.map(|v| unsafe { v.written() });
         let saved = Saved { qkv, attended: attention };
         let mut outputs = vec![Output::new(y, (images, tokens, c))];
-        if self.prompts.is_some() {
+        if self.half.prompts.is_some() {
             outputs.push(Output::new(mean_over_windows(&seen, images, windows), (images, p, c)));
         }
-        if parts {
+        if alone {
             outputs.push(Output::new(attended, (images * windows, n, c)));
             outputs.push(Output::new(projected, (images * windows, n, c)));
-            if self.prompts.is_some() {
+            if self.half.prompts.is_some() {
                 outputs.push(Output::new(scores, (images * windows, heads, p, n)));
             }
         }
@@ -106,25 +106,25 @@ impl<T: Real> CpuKernel<T> for AttentionHalf {
     }
 
     fn backward(&self, saved: Saved<T>, outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
-        let kernel = self.kernel::<T>(Pass::Backward)?;
+        let (kernel, half) = (self.kernel::<T>(Pass::Backward)?, &self.half);
         let incoming = Incoming::new(self, &outputs)?;
-        let mut dx = vec![T::zero(); self.patches.elem_count()];
+        let mut dx = vec![T::zero(); half.patches.elem_count()];
         let sums = {
             let dx = Parts::of(&mut dx);
             let start = || kernel.sums();
             kernel.blocks.sum(start, |sums, block| kernel.backward(&saved, &incoming, block, &dx, sums), Sums::join)
         };
         let Sums { qkv, proj, mut norm, bias, prompts, .. } = sums;
-        grads.give_values(&self.patches, dx)?;
-        grads.give_values(&self.bias, bias)?;
-        qkv.give(&self.qkv, grads)?;
-        proj.give(&self.proj, grads)?;
-        if let Some(tensor) = &self.prompts {
+        grads.give_values(&half.patches, dx)?;
+        grads.give_values(&half.bias, bias)?;
+        qkv.give(&half.qkv, grads)?;
+        proj.give(&half.proj, grads)?;
+        if let Some(tensor) = &half.prompts {
             let mut dprompts = vec![T::zero(); prompts.len()];
             kernel.norm.backward(&values::<T>(tensor)?, &prompts, &mut dprompts, &mut norm);
             grads.give_values(tensor, dprompts)?;
         }
-        norm.give(&self.norm, grads)
+        norm.give(&half.norm, grads)
     }
 }
 

@@ -1,49 +1,39 @@
 //! The half on slices: where rows stand, and what a block of windows gathers.
 
-use super::AttentionHalf;
+use super::step::AttentionStep;
 use crate::ops::cpu::blocks::Blocks;
 use crate::ops::cpu::buffers::resize;
 use crate::ops::cpu::float::Real;
 use crate::ops::cpu::slices::{Values, values};
-use crate::ops::dropout::Dropout;
 use crate::ops::graph::trace::Pass;
 use crate::ops::layer_norm::NormKernel;
 use crate::ops::low_rank::kernel::{MapKernel, UseOfW};
-use crate::ops::swin::halves::WithParts;
 use crate::ops::swin::window_kernel::{Scratch, WindowKernel};
 use candle_core::Result;
 use std::ops::Range;
 
-impl AttentionHalf {
+impl AttentionStep {
     pub(super) fn kernel<T: Real>(&self, pass: Pass) -> Result<Kernel<'_, T>> {
-        let (images, tokens, c) = self.patches.dims3()?;
-        let length = self.length()?;
-        let rows = images * self.grid.windows() * length;
-        let norm = self.norm.kernel()?;
-        let prompts = self.prompts.as_ref().map(values::<T>).transpose()?;
+        let half = &self.half;
+        let (images, tokens, c) = half.patches.dims3()?;
+        let (length, windows) = (half.length()?, half.grid.windows());
+        let rows = images * windows * length;
+        let norm = half.norm.kernel()?;
+        let prompts = half.prompts.as_ref().map(values::<T>).transpose()?;
         let mut normed_prompts = vec![T::zero(); prompts.as_ref().map_or(0, |prompts| prompts.len())];
         if let Some(prompts) = &prompts {
             norm.forward(prompts, &mut normed_prompts);
         }
-        let use_of_w = if self.parts == WithParts::Yes { UseOfW::Alone } else { UseOfW::WithPath };
         Ok(Kernel {
-            patches: values(&self.patches)?,
+            patches: values(&half.patches)?,
             normed_prompts,
-            qkv: self.qkv.kernel(rows, UseOfW::WithPath, pass)?,
-            proj: self.proj.kernel(rows, use_of_w, pass)?,
-            attention: WindowKernel::new(&self.bias, self.mask.as_ref(), length, c)?,
-            places: self.grid.places(),
-            keep: self.keep.as_ref().map(|keep| keep.iter().map(|k| T::of(*k)).collect()),
-            dropouts: [self.qkv.dropout(), self.proj.dropout()],
-            blocks: Blocks::of(images * self.grid.windows(), length),
-            sizes: Sizes {
-                images,
-                tokens,
-                c,
-                length,
-                n: self.grid.window() * self.grid.window(),
-                windows: self.grid.windows(),
-            },
+            qkv: half.qkv.kernel(rows, UseOfW::WithPath, pass)?,
+            proj: half.proj.kernel(rows, self.use_of_w, pass)?,
+            attention: WindowKernel::new(&half.bias, half.mask.as_ref(), length, c)?,
+            places: half.grid.places(),
+            keep: half.keep.as_ref().map(|keep| keep.iter().map(|k| T::of(*k)).collect()),
+            blocks: Blocks::of(images * windows, length),
+            sizes: Sizes { images, tokens, c, length, n: half.grid.window() * half.grid.window(), windows },
             norm,
         })
     }
@@ -59,7 +49,6 @@ pub(super) struct Kernel<'a, T: Real> {
     pub(super) attention: WindowKernel<'a, T>,
     pub(super) places: Vec<Option<u32>>,
     pub(super) keep: Option<Vec<T>>,
-    pub(super) dropouts: [Option<Dropout>; 2],
     pub(super) blocks: Blocks,
     pub(super) sizes: Sizes,
 }
@@ -126,18 +115,6 @@ impl<T: Real> Kernel<'_, T> {
                     Some(place) => self.norm.forward(&self.patches[place * c..][..c], row),
                     None => row.fill(T::zero()),
                 }
-            }
-        }
-    }
-
-    /// What the low-rank path of linear `which` reads of these rows of a block.
-    pub(super) fn dropped<'b>(&self, which: usize, first: usize, x: &'b [T], buffer: &'b mut Vec<T>) -> &'b [T] {
-        match self.dropouts[which] {
-            None => x,
-            Some(dropout) => {
-                resize(buffer, x.len());
-                dropout.apply(x, first, buffer);
-                buffer
             }
         }
     }

@@ -5,7 +5,7 @@ mod forward;
 mod kernel;
 mod step;
 
-pub use step::{Attended, AttendedParts, AttentionHalf};
+pub use step::{Attended, AttentionHalf, AttentionIntermediates};
 
 #[cfg(test)]
 mod tests;

@@ -1,10 +1,11 @@
 //! The first half of a block: norm, window attention with prompts, projection, residual.
 
 use crate::ops::graph::{OnTensor, Step, apply};
-use crate::ops::layer_norm::Norm;
+use crate::ops::layer_norm::LayerNorm;
 use crate::ops::low_rank::LowRankMap;
+use crate::ops::low_rank::kernel::UseOfW;
 use crate::ops::shapes::Shapes;
-use crate::ops::swin::halves::{WithParts, scale_images};
+use crate::ops::swin::halves::scale_images;
 use crate::ops::swin::window::WindowGrid;
 use crate::ops::window_attention;
 use candle_core::{Result, Tensor};
@@ -22,7 +23,7 @@ pub struct AttentionHalf {
     /// How the map is cut.
     pub grid: WindowGrid,
     /// The norm before attention.
-    pub norm: Norm,
+    pub norm: LayerNorm,
     /// Queries, keys and values.
     pub qkv: LowRankMap,
     /// Relative position bias.
@@ -33,8 +34,6 @@ pub struct AttentionHalf {
     pub proj: LowRankMap,
     /// k: each image's factor of drop-path; `None` for 1.
     pub keep: Option<Vec<f64>>,
-    /// Which intermediate values come out as well.
-    pub parts: WithParts,
 }
 
 /// What [`AttentionHalf::forward`] gives.
@@ -44,13 +43,11 @@ pub struct Attended {
     pub patches: Tensor,
     /// The prompts' attended and projected rows, averaged over the windows: `[B, P, C]`.
     pub prompts: Option<Tensor>,
-    /// The intermediate values, where they were asked for.
-    pub parts: Option<AttendedParts>,
 }
 
-/// Intermediate values of a block's first half, window by window.
+/// What the tasks' paths build on of a block's first half, window by window.
 #[derive(Clone, Debug)]
-pub struct AttendedParts {
+pub struct AttentionIntermediates {
     /// The attended patches as the projection's low-rank path reads them: `[B*nW, N, C]`.
     pub attended: Tensor,
     /// `W a + b` of the projection for the patches: `[B*nW, N, C]`.
@@ -60,25 +57,27 @@ pub struct AttendedParts {
 }
 
 impl AttentionHalf {
-    /// On the CPU in f32 or f64 one segment of the graph, elsewhere candle's primitives.
+    /// On the CPU in f32 or f64 one step of the graph, elsewhere candle's primitives.
     ///
     /// # Errors
     /// Tensors whose shapes or float types do not fit; factors of drop-path for another number of images.
     pub fn forward(self) -> Result<Attended> {
-        let (has_prompts, parts) = (self.prompts.is_some(), self.parts);
-        let mut outputs = apply(self)?.into_iter();
-        let mut next = || outputs.next().ok_or_else(|| candle_core::Error::Msg("an output is missing".into()));
-        let patches = next()?;
-        let prompts = if has_prompts { Some(next()?) } else { None };
-        let parts = match parts {
-            WithParts::No => None,
-            WithParts::Yes => Some(AttendedParts {
-                attended: next()?,
-                projected: next()?,
-                prompt_scores: if has_prompts { Some(next()?) } else { None },
-            }),
-        };
-        Ok(Attended { patches, prompts, parts })
+        let mut outputs = apply(AttentionStep { half: self, use_of_w: UseOfW::WithPath })?.into_iter();
+        Ok(Attended { patches: next(&mut outputs)?, prompts: outputs.next() })
+    }
+
+    /// The same, and the intermediate values.
+    ///
+    /// # Errors
+    /// As [`AttentionHalf::forward`].
+    pub fn forward_intermediates(self) -> Result<(Attended, AttentionIntermediates)> {
+        let has_prompts = self.prompts.is_some();
+        let mut outputs = apply(AttentionStep { half: self, use_of_w: UseOfW::Alone })?.into_iter();
+        let patches = next(&mut outputs)?;
+        let prompts = if has_prompts { Some(next(&mut outputs)?) } else { None };
+        let (attended, projected) = (next(&mut outputs)?, next(&mut outputs)?);
+        let intermediates = AttentionIntermediates { attended, projected, prompt_scores: outputs.next() };
+        Ok((Attended { patches, prompts }, intermediates))
     }
 
     /// Rows of a window, prompts and patches.
@@ -88,71 +87,86 @@ impl AttentionHalf {
     }
 }
 
+fn next(outputs: &mut impl Iterator<Item = Tensor>) -> Result<Tensor> {
+    outputs.next().ok_or_else(|| candle_core::Error::Msg("attention-half: an output is missing".into()))
+}
+
+/// The half as a step, which gives the intermediate values where somebody reads the frozen product alone.
+#[derive(Clone)]
+pub(super) struct AttentionStep {
+    pub(super) half: AttentionHalf,
+    pub(super) use_of_w: UseOfW,
+}
+
 /// `[B, P, C]` to `[B*nW, P, C]`.
 fn in_every_window(prompts: &Tensor, windows: usize) -> Result<Tensor> {
     let (b, p, c) = prompts.dims3()?;
     prompts.unsqueeze(1)?.broadcast_as((b, windows, p, c))?.reshape((b * windows, p, c))
 }
 
-impl Step for AttentionHalf {
+impl Step for AttentionStep {
     fn name(&self) -> &'static str {
         "attention-half"
     }
 
     fn map(&self, f: &mut OnTensor) -> Result<Self> {
-        Ok(Self {
-            patches: f(&self.patches)?,
-            prompts: self.prompts.as_ref().map(&mut *f).transpose()?,
-            norm: self.norm.map(f)?,
-            qkv: self.qkv.map(f)?,
-            bias: f(&self.bias)?,
-            proj: self.proj.map(f)?,
-            ..self.clone()
-        })
+        let half = &self.half;
+        let half = AttentionHalf {
+            patches: f(&half.patches)?,
+            prompts: half.prompts.as_ref().map(&mut *f).transpose()?,
+            norm: half.norm.map(f)?,
+            qkv: half.qkv.map(f)?,
+            bias: f(&half.bias)?,
+            proj: half.proj.map(f)?,
+            ..half.clone()
+        };
+        Ok(Self { half, ..*self })
     }
 
     fn check(&self, shapes: Shapes) -> Result<()> {
-        let ([images, _, c], n) = (shapes.sizes("patches", &self.patches)?, self.grid.window() * self.grid.window());
-        shapes.expect("patches", &self.patches, &[images, self.grid.tokens(), c])?;
-        if let Some(prompts) = &self.prompts {
+        let half = &self.half;
+        let ([images, _, c], n) = (shapes.sizes("patches", &half.patches)?, half.grid.window() * half.grid.window());
+        shapes.expect("patches", &half.patches, &[images, half.grid.tokens(), c])?;
+        if let Some(prompts) = &half.prompts {
             let [_, p, _] = shapes.sizes("prompts", prompts)?;
             shapes.expect("prompts", prompts, &[images, p, c])?;
         }
-        self.norm.check(shapes, c)?;
-        self.qkv.check(shapes, "qkv", c, 3 * c)?;
-        self.proj.check(shapes, "proj", c, c)?;
-        let [heads, _, _] = shapes.sizes("a bias", &self.bias)?;
+        half.norm.check(shapes, c)?;
+        half.qkv.check(shapes, "qkv", c, 3 * c)?;
+        half.proj.check(shapes, "proj", c, c)?;
+        let [heads, _, _] = shapes.sizes("a bias", &half.bias)?;
         shapes.times("channels", c, heads)?;
-        shapes.expect("a bias", &self.bias, &[heads, n, n])?;
-        if let Some(mask) = &self.mask {
-            shapes.stored("a mask", mask, &[self.grid.windows(), n, n])?;
+        shapes.expect("a bias", &half.bias, &[heads, n, n])?;
+        if let Some(mask) = &half.mask {
+            shapes.stored("a mask", mask, &[half.grid.windows(), n, n])?;
         }
-        shapes.keep(self.keep.as_deref(), images)
+        shapes.keep(half.keep.as_deref(), images)
     }
 
     fn composed(&self) -> Result<Vec<Tensor>> {
-        let patches = self.grid.partition(&self.norm.forward(&self.patches)?)?;
-        let windows = match &self.prompts {
+        let half = &self.half;
+        let patches = half.grid.partition(&half.norm.forward(&half.patches)?)?;
+        let windows = match &half.prompts {
             None => patches,
             Some(prompts) => {
-                let prompts = in_every_window(&self.norm.forward(prompts)?, self.grid.windows())?;
+                let prompts = in_every_window(&half.norm.forward(prompts)?, half.grid.windows())?;
                 Tensor::cat(&[&prompts, &patches], 1)?
             }
         };
-        let attention = window_attention(&self.qkv.forward(&windows)?, &self.bias, self.mask.as_ref())?;
-        let frozen = self.proj.pretrained(&attention.tokens)?;
-        let dropped = self.proj.dropped(&attention.tokens)?;
-        let projected = self.proj.add_path(&frozen, &dropped)?;
+        let attention = window_attention(&half.qkv.forward(&windows)?, &half.bias, half.mask.as_ref())?;
+        let frozen = half.proj.pretrained(&attention.tokens)?;
+        let dropped = half.proj.dropped(&attention.tokens)?;
+        let projected = half.proj.add_path(&frozen, &dropped)?;
 
-        let n = self.grid.window() * self.grid.window();
+        let n = half.grid.window() * half.grid.window();
         let p = projected.dim(1)? - n;
-        let update = self.grid.reverse(&projected.narrow(1, p, n)?)?;
-        let mut outputs = vec![(&self.patches + scale_images(&update, self.keep.as_deref())?)?];
-        if let Some(prompts) = &self.prompts {
+        let update = half.grid.reverse(&projected.narrow(1, p, n)?)?;
+        let mut outputs = vec![(&half.patches + scale_images(&update, half.keep.as_deref())?)?];
+        if let Some(prompts) = &half.prompts {
             let (b, p, c) = prompts.dims3()?;
             outputs.push(projected.narrow(1, 0, p)?.reshape((b, (), p, c))?.mean(1)?);
         }
-        if self.parts == WithParts::Yes {
+        if self.use_of_w == UseOfW::Alone {
             outputs.extend([dropped.narrow(1, p, n)?, frozen.narrow(1, p, n)?]);
             outputs.extend(attention.prompt_scores);
         }

@@ -25,11 +25,13 @@ impl FeatureMap {
     /// # Errors
     /// Tokens that are not `h*w` of `size`.
     pub fn to_nhwc(&self) -> Result<Tensor> {
-        let ((b, n, c), (h, w)) = (self.tokens.dims3()?, self.size);
-        if h.checked_mul(w) != Some(n) {
-            candle_core::bail!("feature-map: expected the tokens of a map of {:?}, got {n}", self.size)
+        let (h, w) = self.size;
+        match *self.tokens.dims() {
+            [b, n, c] if h.checked_mul(w) == Some(n) => self.tokens.reshape((b, h, w, c)),
+            ref dims => {
+                candle_core::bail!("feature-map: expected [B, N, C] tokens of a map of {:?}, got {dims:?}", self.size)
+            }
         }
-        self.tokens.reshape((b, h, w, c))
     }
 
     /// From an image with C channels.
@@ -37,7 +39,9 @@ impl FeatureMap {
     /// # Errors
     /// A tensor of other than four dimensions.
     pub fn from_nchw(x: &Tensor) -> Result<Self> {
-        let (_, _, h, w) = x.dims4()?;
+        let [_, _, h, w] = *x.dims() else {
+            candle_core::bail!("feature-map: expected an image [B, C, h, w], got {:?}", x.dims())
+        };
         Ok(Self { tokens: x.flatten_from(2)?.transpose(1, 2)?, size: (h, w) })
     }
 }
@@ -55,7 +59,7 @@ mod tests {
         close(&map.to_nhwc()?, &image.permute((0, 2, 3, 1))?, 0.0)?;
         for size in [(4, 6), (usize::MAX, 2)] {
             let map = FeatureMap { size, ..map.clone() };
-            assert!(map.to_nchw().unwrap_err().to_string().contains("got 20"), "{size:?}");
+            assert!(map.to_nchw().unwrap_err().to_string().contains("got [2, 20, 3]"), "{size:?}");
         }
         Ok(())
     }
