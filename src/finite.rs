@@ -7,7 +7,7 @@ use candle_core::{CpuStorage, DType, Result, Storage, Tensor};
 pub(crate) fn is_finite(tensor: &Tensor) -> Result<bool> {
     match look(tensor)? {
         Finite::Known(finite) => Ok(finite),
-        Finite::Unread(zero) => Ok(readback::numbers(&[zero])? == [0.0]),
+        Finite::Unread(zero) => Ok(readback::numbers([&zero])? == [0.0]),
     }
 }
 
@@ -51,7 +51,7 @@ mod tests {
     use candle_core::Device;
 
     fn by_product(tensor: &Tensor) -> Result<bool> {
-        Ok(readback::numbers(&[of_product(tensor)?])? == [0.0])
+        Ok(readback::numbers([&of_product(tensor)?])? == [0.0])
     }
 
     #[test]

@@ -141,8 +141,7 @@ impl LossReport {
     /// # Errors
     /// A label that is no class.
     pub fn values(&self) -> Result<Vec<f64>> {
-        let losses: Vec<Tensor> = self.tasks.iter().map(|(_, loss)| loss.clone()).collect();
-        let values = readback::numbers(&losses)?;
+        let values = readback::numbers(self.tasks.iter().map(|(_, loss)| loss))?;
         check_labels(self.tasks.iter().map(|(name, _)| name), &self.labels, &values)?;
         Ok(values)
     }

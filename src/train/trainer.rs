@@ -355,9 +355,9 @@ impl UnreadPass {
 
 /// The numbers of all passes and the gradients' sums of squares, in one read.
 fn read(passes: &[UnreadPass], gradients: &Gradients) -> Result<(Vec<Vec<f64>>, Vec<f64>)> {
-    let mut unread: Vec<Tensor> = passes.iter().flat_map(UnreadPass::numbers).cloned().collect();
-    unread.extend(gradients.square_sums()?);
-    let mut values = readback::numbers(&unread)?.into_iter();
+    let square_sums = gradients.square_sums()?;
+    let of_all = passes.iter().flat_map(UnreadPass::numbers).chain(&square_sums);
+    let mut values = readback::numbers(of_all)?.into_iter();
     let of_passes = passes.iter().map(|pass| values.by_ref().take(pass.numbers().count()).collect()).collect();
     Ok((of_passes, values.collect()))
 }
@@ -435,7 +435,7 @@ mod tests {
         let (task, map) = ("depth=1".parse()?, Tensor::zeros((1, 1, 2, 2), DType::F32, &Device::Cpu)?);
         let losses = report.forward([(&task, &map, &map)])?.into_unread();
         let pass = UnreadPass { losses, images: Some(Tensor::new(f32::NAN, &Device::Cpu)?) };
-        let values = readback::numbers(&pass.numbers().cloned().collect::<Vec<_>>())?;
+        let values = readback::numbers(pass.numbers())?;
         let message = pass.check(&values, 4).map(drop).unwrap_err().to_string();
         assert!(message.contains("a value of the images") && message.contains("step 4"), "{message}");
         Ok(())

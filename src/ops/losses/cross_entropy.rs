@@ -90,7 +90,7 @@ impl<T: Real> CpuKernel<T> for CrossEntropy {
 /// The first such value.
 pub(crate) fn check_classes(label: &Tensor, classes: usize, ignore: f32) -> Result<()> {
     let (last, ignore) = ((classes - 1) as f64, f64::from(ignore));
-    let wrong = readback::numbers(&[label.clone()])?.into_iter().find(|v| *v != ignore && !is_class(*v, last));
+    let wrong = readback::numbers([label])?.into_iter().find(|v| *v != ignore && !is_class(*v, last));
     wrong.map_or(Ok(()), |wrong| Err(no_class(wrong, last)))
 }
 
