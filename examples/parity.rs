@@ -2,8 +2,13 @@
 //!
 //!     cargo run --release --example parity -- tests/golden
 //!
-//! Exits with 1 where an error is above its limit.
+//! `--device` and `--definition` hold another device, or the composed definitions of the steps, to the same files. Exits with 1 where
+//! an error is above its limit.
 
+#[path = "shared/backend.rs"]
+mod backend;
+
+use backend::Backend;
 use candle_core::DType;
 use clap::Parser;
 use std::path::PathBuf;
@@ -18,6 +23,8 @@ struct Options {
     /// f32, or f64 to tell rounding from mistakes
     #[arg(long, default_value = "f32")]
     dtype: DType,
+    #[command(flatten)]
+    backend: Backend,
     /// Print only what is above its limit, and the worst of each file
     #[arg(long, short)]
     quiet: bool,
@@ -28,7 +35,7 @@ fn main() -> anyhow::Result<()> {
     let mut above = 0;
     let golden = options.paths.iter().map(|path| parity::golden_in(path)).collect::<Result<Vec<_>, _>>()?;
     for path in golden.iter().flatten() {
-        let rows = parity::compare(path, options.dtype)?;
+        let rows = options.backend.run(|device| Ok(parity::compare(path, options.dtype, device)?))?;
         println!(
             "{}: {} tensors and figures\n{:<72} {:>9} {:>9} {:>9}",
             path.display(),

@@ -148,6 +148,7 @@ pub mod parity;
 #[cfg(feature = "data")]
 pub mod picture;
 pub mod predict;
+mod readback;
 pub mod report;
 pub mod runtime;
 pub mod sample;

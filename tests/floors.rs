@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Each module's floor; modules of one floor do not import each other.
-const FLOORS: [(&str, usize); 27] = [
+const FLOORS: [(&str, usize); 28] = [
     ("error", 0),
-    ("finite", 0),
+    ("readback", 0),
     ("bounds", 1),
+    ("finite", 1),
     ("named", 1),
     ("task", 2),
     ("files", 3),
@@ -290,4 +291,20 @@ fn no_files_import_each_other_in_a_circle() {
         }
         way.push(next);
     }
+}
+
+/// Each read waits for the device, however little it brings: a training step has one, and `readback` makes it.
+#[test]
+fn what_a_step_computes_is_read_back_in_one_place() {
+    const READS: [&str; 5] = [".to_scalar", ".to_vec0", ".to_vec1", ".to_vec2", ".to_vec3"];
+    const OF_A_STEP: [&str; 9] = ["finite", "heads", "layers", "loss", "model", "ops", "swin", "tad", "train"];
+    let house = house();
+    let in_a_step = |module: &str| OF_A_STEP.iter().any(|top| module.split("::").next() == Some(top));
+    let of_tests = |module: &str| module.ends_with("::tests") || module.ends_with("::finite_difference");
+    let reads = house.files.iter().filter(|(module, file)| {
+        in_a_step(module) && !of_tests(module) && READS.iter().any(|read| file.code.contains(read))
+    });
+    let reads: Vec<&str> = reads.map(|(module, _)| module.as_str()).collect();
+    // Checkpoints' and optimizers' files, and vectors of a kernel that runs on the CPU.
+    assert_eq!(reads, ["model::released::import", "ops::heads::multi_scale", "train::adamw"]);
 }

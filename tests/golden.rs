@@ -1,7 +1,7 @@
 //! Every golden tensor within its limit, by the fused and by the composed definitions: outputs, stages, gradients, features of three formats, odd sizes, losses and metrics.
 #![allow(clippy::unwrap_used)]
 
-use candle_core::DType;
+use candle_core::{DType, Device};
 use std::path::Path;
 use tadformer::ops::Definition;
 use tadformer::parity::compare;
@@ -9,7 +9,7 @@ use tadformer::parity::compare;
 fn passes(name: &str, at_least: usize) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     for definition in Definition::ALL {
-        let rows = definition.run(|| compare(&path, DType::F32)).unwrap();
+        let rows = definition.run(|| compare(&path, DType::F32, &Device::Cpu)).unwrap();
         assert!(rows.len() >= at_least, "{name}: {} rows", rows.len());
         let above: Vec<String> = rows.iter().filter(|row| !row.passes()).map(ToString::to_string).collect();
         assert!(above.is_empty(), "{name}, {}:\n{}", definition.name(), above.join("\n"));
@@ -55,7 +55,7 @@ fn what_is_no_golden_file_is_refused() {
         (golden.join("swin_w4_128/timm"), "without expected.safetensors"),
         (golden.join("missing"), "cannot read"),
     ] {
-        let message = compare(path, DType::F32).unwrap_err().to_string();
+        let message = compare(path, DType::F32, &Device::Cpu).unwrap_err().to_string();
         assert!(message.contains(words), "{message}");
     }
 }

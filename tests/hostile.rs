@@ -455,7 +455,7 @@ mod special {
         ("an adapter", |path| TADFormer::from_adapter(path).map(drop)),
         ("a pretrained model", |path| TADFormer::from_pretrained(path).map(drop)),
         ("an adapter onto a model", |path| builder().build()?.load_adapter(path)),
-        ("a golden file", |path| tadformer::parity::compare(path, DType::F32).map(drop)),
+        ("a golden file", |path| tadformer::parity::compare(path, DType::F32, &Device::Cpu).map(drop)),
         #[cfg(feature = "data")]
         ("a photo", |path| tadformer::data::read_photo(path).map(drop)),
         #[cfg(feature = "data")]

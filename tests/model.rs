@@ -262,6 +262,14 @@ fn bad_images_are_refused_with_the_cure() -> Result<()> {
         let message = refuse(Tensor::from_vec(values, (1, 3, 64, 64), &Device::Cpu)?);
         assert!(message.contains("images: expected numbers, got NaN or infinity"), "{message}");
     }
+    // Candle named two float types, and a step deep inside.
+    for (dtype, name) in [(DType::F64, "f64"), (DType::BF16, "bf16"), (DType::U8, "u8")] {
+        let message = refuse(images(1, 64, 64)?.to_dtype(dtype)?);
+        let words = format!(
+            "images: expected f32 on cpu, where the model's weights are, got {name} on cpu (turn them with to_dtype"
+        );
+        assert!(message.contains(&words), "{message}");
+    }
     let tiny = model.forward(&images(1, 8, 8)?, Mode::Train(&TrainingPass::seeded(0))).unwrap_err().to_string();
     assert!(tiny.contains("BatchNorm") && tiny.contains("larger batch or image"), "{tiny}");
     Ok(())

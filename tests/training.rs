@@ -198,6 +198,26 @@ fn a_step_over_a_batch_twice_is_a_step_over_it_once() {
     }
 }
 
+/// Batches were the data set's affair alone, and candle named two float types from deep inside.
+#[test]
+fn batches_of_another_float_type_are_brought_to_the_models() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = builder().build().unwrap();
+    let run = |dtype: DType| {
+        let model = builder().build().unwrap();
+        let options = BatchOptions { dtype, ..options() };
+        let batches = || Batches::once(Arc::new(Scenes::new(9, 8, SIZE).unwrap()), &options);
+        Trainer::new(&model, config(3, folder.path())).unwrap().run(batches().unwrap(), batches, &mut Silent).unwrap()
+    };
+    let (single, double) = (run(DType::F32), run(DType::F64));
+    for (single, double) in single.history.steps().iter().zip(double.history.steps()) {
+        assert!((single.total - double.total).abs() < 1e-4 * single.total, "{double:?} is not {single:?}");
+    }
+    let bytes = one_batch(|batch| batch.images = batch.images.to_dtype(DType::U8).unwrap());
+    let message = evaluate(&model, bytes).unwrap_err().to_string();
+    assert!(message.contains("`images of a batch`: expected floats, normalised, got u8"), "{message}");
+}
+
 fn one_batch(change: impl Fn(&mut Batch)) -> Vec<tadformer::Result<Batch>> {
     let mut batch = held_out().unwrap().next().unwrap().unwrap();
     change(&mut batch);

@@ -9,14 +9,17 @@
 //!
 //! A training step is forward, the sum over tasks of the mean of the squared output, backward for the trained parameters, AdamW.
 
+#[path = "../shared/backend.rs"]
+mod backend;
 mod trace;
 
+use backend::Backend;
 use clap::{Parser, ValueEnum};
 use serde::Serialize;
 use std::time::{Duration, Instant};
 use tadformer::candle_core::{DType, Device, Tensor};
 use tadformer::layers::{Mode, TrainingPass};
-use tadformer::ops::{Definition, GradientCheckpointing};
+use tadformer::ops::GradientCheckpointing;
 use tadformer::tad::{LowRank, Method};
 use tadformer::train::{AdamW, AdamWConfig, Gradients};
 use tadformer::{InferenceModel, SwinConfig, TADFormer, Task, TaskKind, TaskSet};
@@ -40,24 +43,6 @@ enum Frozen {
     F32,
     Bf16,
     F16,
-}
-
-#[derive(Clone, Copy, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Steps {
-    /// By the crate's kernels, where there are some.
-    Fused,
-    /// By candle's primitives.
-    Composed,
-}
-
-impl From<Steps> for Definition {
-    fn from(steps: Steps) -> Self {
-        match steps {
-            Steps::Fused => Self::Fused,
-            Steps::Composed => Self::Composed,
-        }
-    }
 }
 
 impl From<Frozen> for DType {
@@ -96,12 +81,9 @@ struct Options {
     /// Float type that the frozen matrices are stored in.
     #[arg(long, value_enum, default_value_t = Frozen::F32)]
     frozen: Frozen,
-    /// How the model's steps are computed.
-    #[arg(long, value_enum, default_value_t = Steps::Fused)]
-    definition: Steps,
-    /// cpu, cuda, cuda:N or metal.
-    #[arg(long, default_value = "cpu")]
-    device: String,
+    #[command(flatten)]
+    #[serde(flatten)]
+    backend: Backend,
     /// Make steps' intermediate values again in backward.
     #[arg(long)]
     checkpoint: bool,
@@ -140,12 +122,12 @@ fn tasks(count: usize) -> tadformer::Result<TaskSet> {
 }
 
 /// The model that the peer builds: no dropout and no drop-path, weights drawn at random.
-fn model(options: &Options) -> tadformer::Result<TADFormer> {
+fn model(options: &Options, device: &Device) -> tadformer::Result<TADFormer> {
     let swin = SwinConfig { image_size: options.image, drop_path: 0.0, ..SwinConfig::tiny() };
     let method = Method::default().linears(LowRank::new(options.rank).dropout(0.0));
     let builder =
         TADFormer::builder(swin).method(method).tasks(tasks(options.tasks)?).frozen_dtype(options.frozen.into());
-    builder.device(&tadformer::runtime::parse_device(&options.device)?).build()
+    builder.device(device).build()
 }
 
 /// What is timed, with what it needs.
@@ -163,8 +145,8 @@ struct Training {
 }
 
 impl Run {
-    fn new(options: &Options) -> anyhow::Result<Self> {
-        let model = model(options)?;
+    fn new(options: &Options, device: &Device) -> anyhow::Result<Self> {
+        let model = model(options, device)?;
         Ok(match options.mode {
             Work::Infer => Self::Infer(Box::new(model.merge()?)),
             Work::Encode => Self::Encode(Box::new(model)),
@@ -216,10 +198,9 @@ struct Runs {
 }
 
 impl Runs {
-    fn new(options: &Options) -> anyhow::Result<Self> {
-        let device = tadformer::runtime::parse_device(&options.device)?;
+    fn new(options: &Options, device: &Device) -> anyhow::Result<Self> {
         let images = Tensor::randn(0f32, 1.0, (options.batch, 3, options.image, options.image), &Device::Cpu)?;
-        Ok(Self { run: Run::new(options)?, images: images.to_device(&device)? })
+        Ok(Self { run: Run::new(options, device)?, images: images.to_device(device)? })
     }
 
     /// So many runs one after another, and how long each took.
@@ -249,8 +230,8 @@ fn main() -> anyhow::Result<()> {
     options.threads = threads;
     tadformer::runtime::keep_freed_memory();
     tadformer::runtime::compute_on_this_thread(threads)?;
-    let mut runs = Runs::new(&options)?;
-    let times = Definition::from(options.definition).run(|| {
+    let times = options.backend.run(|device| {
+        let mut runs = Runs::new(&options, device)?;
         runs.repeat(options.warmup)?;
         if options.trace { runs.traced(options.repeat) } else { runs.repeat(options.repeat) }
     });

@@ -136,7 +136,7 @@ impl Iterator for Batches {
         }
         let ended = || Err(Error::Worker("the thread that makes the batches ended early".into()));
         let batch = self.receive().unwrap_or_else(ended);
-        Some(batch.and_then(|batch| moved(batch, &self.device)))
+        Some(batch.and_then(|batch| batch.to(batch.images.dtype(), &self.device)))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -158,14 +158,6 @@ impl Drop for Batches {
             let _ = thread.join();
         }
     }
-}
-
-fn moved(batch: Batch, device: &Device) -> Result<Batch> {
-    if device.is_cpu() {
-        return Ok(batch);
-    }
-    let labels = batch.labels.into_iter().map(|(name, map)| Ok((name, map.to_device(device)?)));
-    Ok(Batch { images: batch.images.to_device(device)?, labels: labels.collect::<Result<_>>()? })
 }
 
 /// Which sample stands at which place.

@@ -21,7 +21,7 @@ pub enum PositiveWeight {
 /// `outputs` and `label` `[B, 1, H, W]`, labels 0 and 1 (parted at 0.5) or 255; a scalar comes back.
 ///
 /// # Errors
-/// Outputs and label of different shapes; a label that holds NaN or infinity.
+/// Outputs and label of different shapes; a label on the CPU that holds NaN or infinity: on another device the loss is NaN.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

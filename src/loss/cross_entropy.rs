@@ -1,6 +1,7 @@
 //! Cross entropy over classes, for segmentation and human parts.
 
 use super::IGNORE;
+use crate::finite::is_finite;
 use crate::ops;
 use candle_core::{Result, Tensor};
 
@@ -24,12 +25,27 @@ use candle_core::{Result, Tensor};
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn cross_entropy(outputs: &Tensor, label: &Tensor) -> Result<Tensor> {
+    let loss = unread(outputs, label)?;
+    if !is_finite(&loss)? {
+        check_label(label, outputs.dim(1)?)?;
+    }
+    Ok(loss)
+}
+
+/// [`cross_entropy`] that waits for no device: a label that is no class may make it NaN there, and [`check_label`] finds which.
+pub(super) fn unread(outputs: &Tensor, label: &Tensor) -> Result<Tensor> {
     ops::cross_entropy(outputs, label, IGNORE)
+}
+
+/// Reads a label, and refuses what is neither one of so many classes nor 255.
+pub(super) fn check_label(label: &Tensor, classes: usize) -> Result<()> {
+    ops::check_classes(label, classes, IGNORE)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::Definition;
     use crate::ops::finite_difference::{check, normal};
     use candle_core::{DType, Device};
 
@@ -53,8 +69,10 @@ mod tests {
         let outputs = Tensor::zeros((1, 2, 1, 1), DType::F32, &Device::Cpu)?;
         for (value, text) in [(2f32, "got 2"), (-1.0, "got -1"), (0.5, "got 0.5"), (f32::NAN, "got NaN")] {
             let label = Tensor::new(&[[[[value]]]], &Device::Cpu)?;
-            let message = cross_entropy(&outputs, &label).unwrap_err().to_string();
-            assert!(message.contains(text) && message.contains("0 to 1 or 255"), "{message}");
+            for by in Definition::ALL {
+                let message = by.run(|| cross_entropy(&outputs, &label)).unwrap_err().to_string();
+                assert!(message.contains(text) && message.contains("0 to 1 or 255"), "{message}");
+            }
         }
         Ok(())
     }

@@ -12,6 +12,8 @@ mod multi_task;
 pub use balanced_bce::{PositiveWeight, balanced_bce};
 pub use cross_entropy::cross_entropy;
 pub use l1::{depth_l1, normals_l1};
+#[cfg(feature = "train")]
+pub(crate) use multi_task::UnreadLosses;
 pub use multi_task::{LossReport, MultiTaskLoss, default_weight, task_loss};
 
 use crate::sample::IGNORE;

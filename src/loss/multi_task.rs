@@ -1,9 +1,10 @@
 //! The loss of each task, and the weighted total.
 
+use super::cross_entropy::{check_label, unread};
 use super::{PositiveWeight, balanced_bce, cross_entropy, depth_l1, normals_l1};
 use crate::task::{Task, TaskKind, TaskSet};
-use crate::{Error, Result};
-use candle_core::{DType, Result as CandleResult, Tensor};
+use crate::{Error, Result, readback};
+use candle_core::{Result as CandleResult, Tensor};
 use std::collections::BTreeMap;
 
 /// The recipe's weight of a kind of task in the total.
@@ -52,6 +53,9 @@ pub struct MultiTaskLoss {
 }
 
 /// The losses of one batch.
+///
+/// On a device other than the CPU a label that is no class makes the loss NaN, since looking would wait for the device:
+/// [`LossReport::values`] names it.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct LossReport {
@@ -59,6 +63,23 @@ pub struct LossReport {
     pub total: Tensor,
     /// Each task's loss, unweighted.
     pub tasks: Vec<(String, Tensor)>,
+    /// Of the tasks with classes, in the tasks' places.
+    labels: Vec<Option<ClassLabel>>,
+}
+
+/// A label of classes, to be looked at once its loss turns out to be no number.
+#[derive(Clone, Debug)]
+struct ClassLabel {
+    label: Tensor,
+    classes: usize,
+}
+
+/// A report's numbers without their graph, to be read together with others.
+#[cfg(feature = "train")]
+pub(crate) struct UnreadLosses {
+    tasks: Vec<String>,
+    labels: Vec<Option<ClassLabel>>,
+    numbers: Vec<Tensor>,
 }
 
 impl MultiTaskLoss {
@@ -93,30 +114,81 @@ impl MultiTaskLoss {
         &self,
         tasks: impl IntoIterator<Item = (&'a Task, &'a Tensor, &'a Tensor)>,
     ) -> Result<LossReport> {
-        let mut losses = Vec::new();
+        let (mut losses, mut labels) = (Vec::new(), Vec::new());
         let mut total: Option<Tensor> = None;
         for (task, outputs, label) in tasks {
             check_shapes(task, outputs, label)?;
-            let loss = task_loss(task.kind, outputs, label).map_err(|e| e.context(format!("loss of {}", task.name)))?;
+            let (loss, class_label) = if task.kind.is_classes() {
+                (unread(outputs, label), Some(ClassLabel { label: label.clone(), classes: task.outputs }))
+            } else {
+                (task_loss(task.kind, outputs, label), None)
+            };
+            let loss = loss.map_err(|e| e.context(format!("loss of {}", task.name)))?;
             let weight = self.weights.get(&task.name).copied().unwrap_or_else(|| default_weight(task.kind));
             let weighted = (&loss * weight)?;
             total = Some(total.map_or(Ok(weighted.clone()), |total| total + &weighted)?);
             losses.push((task.name.clone(), loss));
+            labels.push(class_label);
         }
         let total = total.ok_or_else(|| Error::config("tasks", "at least one", "none", "give each task's outputs"))?;
-        Ok(LossReport { total, tasks: losses })
+        Ok(LossReport { total, tasks: losses, labels })
     }
 }
 
 impl LossReport {
-    /// Each task's loss as a number.
+    /// Each task's loss as a number; the device is read once, for all of them.
     ///
     /// # Errors
-    /// A loss that is no single number.
+    /// A label that is no class.
     pub fn values(&self) -> Result<Vec<f64>> {
-        let value = |(_, loss): &(String, Tensor)| Ok(loss.to_dtype(DType::F64)?.to_scalar::<f64>()?);
-        self.tasks.iter().map(value).collect()
+        let values = readback::numbers(self.tasks.iter().map(|(_, loss)| loss))?;
+        check_labels(self.tasks.iter().map(|(name, _)| name), &self.labels, &values)?;
+        Ok(values)
     }
+
+    /// The numbers alone, once backward has been called: the graph goes with the report.
+    #[cfg(feature = "train")]
+    pub(crate) fn into_unread(self) -> UnreadLosses {
+        let (tasks, losses): (Vec<String>, Vec<Tensor>) = self.tasks.into_iter().unzip();
+        let numbers = losses.iter().chain([&self.total]).map(Tensor::detach).collect();
+        UnreadLosses { tasks, labels: self.labels, numbers }
+    }
+}
+
+#[cfg(feature = "train")]
+impl UnreadLosses {
+    /// Each task's loss, and the weighted sum.
+    pub(crate) fn numbers(&self) -> &[Tensor] {
+        &self.numbers
+    }
+
+    /// Each task's loss and the weighted sum, by what was read of [`UnreadLosses::numbers`]; refuses a loss that is no number.
+    pub(crate) fn check<'a>(&self, values: &'a [f64], step: usize) -> Result<(&'a [f64], f64)> {
+        let (losses, total) = values.split_at(self.tasks.len());
+        check_labels(&self.tasks, &self.labels, losses)?;
+        match self.tasks.iter().zip(losses).find(|(_, loss)| !loss.is_finite()) {
+            None => Ok((losses, total.iter().sum())),
+            Some((task, _)) => {
+                let what = format!("the loss of task `{task}`");
+                let cure = "lower the learning rate, and look for labels or images that are no numbers";
+                Err(Error::NonFinite { what, step, cure: cure.into() })
+            }
+        }
+    }
+}
+
+/// Looks at the labels of those losses that are no numbers.
+fn check_labels<'a>(
+    tasks: impl IntoIterator<Item = &'a String>,
+    labels: &[Option<ClassLabel>],
+    losses: &[f64],
+) -> Result<()> {
+    for ((task, label), loss) in tasks.into_iter().zip(labels).zip(losses) {
+        if let (Some(ClassLabel { label, classes }), false) = (label, loss.is_finite()) {
+            check_label(label, *classes).map_err(|e| e.context(format!("loss of {task}")))?;
+        }
+    }
+    Ok(())
 }
 
 fn check_shapes(task: &Task, outputs: &Tensor, label: &Tensor) -> Result<()> {
@@ -134,7 +206,8 @@ fn check_shapes(task: &Task, outputs: &Tensor, label: &Tensor) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
+    use crate::ops::Definition;
+    use candle_core::{DType, Device};
 
     #[test]
     fn the_total_is_the_weighted_sum() -> Result<()> {
@@ -168,8 +241,11 @@ mod tests {
         assert!(message.contains("outputs of normals"), "{message}");
         let (classes, scores) = ("rooms:semseg=3".parse::<TaskSet>()?, &map);
         let label = narrow.affine(0.0, 3.0)?;
-        let message = loss.forward(classes.iter().map(|task| (task, scores, &label))).unwrap_err().to_string();
-        assert!(message.contains("loss of rooms") && message.contains("got 3"), "{message}");
+        let values = || loss.forward(classes.iter().map(|task| (task, scores, &label)))?.values();
+        for by in Definition::ALL {
+            let message = by.run(values).unwrap_err().to_string();
+            assert!(message.contains("loss of rooms") && message.contains("got 3"), "{message}");
+        }
         assert!(loss.forward([]).unwrap_err().to_string().contains("at least one"));
         Ok(())
     }

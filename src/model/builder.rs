@@ -151,7 +151,8 @@ impl TADFormerBuilder {
         self
     }
 
-    /// Where the weights live and the products are made.
+    /// Where the weights live and the products are made; a GPU by [`parse_device`](crate::runtime::parse_device), whose devices serve
+    /// several threads.
     pub fn device(mut self, device: &Device) -> Self {
         self.device = device.clone();
         self

@@ -2,10 +2,13 @@
 
 use super::{BaseModel, LoadReport, Outputs, TADFormerConfig};
 use crate::finite::is_finite;
+#[cfg(feature = "train")]
+use crate::finite::{Finite, look};
 use crate::heads::Head;
 use crate::layers::{Merge, Mode};
 use crate::ops;
 use crate::params::{Ledger, ParameterTable, Weights, shape_source};
+use crate::runtime::device_name;
 use crate::tad::{Encoder, StageOutput};
 use candle_core::{DType, Result, Tensor};
 use tracing::trace_span;
@@ -29,7 +32,8 @@ use tracing::trace_span;
 /// # Ok::<(), tadformer::Error>(())
 /// ```
 ///
-/// A forward pass is `Send + Sync`: one model serves many threads.
+/// A forward pass is `Send + Sync`: one model serves many threads; on a GPU where its device is one of
+/// [`parse_device`](crate::runtime::parse_device), which all threads share a stream of.
 ///
 /// Source: arXiv 2501.04293, with the two corrections to its released code that the crate's page names.
 #[derive(Debug)]
@@ -88,15 +92,33 @@ impl TADFormer {
     /// Images `[B, 3, H, W]` to each task's outputs `[B, n, H, W]`.
     ///
     /// # Errors
-    /// Images of another shape or smaller than one patch, or that hold NaN or infinity: the decoders' ReLU would make numbers of them.
+    /// Images of another shape, float type or device than the model takes, smaller than one patch, or that hold NaN or infinity: the
+    /// decoders' ReLU would make numbers of them.
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Outputs> {
-        let size = self.check_images(images)?;
+        self.check_images(images)?;
+        check_numbers(is_finite(images)?)?;
+        self.outputs(images, mode)
+    }
+
+    /// [`TADFormer::forward`], and what tells whether the images on a device hold numbers alone: the device is not waited for.
+    #[cfg(feature = "train")]
+    pub(crate) fn forward_unread(&self, images: &Tensor, mode: Mode) -> Result<(Outputs, Option<Tensor>)> {
+        self.check_images(images)?;
+        let unread = match look(images)? {
+            Finite::Known(finite) => check_numbers(finite).map(|()| None)?,
+            Finite::Unread(zero) => Some(zero),
+        };
+        Ok((self.outputs(images, mode)?, unread))
+    }
+
+    fn outputs(&self, images: &Tensor, mode: Mode) -> Result<Outputs> {
+        let (_, _, h, w) = images.dims4()?;
         let scores = match mode {
             Mode::Train(_) => ops::recorded(mode.gradient_checkpointing(), || self.scores(images, mode))?,
             Mode::Eval => self.scores(images, mode)?,
         };
         let resize =
-            |scores| trace_span!(target: "tadformer::model", "outputs").in_scope(|| ops::bilinear(scores, size));
+            |scores| trace_span!(target: "tadformer::model", "outputs").in_scope(|| ops::bilinear(scores, (h, w)));
         Ok(Outputs::new(&self.config.tasks, scores.iter().map(resize).collect::<Result<_>>()?))
     }
 
@@ -116,6 +138,7 @@ impl TADFormer {
     /// As [`TADFormer::forward`].
     pub fn stages(&self, images: &Tensor, mode: Mode) -> Result<Vec<StageOutput>> {
         self.check_images(images)?;
+        check_numbers(is_finite(images)?)?;
         self.encoder.forward(images, mode)
     }
 
@@ -150,19 +173,34 @@ impl TADFormer {
         self.heads.iter_mut().try_for_each(|head| head.merge(how, &mergings))
     }
 
-    fn check_images(&self, images: &Tensor) -> Result<(usize, usize)> {
+    /// Shape, float type and device: candle's own words for these come from deep inside.
+    fn check_images(&self, images: &Tensor) -> Result<()> {
         let patch = self.config.swin.patch_size;
-        match images.dims() {
-            &[b, 3, h, w] if b > 0 && h.min(w) >= patch => {
-                if !is_finite(images)? {
-                    candle_core::bail!("images: expected numbers, got NaN or infinity (Sample::new names the pixel)");
-                }
-                Ok((h, w))
-            }
-            got => candle_core::bail!(
+        if !matches!(images.dims(), &[b, 3, h, w] if b > 0 && h.min(w) >= patch) {
+            let got = images.dims();
+            candle_core::bail!(
                 "images: expected [B, 3, H, W] with B at least 1 and sides of at least one patch ({patch}), got {got:?} \
                  (stack normalised RGB images; enlarge those smaller than a patch)"
-            ),
+            )
         }
+        let (dtype, device) = (self.ledger.dtype(), self.ledger.device());
+        if images.dtype() != dtype || !images.device().same_device(device) {
+            candle_core::bail!(
+                "images: expected {} on {}, where the model's weights are, got {} on {} (turn them with to_dtype, move them with \
+                 to_device; Batch::to does both)",
+                dtype.as_str(),
+                device_name(device),
+                images.dtype().as_str(),
+                device_name(images.device())
+            )
+        }
+        Ok(())
     }
+}
+
+fn check_numbers(finite: bool) -> Result<()> {
+    if !finite {
+        candle_core::bail!("images: expected numbers, got NaN or infinity (Sample::new names the pixel)")
+    }
+    Ok(())
 }

@@ -36,7 +36,7 @@ pub use graph::{Definition, GradientCheckpointing, leaf, recomputed, recorded, w
 pub use heads::multi_scale::{Conv1x1, MultiScaleHead};
 pub use layer_norm::LayerNorm;
 pub use linear::linear;
-pub(crate) use losses::{balanced_bce, cross_entropy, l1, normals_l1};
+pub(crate) use losses::{balanced_bce, check_classes, cross_entropy, l1, normals_l1};
 pub use low_rank::{LowRankMap, LowRankPath};
 #[cfg(feature = "train")]
 pub(crate) use optim::adamw::{AdamWStep, Moments, adamw_step};

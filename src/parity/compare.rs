@@ -4,22 +4,22 @@ use super::golden::Golden;
 use super::row::Row;
 use super::{figures, swin, tadformer};
 use crate::Result;
-use candle_core::DType;
+use candle_core::{DType, Device};
 use std::path::Path;
 
-/// Compares the crate with a golden file or folder, computing in `dtype` on the CPU.
+/// Compares the crate with a golden file or folder, computing in `dtype` on `device`.
 ///
 /// # Errors
 /// A path that cannot be read or is no golden file.
-pub fn compare(path: impl AsRef<Path>, dtype: DType) -> Result<Vec<Row>> {
+pub fn compare(path: impl AsRef<Path>, dtype: DType, device: &Device) -> Result<Vec<Row>> {
     let path = path.as_ref();
     if path.is_dir() {
-        return swin::compare(path, dtype);
+        return swin::compare(path, dtype, device);
     }
     let golden = Golden::open(path)?;
     match golden.tensors.metadata("kind") {
-        Some("tadformer") => tadformer::compare(&golden, dtype),
-        Some("metrics") => figures::compare(&golden),
+        Some("tadformer") => tadformer::compare(&golden, dtype, device),
+        Some("metrics") => figures::compare(&golden, device),
         _ => Err(golden.foreign("metadata without a known `kind`")),
     }
 }

@@ -7,17 +7,17 @@ use crate::metrics::Meter;
 use crate::metrics::Scores;
 use crate::metrics::{PASCAL_SINGLE_TASK, delta_m};
 use crate::{Result, Task, TaskSet};
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-pub(super) fn compare(golden: &Golden) -> Result<Vec<Row>> {
+pub(super) fn compare(golden: &Golden, device: &Device) -> Result<Vec<Row>> {
     let (metrics, losses): (Value, Value) = (golden.json("metrics")?, golden.json("losses")?);
     let tasks: TaskSet = "semseg=21,human_parts=7,sal=1,normals=3,depth=1,edge=1".parse()?;
     let mut meters: Vec<(Task, Meter)> = tasks.iter().map(|task| (task.clone(), Meter::new(task))).collect();
     let mut rows = Vec::new();
     for (i, wanted) in losses.as_array().into_iter().flatten().enumerate() {
-        let maps = tasks.iter().map(|task| batch(golden, i, task)).collect::<Result<Vec<_>>>()?;
+        let maps = tasks.iter().map(|task| batch(golden, i, task, device)).collect::<Result<Vec<_>>>()?;
         for ((_, meter), (logits, label)) in meters.iter_mut().zip(&maps) {
             meter.update(logits, label)?;
         }
@@ -36,8 +36,9 @@ pub(super) fn compare(golden: &Golden) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn batch(golden: &Golden, i: usize, task: &Task) -> Result<(Tensor, Tensor)> {
-    let get = |what| golden.get(&format!("batch.{i}.{what}.{}", task.name));
+fn batch(golden: &Golden, i: usize, task: &Task, device: &Device) -> Result<(Tensor, Tensor)> {
+    let get =
+        |what| -> Result<Tensor> { Ok(golden.get(&format!("batch.{i}.{what}.{}", task.name))?.to_device(device)?) };
     Ok((get("logits")?, get("label")?))
 }
 

@@ -70,7 +70,8 @@ pub(crate) fn relative_error(got: &Tensor, want: &Tensor, floor: f64) -> candle_
     if got.dims() != want.dims() {
         return Ok(f64::INFINITY);
     }
-    let difference = (got.to_dtype(DType::F64)? - want.to_dtype(DType::F64)?)?;
+    let got = got.to_device(&Device::Cpu)?.to_dtype(DType::F64)?; // not every device has f64
+    let difference = (got - want.to_dtype(DType::F64)?)?;
     Ok(rms(&difference)? / rms(want)?.max(floor).max(1e-30))
 }
 

@@ -32,9 +32,9 @@ struct ReferenceConfig {
     decoder_channels: Vec<usize>,
 }
 
-pub(super) fn compare(golden: &Golden, dtype: DType) -> Result<Vec<Row>> {
-    let model = build(golden, dtype)?;
-    let images = golden.get("input")?.to_dtype(dtype)?;
+pub(super) fn compare(golden: &Golden, dtype: DType, device: &Device) -> Result<Vec<Row>> {
+    let model = build(golden, dtype, device)?;
+    let images = golden.get("input")?.to_device(device)?.to_dtype(dtype)?;
     let torch: HashMap<String, f64> = match golden.tensors.metadata("torch_f32_error") {
         Some(_) => golden.json("torch_f32_error")?,
         None => HashMap::new(),
@@ -50,7 +50,7 @@ pub(super) fn compare(golden: &Golden, dtype: DType) -> Result<Vec<Row>> {
 }
 
 /// The model of the file: every dropout off, so that training is as exact as evaluation.
-fn build(golden: &Golden, dtype: DType) -> Result<TADFormer> {
+fn build(golden: &Golden, dtype: DType, device: &Device) -> Result<TADFormer> {
     let reference: ReferenceConfig = golden.json("config")?;
     let tasks = reference.tasks.iter().map(|(name, outputs)| Task::new(name.parse()?, *outputs));
     let released = golden.tensors.metadata("variant").is_some_and(|variant| variant == "released");
@@ -77,7 +77,8 @@ fn build(golden: &Golden, dtype: DType) -> Result<TADFormer> {
     let head = HrNetConfig::new(reference.decoder_channels).into();
     let tasks = TaskSet::new(tasks.collect::<Result<_>>()?)?;
     let config = TADFormerConfig { method, tasks, head, ..TADFormerConfig::new(swin) };
-    let model = TADFormerBuilder::from_config(config).dtype(dtype).build_on(golden.tensors.under("state."))?;
+    let model =
+        TADFormerBuilder::from_config(config).dtype(dtype).device(device).build_on(golden.tensors.under("state."))?;
     let (_, checkpoint, _) = names::canonical(golden.tensors.under("state."))?;
     model.restore(&checkpoint)?;
     Ok(model)

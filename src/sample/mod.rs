@@ -177,6 +177,35 @@ impl Batch {
         Ok(Self { images, labels })
     }
 
+    /// The batch as a model takes it: images of its float type, images and labels on its device.
+    ///
+    /// ```
+    /// # use tadformer::candle_core::{DType, Device, Tensor};
+    /// # use tadformer::{Batch, Sample};
+    /// # let sample = Sample::of_image(Tensor::zeros((3, 8, 8), DType::F32, &Device::Cpu)?);
+    /// let batch = Batch::stack(&[sample], DType::F32, &Device::Cpu)?.to(DType::F64, &Device::Cpu)?;
+    /// assert_eq!(batch.images.dtype(), DType::F64);
+    /// # Ok::<(), tadformer::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Images that are no floats; a device without room.
+    pub fn to(&self, dtype: DType, device: &Device) -> Result<Self> {
+        let images = self.images_to(dtype, device)?;
+        let label = |(name, map): (&String, &Tensor)| Ok((name.clone(), map.to_device(device)?));
+        Ok(Self { images, labels: self.labels.iter().map(label).collect::<Result<_>>()? })
+    }
+
+    /// [`Batch::to`] without the labels.
+    pub(crate) fn images_to(&self, dtype: DType, device: &Device) -> Result<Tensor> {
+        if !self.images.dtype().is_float() {
+            let cure = "stack samples with Batch::stack, which normalises them";
+            let got = self.images.dtype().as_str();
+            return Err(Error::config("images of a batch", "floats, normalised", got, cure));
+        }
+        Ok(self.images.to_device(device)?.to_dtype(dtype)?)
+    }
+
     /// How many samples it holds.
     pub fn len(&self) -> usize {
         self.images.dims()[0]
@@ -261,5 +290,17 @@ mod tests {
         let message = stack(DType::U8).unwrap_err().to_string();
         assert!(message.contains("floats from 0 to 1, got u8") && message.contains("divide bytes by 255"), "{message}");
         assert!(stack(DType::F64).is_ok());
+    }
+
+    #[test]
+    fn a_batch_goes_to_a_models_float_type_and_bytes_do_not() -> Result<()> {
+        let sample = Sample::new(map(3, 4, DType::F32), [("depth", map(1, 4, DType::F32))])?;
+        let batch = Batch::stack(&[sample], DType::F32, &Device::Cpu)?;
+        let moved = batch.to(DType::BF16, &Device::Cpu)?;
+        assert_eq!((moved.images.dtype(), moved.labels["depth"].dtype()), (DType::BF16, DType::F32));
+        let bytes = Batch { images: batch.images.to_dtype(DType::U8)?, ..batch };
+        let message = bytes.to(DType::F32, &Device::Cpu).unwrap_err().to_string();
+        assert!(message.contains("`images of a batch`: expected floats, normalised, got u8"), "{message}");
+        Ok(())
     }
 }

@@ -33,16 +33,18 @@ impl Evaluation {
     }
 }
 
-/// Runs the model in evaluation mode over every batch.
+/// Runs the model in evaluation mode over every batch, whose images are brought to the model's device and float type.
 ///
 /// # Errors
-/// A batch that could not be made, or that lacks a task's label.
+/// A batch that could not be made, of images that are no floats, or that lacks a task's label.
 pub fn evaluate(model: &TADFormer, batches: impl IntoIterator<Item = Result<Batch>>) -> Result<Evaluation> {
     let mut meters: Vec<(Task, Meter)> =
         model.config().tasks.iter().map(|task| (task.clone(), Meter::new(task))).collect();
     for batch in batches {
         let batch = batch?;
-        let outputs = ops::without_graph(|| model.forward(&batch.images, Mode::Eval))?;
+        // Labels stay where they are: figures are made on the CPU.
+        let images = batch.images_to(model.ledger().dtype(), model.ledger().device())?;
+        let outputs = ops::without_graph(|| model.forward(&images, Mode::Eval))?;
         for ((task, meter), (_, output)) in meters.iter_mut().zip(outputs.iter()) {
             meter.update(output, label(&batch.labels, task)?)?;
         }

@@ -2,7 +2,7 @@
 
 use crate::ops;
 use crate::params::{Entry, Ledger};
-use crate::{Error, Result};
+use crate::{Error, Result, readback};
 use candle_core::{Tensor, backprop::GradStore};
 
 /// The gradient of each trained weight that has one, in the ledger's order.
@@ -52,20 +52,28 @@ impl Gradients {
 
     /// Scales all of them so that their joint Euclidean norm is at most `limit`, and gives the norm they had.
     ///
+    /// The device is read once, for all weights together.
+    ///
     /// # Errors
     /// A gradient that is infinite or no number, by the weight's name.
     pub fn clip(&mut self, limit: f64, step: usize) -> Result<f64> {
-        let mut sum = 0.0;
-        for (grad, name) in self.grads.iter().zip(&self.names) {
-            let Some(grad) = grad else { continue };
-            let square = ops::square_sum(grad)?;
-            if !square.is_finite() {
-                let what = format!("the gradient of `{name}`");
-                return Err(Error::NonFinite { what, step, cure: "lower the learning rate".into() });
-            }
-            sum += square;
+        let squares = readback::numbers(&self.square_sums()?)?;
+        self.clip_by(&squares, limit, step)
+    }
+
+    /// The sum of squares of each gradient that is there, to be read.
+    pub(super) fn square_sums(&self) -> Result<Vec<Tensor>> {
+        Ok(self.grads.iter().flatten().map(ops::square_sum).collect::<candle_core::Result<_>>()?)
+    }
+
+    /// [`Gradients::clip`] by what was read of [`Gradients::square_sums`].
+    pub(super) fn clip_by(&mut self, square_sums: &[f64], limit: f64, step: usize) -> Result<f64> {
+        let names = self.grads.iter().zip(&self.names).filter_map(|(grad, name)| grad.as_ref().map(|_| name));
+        if let Some((_, name)) = square_sums.iter().zip(names).find(|(square, _)| !square.is_finite()) {
+            let what = format!("the gradient of `{name}`");
+            return Err(Error::NonFinite { what, step, cure: "lower the learning rate".into() });
         }
-        let norm = sum.sqrt();
+        let norm = square_sums.iter().sum::<f64>().sqrt();
         if norm > limit {
             self.scale(limit / norm)?;
         }
@@ -118,6 +126,20 @@ mod tests {
         let (ledger, store) = ledger_and_loss(&[1.0, f32::NAN])?;
         let message = Gradients::of(&ledger, &store).clip(1.0, 7).unwrap_err().to_string();
         assert!(message.contains("`w`") && message.contains("step 7"), "{message}");
+        Ok(())
+    }
+
+    /// A wait for the device a weight: 286 of them a step.
+    #[test]
+    fn all_weights_are_read_together() -> Result<()> {
+        let ledger = Ledger::seeded(0, DType::F32, &Device::Cpu);
+        let vb = ledger.builder(Group::Heads);
+        let weights = ["a", "b", "c"].map(|name| vb.get(2, name).and_then(|w| w.sum_all()));
+        let [a, b, c] = weights;
+        let store = ((a? + b?)? + c?)?.backward()?;
+        let mut grads = Gradients::of(&ledger, &store);
+        let (norm, reads) = readback::reads::during(|| grads.clip(1.0, 1));
+        assert_eq!((norm?, reads), (6f64.sqrt(), 1));
         Ok(())
     }
 }

@@ -3,12 +3,12 @@
 use super::evaluate::label;
 use super::{AdamW, AdamWConfig, Evaluation, Gradients, History, Observer, Schedule, StepRecord, evaluate};
 use crate::layers::{Mode, TrainingPass};
-use crate::loss::MultiTaskLoss;
+use crate::loss::{MultiTaskLoss, UnreadLosses};
 use crate::metrics::delta_m;
 use crate::model::TADFormer;
 use crate::ops::GradientCheckpointing;
-use crate::{Batch, Error, Result};
-use candle_core::DType;
+use crate::{Batch, Error, Result, readback};
+use candle_core::{DType, Tensor};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -182,7 +182,8 @@ impl<'a> Trainer<'a> {
         &mut self.optimizer
     }
 
-    /// Trains on `batches`, validates on what `validation` gives each time, and keeps the best adapter.
+    /// Trains on `batches`, validates on what `validation` gives each time, and keeps the best adapter. Batches are brought to the
+    /// model's device and float type.
     ///
     /// # Errors
     /// A loss or gradient that is not finite, by task and step; a batch that could not be made; a file that could not be written.
@@ -248,51 +249,49 @@ impl<'a> Trainer<'a> {
         Ok((!left_off).then_some(evaluation))
     }
 
-    /// One step: forward, losses and backward of each batch; clip, move.
+    /// One step: forward, losses and backward of each batch; clip, move. The model's device is waited for once.
     fn step(&mut self, batches: &[Batch], step: usize) -> Result<StepRecord> {
-        let share = 1.0 / batches.len() as f64;
-        let (mut losses, mut total, mut gradients) = (Vec::new(), 0.0, None::<Gradients>);
+        let (mut passes, mut gradients) = (Vec::new(), None::<Gradients>);
         for (i, batch) in batches.iter().enumerate() {
-            let pass = (step - 1) * batches.len() + i + 1;
-            let (of_batch, of_all, more) = self.backward(batch, step, pass)?;
-            losses.resize(of_batch.len(), 0.0);
-            losses.iter_mut().zip(of_batch).for_each(|(mean, loss)| *mean += share * loss);
-            total += share * of_all;
+            let (pass, more) = self.backward(batch, (step - 1) * batches.len() + i + 1)?;
+            passes.push(pass);
             match &mut gradients {
                 Some(gradients) => gradients.add(more)?,
                 None => gradients = Some(more),
             }
         }
         let Some(mut gradients) = gradients else { return Err(ran_out(step - 1, self.config.schedule.steps)) };
+        let share = 1.0 / batches.len() as f64;
         if batches.len() > 1 {
             gradients.scale(share)?;
         }
-        let gradient_norm = gradients.clip(self.config.clip_norm, step)?;
+        let (of_passes, square_sums) = read(&passes, &gradients)?;
+        let (mut losses, mut total) = (vec![0.0; self.model.config().tasks.len()], 0.0);
+        for (pass, values) in passes.iter().zip(of_passes) {
+            let (of_batch, of_all) = pass.check(&values, step)?;
+            losses.iter_mut().zip(of_batch).for_each(|(mean, loss)| *mean += share * loss);
+            total += share * of_all;
+        }
+        let gradient_norm = gradients.clip_by(&square_sums, self.config.clip_norm, step)?;
         let rate = self.config.schedule.rate(step - 1);
         self.optimizer.step(&gradients, rate)?;
         Ok(StepRecord { step, rate, gradient_norm, total, losses })
     }
 
-    /// The tasks' losses of a batch, their weighted sum, and its gradients; `pass` tells one draw of dropout from another.
-    fn backward(&self, batch: &Batch, step: usize, pass: usize) -> Result<(Vec<f64>, f64, Gradients)> {
+    /// A batch's losses, not read yet, and its gradients; `pass` tells one draw of dropout from another.
+    fn backward(&self, batch: &Batch, pass: usize) -> Result<(UnreadPass, Gradients)> {
         let seed = self.config.seed.wrapping_add((pass as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let rng = TrainingPass::seeded(seed).with_gradient_checkpointing(self.config.gradient_checkpointing);
-        let outputs = self.model.forward(&batch.images, Mode::Train(&rng))?;
+        let ledger = self.model.ledger();
+        let batch = batch.to(ledger.dtype(), ledger.device())?;
+        let (outputs, images) = self.model.forward_unread(&batch.images, Mode::Train(&rng))?;
         let mut labelled = Vec::new();
         for (task, output) in outputs.iter() {
             labelled.push((task, output, label(&batch.labels, task)?));
         }
         let report = self.loss.forward(labelled)?;
-        let losses = report.values()?;
-        for ((task, _), loss) in outputs.iter().zip(&losses) {
-            if !loss.is_finite() {
-                let what = format!("the loss of task `{}`", task.name);
-                let cure = "lower the learning rate, and look for labels or images that are no numbers";
-                return Err(Error::NonFinite { what, step, cure: cure.into() });
-            }
-        }
-        let gradients = Gradients::of(self.model.ledger(), &report.total.backward()?);
-        Ok((losses, report.total.to_dtype(DType::F64)?.to_scalar()?, gradients))
+        let gradients = Gradients::of(ledger, &report.total.backward()?);
+        Ok((UnreadPass { losses: report.into_unread(), images }, gradients))
     }
 
     fn keep_best(
@@ -331,6 +330,114 @@ impl<'a> Trainer<'a> {
     }
 }
 
+/// What a batch's pass has to tell, on the model's device.
+struct UnreadPass {
+    losses: UnreadLosses,
+    /// 0, or NaN where the images held one: there where the device was not waited for.
+    images: Option<Tensor>,
+}
+
+impl UnreadPass {
+    fn numbers(&self) -> impl Iterator<Item = &Tensor> {
+        self.losses.numbers().iter().chain(&self.images)
+    }
+
+    /// Each task's loss and the weighted sum, by what was read of [`UnreadPass::numbers`].
+    fn check<'a>(&self, values: &'a [f64], step: usize) -> Result<(&'a [f64], f64)> {
+        let (losses, image) = values.split_at(self.losses.numbers().len());
+        if image.iter().any(|zero| *zero != 0.0) {
+            let cure = "look for images that are no numbers: Sample::new names the pixel".to_owned();
+            return Err(Error::NonFinite { what: "a value of the images".into(), step, cure });
+        }
+        self.losses.check(losses, step)
+    }
+}
+
+/// The numbers of all passes and the gradients' sums of squares, in one read.
+fn read(passes: &[UnreadPass], gradients: &Gradients) -> Result<(Vec<Vec<f64>>, Vec<f64>)> {
+    let square_sums = gradients.square_sums()?;
+    let of_all = passes.iter().flat_map(UnreadPass::numbers).chain(&square_sums);
+    let mut values = readback::numbers(of_all)?.into_iter();
+    let of_passes = passes.iter().map(|pass| values.by_ref().take(pass.numbers().count()).collect()).collect();
+    Ok((of_passes, values.collect()))
+}
+
 fn ran_out(after: usize, steps: usize) -> Error {
     Error::config("batches", format!("at least {steps}"), after, "give an endless iterator, or fewer steps")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SwinConfig;
+    use crate::heads::HrNetConfig;
+    use crate::ops::Definition;
+    use crate::readback::reads;
+    use candle_core::Device;
+    use std::path::Path;
+
+    fn model() -> Result<TADFormer> {
+        let swin = SwinConfig { embed_dim: 8, depths: vec![1; 4], num_heads: vec![1, 2, 2, 4], ..SwinConfig::tiny() };
+        let head = HrNetConfig { channels: vec![2, 2, 4, 4] };
+        let builder = TADFormer::builder(SwinConfig { image_size: 64, window: 4, ..swin }).rank(2).head(head);
+        builder.tasks("semseg=3,sal=1,normals=3".parse()?).build()
+    }
+
+    fn batch(class: f32) -> Result<Batch> {
+        let map = |value: f32, c: usize| Tensor::full(value, (2, c, 64, 64), &Device::Cpu);
+        let labels = [("semseg", map(class, 1)?), ("sal", map(1.0, 1)?), ("normals", map(0.5, 3)?)];
+        let labels = labels.into_iter().map(|(task, map)| (task.to_owned(), map)).collect();
+        Ok(Batch { images: map(0.1, 3)?, labels })
+    }
+
+    fn config(folder: &Path) -> TrainConfig {
+        TrainConfig::new(1e-3, 2, folder.join("adapter.safetensors"))
+    }
+
+    /// A wait for each of three losses, two labels, their sum and some 250 weights; now one, of as many batches as a step has.
+    #[test]
+    fn a_step_waits_for_the_device_once() -> Result<()> {
+        let (model, folder) = (model()?, tempfile::tempdir().unwrap());
+        for (by, batches) in [(Definition::Composed, 1), (Definition::Fused, 1), (Definition::Fused, 3)] {
+            let mut trainer = Trainer::new(&model, config(folder.path()))?;
+            let batches = (0..batches).map(|i| batch(i as f32)).collect::<Result<Vec<_>>>()?;
+            let (record, reads) = reads::during(|| by.run(|| trainer.step(&batches, 1)));
+            let record = record?;
+            assert_eq!(reads, 1, "{by:?}, {} batches", batches.len());
+            let weighted: f64 = record.losses.iter().zip([1.0, 5.0, 10.0]).map(|(loss, weight)| loss * weight).sum();
+            assert!((record.total - weighted).abs() < 1e-5 * weighted && record.gradient_norm > 0.0, "{record:?}");
+        }
+        Ok(())
+    }
+
+    /// On a device the label is looked at when its loss turns out to be NaN; nothing has moved then.
+    #[test]
+    fn a_label_that_is_no_class_is_named_by_either_definition_and_moves_nothing() -> Result<()> {
+        let (model, folder) = (model()?, tempfile::tempdir().unwrap());
+        let weights = || -> Result<Vec<Vec<f32>>> {
+            let values = |entry: crate::params::Entry| Ok(entry.tensor().flatten_all()?.to_vec1()?);
+            model.ledger().trained().into_iter().map(values).collect()
+        };
+        let before = weights()?;
+        for by in Definition::ALL {
+            let mut trainer = Trainer::new(&model, config(folder.path()))?;
+            let batches = [batch(1.0)?, batch(3.0)?];
+            let message = by.run(|| trainer.step(&batches, 1)).map(drop).unwrap_err().to_string();
+            assert!(message.contains("loss of semseg") && message.contains("0 to 2 or 255, got 3"), "{message}");
+        }
+        assert_eq!(weights()?, before);
+        Ok(())
+    }
+
+    #[test]
+    fn images_on_a_device_that_are_no_numbers_stop_the_step() -> Result<()> {
+        let report = MultiTaskLoss::new(&"depth=1".parse()?);
+        let (task, map) = ("depth=1".parse()?, Tensor::zeros((1, 1, 2, 2), DType::F32, &Device::Cpu)?);
+        let losses = report.forward([(&task, &map, &map)])?.into_unread();
+        let pass = UnreadPass { losses, images: Some(Tensor::new(f32::NAN, &Device::Cpu)?) };
+        let values = readback::numbers(pass.numbers())?;
+        let message = pass.check(&values, 4).map(drop).unwrap_err().to_string();
+        assert!(message.contains("a value of the images") && message.contains("step 4"), "{message}");
+        Ok(())
+    }
 }

@@ -3,7 +3,7 @@
 use super::lanes::{sum, sum_of_logs};
 use super::pixels::{BLOCK, Channels, ChannelsMut, Pixels, scale};
 use super::{LabelOf, absolute, check, masked, mean_over, total, wide};
-use crate::finite::is_finite;
+use crate::finite::{Finite, look};
 use crate::ops::cpu::Real;
 use crate::ops::cpu::simd::vectorised_fn;
 use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
@@ -18,14 +18,20 @@ use candle_core::{Result, Tensor};
 /// `outputs` and `label` have the same.
 pub(crate) fn balanced_bce(outputs: &Tensor, label: &Tensor, weight: Option<f64>, ignore: f32) -> Result<Tensor> {
     // Neither a 0 nor a 1, and no loss would tell: NaN is not at least 0.5, and infinity is.
-    if !is_finite(label)? {
+    let finite = look(label)?;
+    if let Finite::Known(false) = finite {
         candle_core::bail!(
             "label: expected 0, 1 or {ignore}, got NaN or infinity (mark pixels of which nothing is known {ignore})"
         );
     }
     let outputs = wide(outputs)?;
     let label = label.to_dtype(outputs.dtype())?;
-    only(apply(BalancedBce { outputs, label, weight, ignore })?)
+    let loss = only(apply(BalancedBce { outputs, label, weight, ignore })?)?;
+    match finite {
+        // On a device: NaN where the label has one, for whoever reads the loss.
+        Finite::Unread(zero) => &loss + zero.to_dtype(loss.dtype())?,
+        Finite::Known(_) => Ok(loss),
+    }
 }
 
 #[derive(Clone)]

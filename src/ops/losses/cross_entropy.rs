@@ -7,6 +7,7 @@ use crate::ops::cpu::Real;
 use crate::ops::cpu::simd::vectorised_fn;
 use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use crate::ops::shapes::Shapes;
+use crate::readback;
 use candle_core::{DType, Error, Result, Tensor};
 
 /// `-log softmax(outputs)[label]`, the mean over valid pixels.
@@ -14,8 +15,11 @@ use candle_core::{DType, Error, Result, Tensor};
 /// # Shapes
 /// `outputs` `[B, n, ..]`, `label` `[B, 1, ..]`.
 ///
+/// A label that is neither a class nor `ignore` is an error of the kernel. Of candle's primitives it makes a loss of NaN, since
+/// looking would wait for the device: [`check_classes`] finds it then.
+///
 /// # Errors
-/// A label that is neither a class nor `ignore`.
+/// Such a label; tensors whose shapes do not fit.
 pub(crate) fn cross_entropy(outputs: &Tensor, label: &Tensor, ignore: f32) -> Result<Tensor> {
     let outputs = wide(outputs)?;
     let label = label.to_dtype(outputs.dtype())?;
@@ -45,10 +49,12 @@ impl Step for CrossEntropy {
     fn composed(&self) -> Result<Vec<Tensor>> {
         let (outputs, classes) = (&self.outputs, self.outputs.dim(1)?);
         let (label, mask) = masked(&self.label, outputs.dtype(), self.ignore)?;
-        check_classes(&label, classes)?;
+        let class = label.clamp(0.0, (classes - 1) as f64)?.floor()?;
+        // Infinite where a label is no class, and with it sum and count: their quotient is no number.
+        let mask = (mask / label.eq(&class)?.to_dtype(outputs.dtype())?)?;
         let shifted = outputs.broadcast_sub(&outputs.detach().max_keepdim(1)?)?;
         let log_sum = shifted.exp()?.sum_keepdim(1)?.log()?;
-        let chosen = shifted.gather(&label.to_dtype(DType::U32)?, 1)?;
+        let chosen = shifted.gather(&class.to_dtype(DType::U32)?, 1)?;
         Ok(vec![mean_over(&total(&((log_sum - chosen)? * &mask)?)?, &total(&mask)?)?])
     }
 }
@@ -78,15 +84,14 @@ impl<T: Real> CpuKernel<T> for CrossEntropy {
     }
 }
 
-fn check_classes(label: &Tensor, classes: usize) -> Result<()> {
-    let last = (classes - 1) as f64;
-    let nearest = label.clamp(0.0, last)?.floor()?;
-    if label.elem_count() == 0 || label.eq(&nearest)?.min_all()?.to_scalar::<u8>()? == 1 {
-        return Ok(());
-    }
-    let values = label.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
-    let wrong = values.into_iter().find(|v| !is_class(*v, last)).unwrap_or(f64::NAN);
-    Err(no_class(wrong, last))
+/// Reads a label, and refuses what is neither one of so many classes nor `ignore`.
+///
+/// # Errors
+/// The first such value.
+pub(crate) fn check_classes(label: &Tensor, classes: usize, ignore: f32) -> Result<()> {
+    let (last, ignore) = ((classes - 1) as f64, f64::from(ignore));
+    let wrong = readback::numbers([label])?.into_iter().find(|v| *v != ignore && !is_class(*v, last));
+    wrong.map_or(Ok(()), |wrong| Err(no_class(wrong, last)))
 }
 
 #[inline(always)]

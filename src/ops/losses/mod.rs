@@ -11,7 +11,7 @@ mod normals_l1;
 mod pixels;
 
 pub(crate) use balanced_bce::balanced_bce;
-pub(crate) use cross_entropy::cross_entropy;
+pub(crate) use cross_entropy::{check_classes, cross_entropy};
 pub(crate) use l1::l1;
 pub(crate) use normals_l1::normals_l1;
 
