@@ -158,7 +158,7 @@ impl ModelFile {
 
     #[cfg(not(feature = "hub"))]
     fn by_id(id: &str, _: &OpenOptions) -> Result<Self> {
-        super::source::no_hub(id)
+        super::location::no_hub(id)
     }
 
     /// The configuration of the model that wrote it.
@@ -302,7 +302,7 @@ fn weights_by_id(id: &str, options: &OpenOptions) -> Result<PathBuf> {
 
 #[cfg(not(feature = "hub"))]
 fn weights_by_id(id: &str, _: &OpenOptions) -> Result<PathBuf> {
-    super::source::no_hub(id)
+    super::location::no_hub(id)
 }
 
 /// What every version of the format has had.
