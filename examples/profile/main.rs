@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use tadformer::candle_core::{DType, Device, Tensor};
 use tadformer::layers::{Mode, TrainingPass};
 use tadformer::ops::GradientCheckpointing;
+use tadformer::runtime::peak_device_memory;
 use tadformer::tad::{LowRank, Method};
 use tadformer::train::{AdamW, AdamWConfig, Gradients};
 use tadformer::{InferenceModel, SwinConfig, TADFormer, Task, TaskKind, TaskSet};
@@ -84,6 +85,9 @@ struct Options {
     #[command(flatten)]
     #[serde(flatten)]
     backend: Backend,
+    /// Share of the low-rank paths' inputs that training drops; none in the peer.
+    #[arg(long, default_value_t = 0.0)]
+    dropout: f64,
     /// Make steps' intermediate values again in backward.
     #[arg(long)]
     checkpoint: bool,
@@ -103,6 +107,9 @@ struct Report {
     median_s: f64,
     min_s: f64,
     peak_rss_mb: Option<u64>,
+    /// On a GPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peak_device_mb: Option<u64>,
 }
 
 /// The most memory this process has held, in MB, where the system tells.
@@ -121,10 +128,10 @@ fn tasks(count: usize) -> tadformer::Result<TaskSet> {
     TaskSet::new(tasks.collect::<tadformer::Result<_>>()?)
 }
 
-/// The model that the peer builds: no dropout and no drop-path, weights drawn at random.
+/// The model that the peer builds: no drop-path, weights drawn at random.
 fn model(options: &Options, device: &Device) -> tadformer::Result<TADFormer> {
     let swin = SwinConfig { image_size: options.image, drop_path: 0.0, ..SwinConfig::tiny() };
-    let method = Method::default().linears(LowRank::new(options.rank).dropout(0.0));
+    let method = Method::default().linears(LowRank::new(options.rank).dropout(options.dropout));
     let builder =
         TADFormer::builder(swin).method(method).tasks(tasks(options.tasks)?).frozen_dtype(options.frozen.into());
     builder.device(device).build()
@@ -230,14 +237,16 @@ fn main() -> anyhow::Result<()> {
     options.threads = threads;
     tadformer::runtime::keep_freed_memory();
     tadformer::runtime::compute_on_this_thread(threads)?;
-    let times = options.backend.run(|device| {
+    let (times, peak_device_mb) = options.backend.run(|device| {
         let mut runs = Runs::new(&options, device)?;
         runs.repeat(options.warmup)?;
-        if options.trace { runs.traced(options.repeat) } else { runs.repeat(options.repeat) }
-    });
-    let mut seconds: Vec<f64> = times?.iter().map(Duration::as_secs_f64).collect();
+        let times = if options.trace { runs.traced(options.repeat) } else { runs.repeat(options.repeat) }?;
+        Ok((times, peak_device_memory(device)?.map(|bytes| bytes >> 20)))
+    })?;
+    let mut seconds: Vec<f64> = times.iter().map(Duration::as_secs_f64).collect();
     seconds.sort_by(f64::total_cmp);
     let (median_s, min_s) = (seconds[seconds.len() / 2], seconds[0]);
-    println!("{}", serde_json::to_string(&Report { options, median_s, min_s, peak_rss_mb: peak_rss_mb() })?);
+    let report = Report { options, median_s, min_s, peak_rss_mb: peak_rss_mb(), peak_device_mb };
+    println!("{}", serde_json::to_string(&report)?);
     Ok(())
 }

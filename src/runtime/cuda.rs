@@ -26,18 +26,28 @@ fn one_stream(device: &CudaDevice) {
 
 /// Freed memory stays with the process: by default all of it goes back to the system whenever the device is waited for.
 fn keep_memory(device: &CudaDevice) -> Result<()> {
+    let Some(pool) = pool(device)? else { return Ok(()) };
+    let (attribute, mut threshold) = (sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, u64::MAX);
+    // SAFETY: the pool is the one that the driver names, and this attribute is a u64.
+    unsafe { result::mem_pool::set_attribute(pool, attribute, (&raw mut threshold).cast()) }.map_err(Error::wrap)
+}
+
+/// The most bytes that tensors of this GPU have taken at once.
+pub(super) fn peak_memory(device: &CudaDevice) -> Result<Option<u64>> {
+    let Some(pool) = pool(device)? else { return Ok(None) };
+    let (attribute, mut most) = (sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH, 0u64);
+    // SAFETY: as above; the driver writes a u64.
+    unsafe { result::mem_pool::get_attribute(pool, attribute, (&raw mut most).cast()) }.map_err(Error::wrap)?;
+    Ok(Some(most))
+}
+
+/// Where the device's memory comes from; old devices have no pool.
+fn pool(device: &CudaDevice) -> Result<Option<sys::CUmemoryPool>> {
     let stream = device.cuda_stream();
     let context = stream.context();
     if !context.has_async_alloc() {
-        return Ok(()); // memory comes from no pool
+        return Ok(None);
     }
-    let mut threshold = u64::MAX;
-    // SAFETY: the device is the context's own, the pool is the one that the driver names, and this attribute is a u64.
-    let kept = unsafe {
-        result::device::get_mem_pool(context.cu_device()).and_then(|pool| {
-            let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
-            result::mem_pool::set_attribute(pool, attribute, (&raw mut threshold).cast())
-        })
-    };
-    kept.map_err(Error::wrap)
+    // SAFETY: the device is the context's own.
+    unsafe { result::device::get_mem_pool(context.cu_device()) }.map(Some).map_err(Error::wrap)
 }

@@ -74,6 +74,24 @@ pub fn device_name(device: &Device) -> String {
     }
 }
 
+/// The most bytes that tensors of a device have taken at once, where it tells: CUDA devices do.
+///
+/// ```
+/// use tadformer::candle_core::Device;
+/// assert_eq!(tadformer::runtime::peak_device_memory(&Device::Cpu)?, None);
+/// # Ok::<(), tadformer::Error>(())
+/// ```
+///
+/// # Errors
+/// A driver that does not answer.
+pub fn peak_device_memory(device: &Device) -> Result<Option<u64>> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(cuda) => Ok(super::cuda::peak_memory(cuda)?),
+        _ => Ok(None),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
