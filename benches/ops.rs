@@ -123,14 +123,14 @@ fn shared(s: Stage) -> Vec<Case> {
                     bias: v[2].clone(),
                     mask: None,
                     proj: map(&proj, &v[5], &v[6]),
-                    keep: None,
+                    drop_path: None,
                 };
                 Ok(half.forward()?.patches)
             },
         ),
         case("mlp-half", &[&[1, n, c], &[r, c], &[hidden, r], &[r, hidden], &[c, r]], move |v| {
             let (fc1, fc2) = (map(&up, &v[1], &v[2]), map(&down, &v[3], &v[4]));
-            let half = MlpHalf { x: v[0].clone(), norm: mlp_norm.clone(), fc1, fc2, keep: None };
+            let half = MlpHalf { x: v[0].clone(), norm: mlp_norm.clone(), fc1, fc2, drop_path: None };
             half.forward()
         }),
     ]

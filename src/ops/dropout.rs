@@ -1,7 +1,7 @@
 //! Dropout as a function of a seed and a place.
 
 use super::constants::constants;
-use super::cpu::float::Real;
+use super::cpu::Real;
 use super::cpu::simd;
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;

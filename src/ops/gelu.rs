@@ -1,11 +1,8 @@
 //! The exact Gaussian error linear unit.
 #![allow(unsafe_code)] // registers are read and written by pointers
 
-use super::cpu::float::Real;
-use super::cpu::parts::Place;
-use super::cpu::rows::for_rows;
 use super::cpu::simd;
-use super::cpu::slices::values;
+use super::cpu::{Place, Real, for_rows, values};
 use super::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use super::shapes::Shapes;
 use candle_core::{Result, Tensor};

@@ -1,9 +1,7 @@
 //! Layer normalisation over the last dimension.
 
-use super::cpu::float::Real;
-use super::cpu::rows::{for_rows, sum_rows};
 use super::cpu::simd;
-use super::cpu::slices::{Values, values};
+use super::cpu::{Real, Values, for_rows, sum_rows, values};
 use super::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use super::shapes::Shapes;
 use candle_core::{D, DType, Result, Tensor};

@@ -1,8 +1,6 @@
 //! The linear map, which makes the gradient of its weight only where that weight trains.
 
-use super::cpu::float::Real;
-use super::cpu::rows::for_rows;
-use super::cpu::slices::values;
+use super::cpu::{Real, for_rows, values};
 use super::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, on_every_device, only};
 use super::matmul::matmul;
 use super::shapes::Shapes;

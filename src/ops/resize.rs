@@ -2,8 +2,7 @@
 
 use super::constants::constants;
 use super::cpu::bands::{Bands, separable};
-use super::cpu::float::Real;
-use super::cpu::slices::values;
+use super::cpu::{Real, values};
 use super::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use super::linear;
 use super::shapes::Shapes;

@@ -95,19 +95,21 @@ impl Shapes {
         candle_core::bail!("{}: expected a result with values and within memory, got one of {sizes:?}", self.step)
     }
 
-    /// A filter's kernel, odd and at least `least`: the number of its taps.
-    pub(super) fn taps(self, kernel: usize, least: usize) -> Result<usize> {
-        match kernel.checked_mul(kernel) {
-            Some(taps) if kernel >= least && !kernel.is_multiple_of(2) => Ok(taps),
-            _ => candle_core::bail!("{}: expected an odd kernel of at least {least}, got {kernel}", self.step),
+    /// The side of a filter, odd and at least `least`: the number of its taps.
+    pub(super) fn taps(self, kernel_size: usize, least: usize) -> Result<usize> {
+        match kernel_size.checked_mul(kernel_size) {
+            Some(taps) if kernel_size >= least && !kernel_size.is_multiple_of(2) => Ok(taps),
+            _ => {
+                candle_core::bail!("{}: expected an odd kernel size of at least {least}, got {kernel_size}", self.step)
+            }
         }
     }
 
     /// One factor of drop-path for each of `count` images, or none.
-    pub(super) fn keep(self, keep: Option<&[f64]>, count: usize) -> Result<()> {
-        match keep {
-            Some(keep) if keep.len() != count => {
-                candle_core::bail!("{}: expected a factor for each of {count} images, got {}", self.step, keep.len())
+    pub(super) fn drop_path(self, factors: Option<&[f64]>, count: usize) -> Result<()> {
+        match factors {
+            Some(factors) if factors.len() != count => {
+                candle_core::bail!("{}: expected a factor for each of {count} images, got {}", self.step, factors.len())
             }
             _ => Ok(()),
         }
@@ -171,7 +173,7 @@ mod tests {
     /// Channels of these tests; two images of 2 x 3 patches in one window of 3 x 3, two tasks.
     const C: usize = 4;
 
-    fn attention(patches: usize, size: (usize, usize), qkv: usize, keep: usize) -> Result<Tensor> {
+    fn attention(patches: usize, size: (usize, usize), qkv: usize, factors: usize) -> Result<Tensor> {
         let half = ops::AttentionHalf {
             patches: zeros(&[2, patches, C])?,
             prompts: Some(zeros(&[2, 2, C])?),
@@ -181,14 +183,14 @@ mod tests {
             bias: zeros(&[2, 9, 9])?,
             mask: None,
             grid: WindowGrid::new(size, 3, false)?,
-            keep: Some(vec![1.0; keep]),
+            drop_path: Some(vec![1.0; factors]),
         };
         Ok(half.forward()?.patches)
     }
 
     fn perceptron(hidden: usize) -> Result<Tensor> {
         let (x, fc1, fc2) = (zeros(&[2, 6, C])?, map(8, C)?, map(C, hidden)?);
-        let half = ops::MlpHalf { x, norm: norm(C)?, fc1, fc2, keep: None };
+        let half = ops::MlpHalf { x, norm: norm(C)?, fc1, fc2, drop_path: None };
         half.forward()
     }
 
@@ -211,7 +213,7 @@ mod tests {
     fn filter(r: usize, vectors: usize) -> Result<Tensor> {
         let vector = || zeros(&[vectors]);
         let (weight, bias, scale, shift) = (zeros(&[9 * r, r])?, vector()?, vector()?, vector()?);
-        let weights = ops::FilterWeights { weight, bias, scale, shift, kernel: 3 };
+        let weights = ops::FilterWeights { weight, bias, scale, shift, kernel_size: 3 };
         ops::dynamic_filter(&zeros(&[2, 6, 2])?, (2, 3), &weights)
     }
 
@@ -256,10 +258,10 @@ mod tests {
         refuses("mlp-half", || perceptron(8), || perceptron(9));
         refuses("dynamic", || filter(2, 18), || filter(3, 27));
         refuses("dynamic-filter", || filter(2, 18), || filter(2, 17));
-        for (patches, size, qkv, keep) in
+        for (patches, size, qkv, factors) in
             [(16, (2, 3), 12, 2), (6, (4, 4), 12, 2), (6, (2, 3), 8, 2), (6, (2, 3), 12, 1)]
         {
-            refuses("attention-half", || attention(6, (2, 3), 12, 2), || attention(patches, size, qkv, keep));
+            refuses("attention-half", || attention(6, (2, 3), 12, 2), || attention(patches, size, qkv, factors));
         }
         Ok(())
     }
@@ -290,13 +292,13 @@ mod tests {
     #[test]
     fn an_even_kernel_reads_nothing_past_its_taps() -> Result<()> {
         let (u, map) = (zeros(&[2, 6, 2])?, zeros(&[2, 2, 3, 2])?);
-        for kernel in [0, 2, 4, usize::MAX] {
-            let n = 2 * kernel.min(4).pow(2);
+        for kernel_size in [0, 2, 4, usize::MAX] {
+            let n = 2 * kernel_size.min(4).pow(2);
             let (weight, bias, scale, shift) = (zeros(&[n, 2])?, zeros(&[n])?, zeros(&[n])?, zeros(&[n])?);
-            let weights = ops::FilterWeights { weight, bias, scale, shift, kernel };
+            let weights = ops::FilterWeights { weight, bias, scale, shift, kernel_size };
             refused("dynamic-filter", || ops::dynamic_filter(&u, (2, 3), &weights));
             refused("filter-taps", || ops::filter_taps(&u, &weights));
-            refused("filter-norm", || ops::filter_norm(&zeros(&[2, n])?, &zeros(&[n])?, &zeros(&[n])?, kernel));
+            refused("filter-norm", || ops::filter_norm(&zeros(&[2, n])?, &zeros(&[n])?, &zeros(&[n])?, kernel_size));
             refused("depthwise-filter", || ops::depthwise_filter(&map, &zeros(&[2, n / 2, 2])?));
         }
         Ok(())

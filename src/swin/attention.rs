@@ -46,7 +46,7 @@ impl WindowAttention {
     ///
     /// # Errors
     /// Tokens of another number than the size beside them says.
-    pub fn half(&self, x: &Tokens, norm: &LayerNorm, keep: Option<Vec<f64>>, mode: Mode) -> Result<AttentionHalf> {
+    pub fn half(&self, x: &Tokens, norm: &LayerNorm, drop_path: Option<Vec<f64>>, mode: Mode) -> Result<AttentionHalf> {
         let grid = self.grid(x.size)?;
         Ok(AttentionHalf {
             patches: x.patches.clone(),
@@ -57,7 +57,7 @@ impl WindowAttention {
             bias: self.bias()?,
             mask: self.masks.get(&grid, x.patches.device(), x.patches.dtype())?,
             proj: self.proj.map(mode),
-            keep,
+            drop_path,
         })
     }
 

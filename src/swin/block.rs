@@ -94,8 +94,8 @@ impl SwinBlock {
 
     fn mlp_half(&self, x: Tensor, mode: Mode) -> Result<MlpHalf> {
         let (fc1, fc2) = (self.mlp.fc1.map(mode), self.mlp.fc2.map(mode));
-        let keep = self.drop_path(x.dim(0)?, mode);
-        Ok(MlpHalf { x, norm: self.norm2.clone(), fc1, fc2, keep })
+        let drop_path = self.drop_path(x.dim(0)?, mode);
+        Ok(MlpHalf { x, norm: self.norm2.clone(), fc1, fc2, drop_path })
     }
 
     /// The block's tokens from its patches and from what its prompts attended to.

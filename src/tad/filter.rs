@@ -52,7 +52,7 @@ impl DynamicTaskFilter {
             bias: conv.get_with_hints(n, "bias", uniform_by_fan_in(rank))?,
             scale: norm.get_with_hints(n, "scale", Init::Randn { mean: 0.0, stdev })?,
             shift: norm.get_with_hints(n, "shift", Init::Randn { mean: 0.0, stdev: 1.0 })?,
-            kernel,
+            kernel_size: kernel,
         };
         Ok(Self { weights })
     }

@@ -51,7 +51,7 @@ fn map(draws: &mut Draws, out: usize, n_in: usize) -> Result<LowRankMap> {
     })
 }
 
-fn keep(draws: &mut Draws, images: usize) -> Option<Vec<f64>> {
+fn drop_path(draws: &mut Draws, images: usize) -> Option<Vec<f64>> {
     let factors = draws.number(images).min(images + 1);
     draws.flag().then(|| (0..factors).map(|i| i as f64 * 0.5).collect())
 }
@@ -77,7 +77,7 @@ fn filter_weights(draws: &mut Draws) -> Result<FilterWeights> {
     let Sizes { rank: r, kernel, .. } = *draws.sizes();
     let n = r * kernel * kernel;
     Ok(FilterWeights {
-        kernel: draws.number(kernel),
+        kernel_size: draws.number(kernel),
         weight: draws.varied(&[n, r])?,
         bias: draws.varied(&[n])?,
         scale: draws.varied(&[n])?,
@@ -258,7 +258,7 @@ pub fn attention_half(draws: &mut Draws) -> Result<Step> {
         bias: draws.tensor(&[s.heads, n, n])?,
         mask: if draws.flag() { Some(draws.mask(&[s.windows(), n, n])?) } else { None },
         proj: map(draws, c, c)?,
-        keep: keep(draws, s.images),
+        drop_path: drop_path(draws, s.images),
     };
     let together = |Attended { patches, prompts }| [Some(patches), prompts].into_iter().flatten();
     if draws.flag() {
@@ -278,7 +278,7 @@ pub fn mlp_half(draws: &mut Draws) -> Result<Step> {
         norm: norm(draws, c)?,
         fc1: map(draws, s.hidden, c)?,
         fc2: map(draws, c, s.hidden)?,
-        keep: keep(draws, s.images),
+        drop_path: drop_path(draws, s.images),
     };
     if draws.flag() {
         return only(move || half.clone().forward());
@@ -324,9 +324,9 @@ pub fn task_projection(draws: &mut Draws) -> Result<Step> {
     let (windows, n, grid) = (s.images * s.windows(), s.patches(), window_grid(draws)?);
     let (x, shared) = (draws.tensor(&[s.images, s.tokens(), c])?, draws.tensor(&[windows, n, c])?);
     let filtered = draws.tensor(&[s.tasks * windows, n, s.rank])?;
-    let (b, keep) = (factor(draws, c, s.rank)?, keep(draws, s.tasks * s.images));
+    let (b, drop_path) = (factor(draws, c, s.rank)?, drop_path(draws, s.tasks * s.images));
     let path = TaskPath { a: b.clone(), b, scale: 0.5 };
-    only(move || ops::task_projection(&x, &shared, &filtered, &path, &grid, keep.clone()))
+    only(move || ops::task_projection(&x, &shared, &filtered, &path, &grid, drop_path.clone()))
 }
 
 pub fn task_hidden(draws: &mut Draws) -> Result<Step> {
@@ -344,6 +344,6 @@ pub fn task_update(draws: &mut Draws) -> Result<Step> {
     let all = s.tasks * s.images;
     let (x, shared) = (draws.tensor(&[all, s.tokens(), c])?, draws.tensor(&[s.images, s.tokens(), c])?);
     let (filtered, b) = (draws.tensor(&[all, s.tokens(), s.rank])?, factor(draws, c, s.rank)?);
-    let (path, keep) = (TaskPath { a: b.clone(), b, scale: 0.5 }, keep(draws, all));
-    only(move || ops::task_update(&x, &shared, &filtered, &path, keep.clone()))
+    let (path, drop_path) = (TaskPath { a: b.clone(), b, scale: 0.5 }, drop_path(draws, all));
+    only(move || ops::task_update(&x, &shared, &filtered, &path, drop_path.clone()))
 }

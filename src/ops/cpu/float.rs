@@ -1,5 +1,5 @@
-//! What the fused CPU kernels share: float types, slices of tensors, rows in parallel.
-#![allow(unsafe_code)] // disjoint parts of one slice are written by several threads
+//! The float types that kernels compute in.
+#![allow(unsafe_code)] // a register's values go through an array where they are taken one by one
 
 use super::registers::Lanes;
 use candle_core::WithDType;

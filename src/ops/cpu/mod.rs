@@ -1,16 +1,24 @@
 //! What any CPU kernel is made of: float types and their registers, tensors as slices, memory that threads share, products.
 
 pub(in crate::ops) mod bands;
-pub(in crate::ops) mod blocks;
-pub(in crate::ops) mod both_ways;
-pub(in crate::ops) mod buffers;
+mod blocks;
+mod buffers;
 pub(in crate::ops) mod channels;
-pub(in crate::ops) mod float;
-pub(in crate::ops) mod parts;
-pub(in crate::ops) mod product;
+mod float;
+mod parts;
+mod product;
 pub(in crate::ops) mod registers;
-pub(in crate::ops) mod rows;
+mod rows;
 pub(in crate::ops) mod simd;
-pub(in crate::ops) mod slices;
+mod slices;
 pub(in crate::ops) mod tile;
-pub(in crate::ops) mod weight;
+mod weight;
+
+pub(in crate::ops) use blocks::Blocks;
+pub(in crate::ops) use buffers::{resize, zeroed};
+pub(in crate::ops) use float::Real;
+pub(in crate::ops) use parts::{Fresh, Parts, Place, copies, unwritten};
+pub(in crate::ops) use product::{Into, Matrix, add_product, new_product, product, product_into};
+pub(in crate::ops) use rows::{for_rows, sum_rows};
+pub(in crate::ops) use slices::{Values, values};
+pub(in crate::ops) use weight::{BothWays, FrozenMatrix};

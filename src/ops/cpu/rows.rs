@@ -4,7 +4,7 @@ use super::float::Real;
 use rayon::prelude::*;
 
 /// Values a thread takes at a time: large enough that handing out costs nothing, small enough for the cache.
-pub(in crate::ops) const GRAIN: usize = 1 << 14;
+const GRAIN: usize = 1 << 14;
 
 /// Calls `f(first, rows)` on groups of rows of `width` values of `out`, in parallel; `first` is the first row's number.
 pub(in crate::ops) fn for_rows<T: Send>(out: &mut [T], width: usize, f: impl Fn(usize, &mut [T]) + Sync + Send) {

@@ -1,8 +1,8 @@
-//! A frozen weight as products read it: one way round forward, the other backward.
+//! A weight as products read it: one way round forward, the other backward.
 
 use super::float::Real;
 use super::product::{Matrix, add_product};
-use super::slices::{Stored, Values, matrix_values};
+use super::slices::{Stored, Values, matrix_values, values};
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
@@ -58,11 +58,43 @@ impl<T: Real> FrozenMatrix<'_, T> {
     }
 }
 
+/// A weight `[out, in]` that lies both ways round, since a product rearranges its right side unless that lies by rows: block after block
+/// the same.
+pub(in crate::ops) struct BothWays<'a, T> {
+    rows: Values<'a, T>,
+    turned: Vec<T>,
+    out: usize,
+    n_in: usize,
+}
+
+impl<'a, T: Real> BothWays<'a, T> {
+    pub(in crate::ops) fn lend(weight: &'a Tensor) -> Result<Self> {
+        let ((out, n_in), rows) = (weight.dims2()?, values(weight)?);
+        Ok(Self { turned: turned(&rows, n_in), rows, out, n_in })
+    }
+}
+
+impl<T: Real> BothWays<'_, T> {
+    pub(in crate::ops) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// `[out, in]`, by rows.
+    pub(in crate::ops) fn matrix(&self) -> Matrix<'_, T> {
+        Matrix::rows(&self.rows, self.n_in)
+    }
+
+    /// `[in, out]`, by rows.
+    pub(in crate::ops) fn t(&self) -> Matrix<'_, T> {
+        Matrix::rows(&self.turned, self.out)
+    }
+}
+
 /// Columns that are turned together: a cache line of f32.
 const STRIPE: usize = 16;
 
 /// Rows of `width` values as columns.
-pub(in crate::ops) fn turned<T: Real>(values: &[T], width: usize) -> Vec<T> {
+fn turned<T: Real>(values: &[T], width: usize) -> Vec<T> {
     let height = values.len() / width.max(1);
     let mut turned = vec![T::zero(); values.len()];
     turned.par_chunks_mut((STRIPE * height).max(1)).enumerate().for_each(|(i, stripe)| {

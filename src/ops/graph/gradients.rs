@@ -1,6 +1,6 @@
 //! The gradients that a backward pass gives.
 
-use crate::ops::cpu::float::Real;
+use crate::ops::cpu::Real;
 use candle_core::{Device, Result, Tensor, TensorId};
 use std::collections::HashMap;
 

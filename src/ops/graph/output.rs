@@ -1,6 +1,6 @@
 //! One of a step's outputs, before it belongs to a graph.
 
-use crate::ops::cpu::float::Real;
+use crate::ops::cpu::Real;
 use candle_core::op::BackpropOp;
 use candle_core::{Result, Shape, Storage, Tensor, Var};
 

@@ -9,7 +9,7 @@ use super::step::{CpuKernel, Keep, Made, Passed, Step};
 use super::tape::{self, State};
 use super::trace::{self, Pass};
 use super::{leaves, node};
-use crate::ops::cpu::float::Real;
+use crate::ops::cpu::Real;
 use crate::ops::shapes::Shapes;
 use candle_core::{Result, Tensor};
 use std::marker::PhantomData;

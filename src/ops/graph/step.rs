@@ -7,7 +7,7 @@
 
 use super::gradients::Gradients;
 use super::output::Output;
-use crate::ops::cpu::float::Real;
+use crate::ops::cpu::Real;
 use crate::ops::shapes::Shapes;
 use candle_core::{Result, Tensor};
 

@@ -297,7 +297,7 @@ mod tests {
             Ok(Self { x: x?, a: a?, b: b?, norm })
         }
 
-        /// Segments with candle's own ops between them: one result of a segment, one of candle, read twice on the way.
+        /// Steps with candle's own ops between them: one result of a step, one of candle, read twice on the way.
         fn run(&self) -> Result<Vec<Tensor>> {
             let shared = |factor: &Var| Factor::Shared(factor.as_tensor().clone());
             let path = TaskPath { a: shared(&self.a), b: shared(&self.b), scale: 0.5 };

@@ -4,7 +4,7 @@ use super::lanes::{sum, sum_of_logs};
 use super::pixels::{BLOCK, Channels, ChannelsMut, Pixels, scale};
 use super::{LabelOf, absolute, check, masked, mean_over, total, wide};
 use crate::finite::is_finite;
-use crate::ops::cpu::float::Real;
+use crate::ops::cpu::Real;
 use crate::ops::cpu::simd::vectorised_fn;
 use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use crate::ops::shapes::Shapes;

@@ -3,7 +3,7 @@
 use super::lanes::sum;
 use super::pixels::{BLOCK, Channels, ChannelsMut, Pixels, scale, valid};
 use super::{LabelOf, absolute, check, masked, mean_over, total, wide};
-use crate::ops::cpu::float::Real;
+use crate::ops::cpu::Real;
 use crate::ops::cpu::simd::vectorised_fn;
 use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use crate::ops::shapes::Shapes;

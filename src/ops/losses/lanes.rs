@@ -1,6 +1,6 @@
 //! Sums in f64 over one block of pixels.
 
-use crate::ops::cpu::float::Real;
+use crate::ops::cpu::Real;
 
 /// Sums side by side; the loop over them is long enough that the compiler keeps it one and takes it in vector registers.
 const LANES: usize = 128;

@@ -1,7 +1,6 @@
 //! Maps cut into blocks of pixels, by which losses are computed.
 
-use crate::ops::cpu::float::Real;
-use crate::ops::cpu::slices::values;
+use crate::ops::cpu::{Real, values};
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 

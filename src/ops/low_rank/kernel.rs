@@ -1,14 +1,11 @@
 //! A low-rank map on slices.
 
 use super::LowRankMap;
-use crate::ops::cpu::both_ways::BothWays;
-use crate::ops::cpu::buffers::{resize, zeroed};
-use crate::ops::cpu::float::Real;
-use crate::ops::cpu::parts::copies;
-use crate::ops::cpu::product::{Into, Matrix, add_product, new_product, product, product_into};
 use crate::ops::cpu::simd;
-use crate::ops::cpu::slices::{Values, values};
-use crate::ops::cpu::weight::FrozenMatrix;
+use crate::ops::cpu::{
+    BothWays, FrozenMatrix, Into, Matrix, Real, Values, add_product, copies, new_product, product, product_into,
+    resize, values, zeroed,
+};
 use crate::ops::dropout::Dropout;
 use crate::ops::graph::Gradients;
 use crate::ops::graph::trace::Pass;
@@ -119,7 +116,7 @@ impl<T: Real> MapKernel<'_, T> {
         y
     }
 
-    /// What the path reads of rows x, of which `first` is the number of the first; by the same factors a gradient goes back to x.
+    /// `dropout(x)`, what the path reads of rows x; `first` is the first row's number. A gradient goes back to x in the same way.
     pub(in crate::ops) fn dropped<'b>(&self, first: usize, x: &'b [T], buffer: &'b mut Vec<T>) -> &'b [T] {
         let Some(dropout) = self.dropout else { return x };
         resize(buffer, x.len());

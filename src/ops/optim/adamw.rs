@@ -1,8 +1,7 @@
 //! One step of AdamW on one weight.
 
-use crate::ops::cpu::float::Real;
 use crate::ops::cpu::simd::vectorised_fn;
-use crate::ops::cpu::slices::values;
+use crate::ops::cpu::{Real, values};
 use crate::ops::graph::{Definition, Runs};
 
 use crate::ops::graph::trace::{self, Pass};

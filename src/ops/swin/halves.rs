@@ -7,8 +7,8 @@ use candle_core::{Result, Tensor};
 ///
 /// # Errors
 /// Factors and images that do not broadcast.
-pub(crate) fn scale_images(x: &Tensor, keep: Option<&[f64]>) -> Result<Tensor> {
-    let Some(keep) = keep else { return Ok(x.clone()) };
-    let dims = [vec![keep.len()], vec![1; x.rank().saturating_sub(1)]].concat();
-    x.broadcast_mul(&constants(keep, dims, x.dtype(), x.device())?)
+pub(crate) fn scale_images(x: &Tensor, factors: Option<&[f64]>) -> Result<Tensor> {
+    let Some(factors) = factors else { return Ok(x.clone()) };
+    let dims = [vec![factors.len()], vec![1; x.rank().saturating_sub(1)]].concat();
+    x.broadcast_mul(&constants(factors, dims, x.dtype(), x.device())?)
 }

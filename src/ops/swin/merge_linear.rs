@@ -2,14 +2,8 @@
 #![allow(unsafe_code)] // blocks of rows write their own parts of the outputs
 
 use super::patches::merge_patches;
-use crate::ops::cpu::blocks::Blocks;
-use crate::ops::cpu::both_ways::BothWays;
-use crate::ops::cpu::buffers::{resize, zeroed};
-use crate::ops::cpu::float::Real;
-use crate::ops::cpu::parts::Fresh;
-use crate::ops::cpu::product::{Matrix, add_product, product};
 use crate::ops::cpu::simd;
-use crate::ops::cpu::slices::{Values, values};
+use crate::ops::cpu::{Blocks, BothWays, Fresh, Matrix, Real, Values, add_product, product, resize, values, zeroed};
 use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use crate::ops::layer_norm::{LayerNorm, NormKernel};
 use crate::ops::linear;

@@ -3,12 +3,8 @@
 
 use super::halves::scale_images;
 use crate::ops;
-use crate::ops::cpu::blocks::Blocks;
-use crate::ops::cpu::buffers::{resize, zeroed};
-use crate::ops::cpu::float::Real;
-use crate::ops::cpu::parts::{Fresh, Parts, unwritten};
 use crate::ops::cpu::simd;
-use crate::ops::cpu::slices::{Values, values};
+use crate::ops::cpu::{Blocks, Fresh, Parts, Real, Values, resize, unwritten, values, zeroed};
 use crate::ops::gelu;
 use crate::ops::graph::trace::Pass;
 use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
@@ -35,7 +31,7 @@ pub struct MlpHalf {
     /// `[hidden]` to `[C]`.
     pub fc2: LowRankMap,
     /// k: each image's factor of drop-path; `None` for 1.
-    pub keep: Option<Vec<f64>>,
+    pub drop_path: Option<Vec<f64>>,
 }
 
 /// The frozen products of a block's perceptron, which the tasks' paths build on.
@@ -86,7 +82,7 @@ impl MlpStep {
             x: values(&half.x)?,
             norm: half.norm.kernel()?,
             fc2: half.fc2.kernel(rows, *use_of_w, pass)?,
-            keep: half.keep.as_ref().map(|keep| keep.iter().map(|k| T::of(*k)).collect()),
+            drop_path: half.drop_path.as_ref().map(|factors| factors.iter().map(|k| T::of(*k)).collect()),
             blocks: Blocks::of(rows, 1),
             tokens,
             c,
@@ -102,7 +98,7 @@ struct Kernel<'a, T: Real> {
     norm: NormKernel<'a, T>,
     fc1: MapKernel<'a, T>,
     fc2: MapKernel<'a, T>,
-    keep: Option<Vec<T>>,
+    drop_path: Option<Vec<T>>,
     blocks: Blocks,
     tokens: usize,
     c: usize,
@@ -149,16 +145,16 @@ impl<T: Real> Kernel<'_, T> {
     fn residual(&self, block: Range<usize>, update: &[T], y: &mut [MaybeUninit<T>]) {
         let c = self.c;
         let x = &self.x[block.start * c..block.end * c];
-        simd::vectorised(|| match &self.keep {
+        simd::vectorised(|| match &self.drop_path {
             None => {
                 for ((y, x), update) in y.iter_mut().zip(x).zip(update) {
                     y.write(*x + *update);
                 }
             }
-            Some(keep) => {
+            Some(factors) => {
                 let rows = y.chunks_exact_mut(c).zip(x.chunks_exact(c)).zip(update.chunks_exact(c));
                 for (row, ((y, x), update)) in block.zip(rows) {
-                    let k = keep[row / self.tokens];
+                    let k = factors[row / self.tokens];
                     for ((y, x), update) in y.iter_mut().zip(x).zip(update) {
                         y.write(*x + k * *update);
                     }
@@ -169,11 +165,11 @@ impl<T: Real> Kernel<'_, T> {
 
     /// `y = k dy` for a block of rows.
     fn residual_backward(&self, block: Range<usize>, dy: &[T], y: &mut [T]) {
-        simd::vectorised(|| match &self.keep {
+        simd::vectorised(|| match &self.drop_path {
             None => y.copy_from_slice(dy),
-            Some(keep) => {
+            Some(factors) => {
                 for (row, (y, dy)) in block.zip(y.chunks_exact_mut(self.c).zip(dy.chunks_exact(self.c))) {
-                    let k = keep[row / self.tokens];
+                    let k = factors[row / self.tokens];
                     for (y, dy) in y.iter_mut().zip(dy) {
                         *y = k * *dy;
                     }
@@ -189,29 +185,29 @@ impl Step for MlpStep {
     }
 
     fn map(&self, f: &mut OnTensor) -> Result<Self> {
-        let MlpHalf { x, norm, fc1, fc2, keep } = &self.half;
-        let (x, norm, fc1, fc2, keep) = (f(x)?, norm.map(f)?, fc1.map(f)?, fc2.map(f)?, keep.clone());
-        Ok(Self { half: MlpHalf { x, norm, fc1, fc2, keep }, ..*self })
+        let MlpHalf { x, norm, fc1, fc2, drop_path } = &self.half;
+        let (x, norm, fc1, fc2, drop_path) = (f(x)?, norm.map(f)?, fc1.map(f)?, fc2.map(f)?, drop_path.clone());
+        Ok(Self { half: MlpHalf { x, norm, fc1, fc2, drop_path }, ..*self })
     }
 
     fn check(&self, shapes: Shapes) -> Result<()> {
-        let MlpHalf { x, norm, fc1, fc2, keep } = &self.half;
+        let MlpHalf { x, norm, fc1, fc2, drop_path } = &self.half;
         let [images, _, c] = shapes.sizes("x", x)?;
         let hidden = shapes.matrix("fc1's weight", &fc1.weight, c)?;
         norm.check(shapes, c)?;
         fc1.check(shapes, "fc1", c, hidden)?;
         fc2.check(shapes, "fc2", hidden, c)?;
-        shapes.keep(keep.as_deref(), images)
+        shapes.drop_path(drop_path.as_deref(), images)
     }
 
     fn composed(&self) -> Result<Vec<Tensor>> {
-        let MlpHalf { x, norm, fc1, fc2, keep } = &self.half;
+        let MlpHalf { x, norm, fc1, fc2, drop_path } = &self.half;
         let normed = norm.forward(x)?;
         let pre = fc1.pretrained(&normed)?;
         let hidden = ops::gelu(&fc1.add_path(&pre, &fc1.dropped(&normed)?)?)?;
         let post = fc2.pretrained(&hidden)?;
         let update = fc2.add_path(&post, &fc2.dropped(&hidden)?)?;
-        let y = (x + scale_images(&update, keep.as_deref())?)?;
+        let y = (x + scale_images(&update, drop_path.as_deref())?)?;
         Ok(if self.use_of_w == UseOfW::Alone { vec![y, pre, post] } else { vec![y] })
     }
 }
@@ -363,7 +359,7 @@ mod tests {
             norm: LayerNorm::new(normal(3, &[3])?, normal(4, &[3])?),
             fc1: map(10, 3, 6, dropout)?,
             fc2: map(20, 6, 3, dropout)?,
-            keep: Some(vec![0.5, 1.5]),
+            drop_path: Some(vec![0.5, 1.5]),
         })
     }
 
@@ -377,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn the_segment_equals_its_composed_definition() -> Result<()> {
+    fn the_kernel_equals_its_composed_definition() -> Result<()> {
         for (use_of_w, dropout) in [(UseOfW::WithPath, None), (UseOfW::Alone, Some(Dropout { rate: 0.3, seed: 7 }))] {
             let half = half(dropout)?;
             let run = |by: Definition| by.run(|| together(half.clone(), use_of_w));

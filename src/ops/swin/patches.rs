@@ -1,8 +1,6 @@
 //! Images to patches, and 2 x 2 neighbours to one token.
 
-use crate::ops::cpu::float::Real;
-use crate::ops::cpu::rows::for_rows;
-use crate::ops::cpu::slices::values;
+use crate::ops::cpu::{Real, for_rows, values};
 use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use crate::ops::shapes::Shapes;
 use candle_core::{Result, Tensor};

@@ -1,11 +1,8 @@
 //! Attention inside one window on slices: no scores outlive the window.
 
-use crate::ops::cpu::buffers::resize;
-use crate::ops::cpu::float::Real;
-use crate::ops::cpu::product::{Matrix, new_product};
 use crate::ops::cpu::simd;
-use crate::ops::cpu::slices::{Values, values};
 use crate::ops::cpu::tile::{COLUMNS, small_product};
+use crate::ops::cpu::{Matrix, Real, Values, new_product, resize, values};
 use candle_core::{Result, Tensor};
 use std::mem::MaybeUninit;
 

@@ -1,11 +1,8 @@
 //! A factor of the tasks' low-rank paths: one that they share, or each task's own.
 
 use super::shared::for_each_task;
-use crate::ops::cpu::both_ways::BothWays;
-use crate::ops::cpu::float::Real;
-use crate::ops::cpu::parts::Place;
-use crate::ops::cpu::product::{Matrix, add_product, product};
 use crate::ops::cpu::simd;
+use crate::ops::cpu::{BothWays, Matrix, Place, Real, add_product, product};
 use crate::ops::graph::{Gradients, OnTensor};
 use crate::ops::linear;
 use crate::ops::shapes::Shapes;

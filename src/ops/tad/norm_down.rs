@@ -3,10 +3,7 @@
 
 use super::factor::{Factor, FactorKernel, FactorSums};
 use super::rows::{TaskRows, of_width};
-use crate::ops::cpu::buffers::resize;
-use crate::ops::cpu::float::Real;
-use crate::ops::cpu::parts::{Fresh, Parts};
-use crate::ops::cpu::slices::{Values, values};
+use crate::ops::cpu::{Fresh, Parts, Real, Values, resize, values};
 use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use crate::ops::layer_norm::{LayerNorm, NormKernel, NormSums};
 use crate::ops::shapes::Shapes;

@@ -1,6 +1,6 @@
 //! Rows that stand task after task.
 
-use crate::ops::cpu::blocks::Blocks;
+use crate::ops::cpu::Blocks;
 use std::ops::Range;
 
 /// As many rows for each task, cut into units: single rows, or windows.

@@ -2,11 +2,8 @@
 #![allow(unsafe_code)] // blocks of windows write their own parts of the outputs
 
 use super::tpc::{ConditionKernel, TaskCondition};
-use crate::ops::cpu::buffers::resize;
-use crate::ops::cpu::float::Real;
-use crate::ops::cpu::parts::{Fresh, Parts};
 use crate::ops::cpu::simd;
-use crate::ops::cpu::slices::{Values, values};
+use crate::ops::cpu::{Fresh, Parts, Real, Values, resize, values};
 use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply};
 use crate::ops::shapes::Shapes;
 use crate::ops::swin::window::WindowGrid;

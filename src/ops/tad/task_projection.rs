@@ -6,11 +6,8 @@ use super::rows::{TaskRows, of_width};
 use super::shared::add_to_shared;
 use super::task_path::TaskPath;
 use super::up::{Up, UpKernel};
-use crate::ops::cpu::buffers::zeroed;
-use crate::ops::cpu::float::Real;
-use crate::ops::cpu::parts::{Fresh, Parts};
 use crate::ops::cpu::simd;
-use crate::ops::cpu::slices::{Values, values};
+use crate::ops::cpu::{Fresh, Parts, Real, Values, values, zeroed};
 use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use crate::ops::scale_images;
 use crate::ops::shapes::Shapes;
@@ -22,7 +19,7 @@ use std::ops::Range;
 /// `x_t = x + k reverse(shared + s B_t f_t)` for each task t.
 ///
 /// # Shapes
-/// `x` `[B, H*W, C]`; `shared` `[B*nW, N, C]` and `filtered` f `[T*B*nW, N, r]` in windows of `grid`; `keep` k one factor for
+/// `x` `[B, H*W, C]`; `shared` `[B*nW, N, C]` and `filtered` f `[T*B*nW, N, r]` in windows of `grid`; `drop_path` k one factor for
 /// each of T*B or `None` for 1; result `[T*B, H*W, C]`.
 ///
 /// # Errors
@@ -33,10 +30,10 @@ pub fn task_projection(
     filtered: &Tensor,
     path: &TaskPath,
     grid: &WindowGrid,
-    keep: Option<Vec<f64>>,
+    drop_path: Option<Vec<f64>>,
 ) -> Result<Tensor> {
     let (x, shared, up) = (x.clone(), shared.clone(), Up::new(filtered, path));
-    only(apply(TaskProjection { x, shared, up, grid: *grid, keep })?)
+    only(apply(TaskProjection { x, shared, up, grid: *grid, drop_path })?)
 }
 
 #[derive(Clone)]
@@ -45,13 +42,13 @@ struct TaskProjection {
     shared: Tensor,
     up: Up,
     grid: WindowGrid,
-    keep: Option<Vec<f64>>,
+    drop_path: Option<Vec<f64>>,
 }
 
 struct Kernel<'a, T: Real> {
     shared: Values<'a, T>,
     up: UpKernel<'a, T>,
-    keep: Option<Vec<T>>,
+    drop_path: Option<Vec<T>>,
     places: Vec<Option<u32>>,
     /// In windows.
     rows: TaskRows,
@@ -69,7 +66,7 @@ impl TaskProjection {
         Ok(Kernel {
             shared: values(&self.shared)?,
             up: self.up.kernel()?,
-            keep: self.keep.as_ref().map(|keep| keep.iter().map(|k| T::of(*k)).collect()),
+            drop_path: self.drop_path.as_ref().map(|factors| factors.iter().map(|k| T::of(*k)).collect()),
             places: self.grid.places(),
             rows: TaskRows { tasks: all / (images * windows), units: images * windows, unit: n },
             images,
@@ -85,7 +82,7 @@ impl<T: Real> Kernel<'_, T> {
     fn patches(&self, t: usize, block: &Range<usize>) -> impl Iterator<Item = (usize, usize, T)> {
         block.clone().enumerate().flat_map(move |(i, w)| {
             let image = w / self.windows;
-            let k = self.keep.as_ref().map_or(T::one(), |keep| keep[t * self.images + image]);
+            let k = self.drop_path.as_ref().map_or(T::one(), |factors| factors[t * self.images + image]);
             let n = self.rows.unit;
             let places = &self.places[w % self.windows * n..][..n];
             let at = move |(j, place): (usize, &Option<u32>)| {
@@ -111,12 +108,12 @@ impl Step for TaskProjection {
         let windows = images * self.grid.windows();
         shapes.expect("shared", &self.shared, &[windows, n, c])?;
         let tasks = self.up.check(shapes, [windows, n, c])?;
-        shapes.keep(self.keep.as_deref(), tasks * images)
+        shapes.drop_path(self.drop_path.as_deref(), tasks * images)
     }
 
     fn composed(&self) -> Result<Vec<Tensor>> {
         let update = add_to_shared(&self.shared, &self.up.composed()?)?;
-        let update = scale_images(&self.grid.reverse(&update)?, self.keep.as_deref())?;
+        let update = scale_images(&self.grid.reverse(&update)?, self.drop_path.as_deref())?;
         Ok(vec![add_to_shared(&self.x, &update)?])
     }
 }
@@ -220,10 +217,10 @@ mod tests {
             normal(4, &[3, 2])?,
             normal(5, &[3, 2])?,
         ];
-        for (inputs, keep) in [(&inputs[..4], None), (&inputs, Some(vec![0.0, 1.5, 1.0, 0.5]))] {
+        for (inputs, drop_path) in [(&inputs[..4], None), (&inputs, Some(vec![0.0, 1.5, 1.0, 0.5]))] {
             let step = |v: &[Tensor]| {
                 let path = TaskPath { a: Factor::of(&v[3..]), b: Factor::of(&v[3..]), scale: 0.5 };
-                task_projection(&v[0], &v[1], &v[2], &path, &grid, keep.clone())
+                task_projection(&v[0], &v[1], &v[2], &path, &grid, drop_path.clone())
             };
             let [fused, composed] = Definition::ALL.map(|by| by.run(|| step(inputs)));
             close(&fused?, &composed?, 1e-12)?;

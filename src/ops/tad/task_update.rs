@@ -6,11 +6,8 @@ use super::rows::{TaskRows, of_width};
 use super::shared::add_to_shared;
 use super::task_path::TaskPath;
 use super::up::{Up, UpKernel};
-use crate::ops::cpu::buffers::resize;
-use crate::ops::cpu::float::Real;
-use crate::ops::cpu::parts::{Fresh, Parts};
 use crate::ops::cpu::simd;
-use crate::ops::cpu::slices::{Values, values};
+use crate::ops::cpu::{Fresh, Parts, Real, Values, resize, values};
 use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use crate::ops::scale_images;
 use crate::ops::shapes::Shapes;
@@ -21,7 +18,7 @@ use std::ops::Range;
 /// `y_t = x_t + k (shared + s B_t f_t)` for each task t.
 ///
 /// # Shapes
-/// `x` `[T*B, N, C]`, `shared` `[B, N, C]`, `filtered` f `[T*B, N, r]`, `keep` k one factor for each of T*B or `None` for 1.
+/// `x` `[T*B, N, C]`, `shared` `[B, N, C]`, `filtered` f `[T*B, N, r]`, `drop_path` k one factor for each of T*B or `None` for 1.
 ///
 /// # Errors
 /// Tensors whose shapes or float types do not fit; another number of factors than T*B.
@@ -30,9 +27,9 @@ pub fn task_update(
     shared: &Tensor,
     filtered: &Tensor,
     path: &TaskPath,
-    keep: Option<Vec<f64>>,
+    drop_path: Option<Vec<f64>>,
 ) -> Result<Tensor> {
-    only(apply(TaskUpdate { x: x.clone(), shared: shared.clone(), up: Up::new(filtered, path), keep })?)
+    only(apply(TaskUpdate { x: x.clone(), shared: shared.clone(), up: Up::new(filtered, path), drop_path })?)
 }
 
 #[derive(Clone)]
@@ -40,13 +37,13 @@ struct TaskUpdate {
     x: Tensor,
     shared: Tensor,
     up: Up,
-    keep: Option<Vec<f64>>,
+    drop_path: Option<Vec<f64>>,
 }
 
 struct Kernel<'a, T: Real> {
     shared: Values<'a, T>,
     up: UpKernel<'a, T>,
-    keep: Option<Vec<T>>,
+    drop_path: Option<Vec<T>>,
     rows: TaskRows,
     /// Rows of an image.
     tokens: usize,
@@ -59,7 +56,7 @@ impl TaskUpdate {
         Ok(Kernel {
             shared: values(&self.shared)?,
             up: self.up.kernel()?,
-            keep: self.keep.as_ref().map(|keep| keep.iter().map(|k| T::of(*k)).collect()),
+            drop_path: self.drop_path.as_ref().map(|factors| factors.iter().map(|k| T::of(*k)).collect()),
             rows: TaskRows { tasks: all / images, units: images * tokens, unit: 1 },
             tokens,
             c,
@@ -70,9 +67,9 @@ impl TaskUpdate {
 impl<T: Real> Kernel<'_, T> {
     /// `y *= k` for rows of all tasks.
     fn scale(&self, rows: Range<usize>, y: &mut [T]) {
-        let Some(keep) = &self.keep else { return };
+        let Some(factors) = &self.drop_path else { return };
         for (row, y) in rows.zip(y.chunks_exact_mut(self.c)) {
-            let k = keep[row / self.tokens];
+            let k = factors[row / self.tokens];
             simd::vectorised(|| {
                 for y in y {
                     *y *= k;
@@ -88,19 +85,19 @@ impl Step for TaskUpdate {
     }
 
     fn map(&self, f: &mut OnTensor) -> Result<Self> {
-        Ok(Self { x: f(&self.x)?, shared: f(&self.shared)?, up: self.up.map(f)?, keep: self.keep.clone() })
+        Ok(Self { x: f(&self.x)?, shared: f(&self.shared)?, up: self.up.map(f)?, drop_path: self.drop_path.clone() })
     }
 
     fn check(&self, shapes: Shapes) -> Result<()> {
         let sizes @ [images, n, c] = shapes.sizes("shared", &self.shared)?;
         let all = self.up.check(shapes, sizes)? * images;
         shapes.expect("x", &self.x, &[all, n, c])?;
-        shapes.keep(self.keep.as_deref(), all)
+        shapes.drop_path(self.drop_path.as_deref(), all)
     }
 
     fn composed(&self) -> Result<Vec<Tensor>> {
         let update = add_to_shared(&self.shared, &self.up.composed()?)?;
-        Ok(vec![(&self.x + scale_images(&update, self.keep.as_deref())?)?])
+        Ok(vec![(&self.x + scale_images(&update, self.drop_path.as_deref())?)?])
     }
 }
 
@@ -196,10 +193,10 @@ mod tests {
             normal(4, &[3, 2])?,
             normal(5, &[3, 2])?,
         ];
-        for (inputs, keep) in [(&inputs[..4], None), (&inputs, Some(vec![0.0, 1.5, 1.0, 0.5]))] {
+        for (inputs, drop_path) in [(&inputs[..4], None), (&inputs, Some(vec![0.0, 1.5, 1.0, 0.5]))] {
             let step = |v: &[Tensor]| {
                 let path = TaskPath { a: Factor::of(&v[3..]), b: Factor::of(&v[3..]), scale: 0.5 };
-                task_update(&v[0], &v[1], &v[2], &path, keep.clone())
+                task_update(&v[0], &v[1], &v[2], &path, drop_path.clone())
             };
             let [fused, composed] = Definition::ALL.map(|by| by.run(|| step(inputs)));
             close(&fused?, &composed?, 1e-12)?;

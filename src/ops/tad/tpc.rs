@@ -2,11 +2,8 @@
 #![allow(unsafe_code)] // windows write their own parts of the gradients
 
 use crate::ops;
-use crate::ops::cpu::blocks::Blocks;
-use crate::ops::cpu::float::Real;
-use crate::ops::cpu::parts::Parts;
 use crate::ops::cpu::simd;
-use crate::ops::cpu::slices::{Values, values};
+use crate::ops::cpu::{Blocks, Parts, Real, Values, values};
 use crate::ops::gelu;
 use crate::ops::graph::OnTensor;
 use crate::ops::shapes::Shapes;

@@ -3,9 +3,7 @@
 
 use super::factor::{Factor, FactorKernel, FactorSums};
 use super::task_path::TaskPath;
-use crate::ops::cpu::float::Real;
-use crate::ops::cpu::parts::Parts;
-use crate::ops::cpu::slices::{Values, values};
+use crate::ops::cpu::{Parts, Real, Values, values};
 use crate::ops::graph::OnTensor;
 use crate::ops::shapes::Shapes;
 use candle_core::{Result, Tensor};

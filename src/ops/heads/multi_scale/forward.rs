@@ -4,13 +4,9 @@
 use super::Moments;
 use super::kernel::{Kernel, Layer, Rows};
 use super::resample::Then;
-use crate::ops::cpu::buffers::resize;
-use crate::ops::cpu::float::Real;
-use crate::ops::cpu::parts::Parts;
-use crate::ops::cpu::product::{Matrix, product};
-use crate::ops::cpu::rows::sum_rows;
 use crate::ops::cpu::simd;
 use crate::ops::cpu::simd::vectorised_fn;
+use crate::ops::cpu::{Matrix, Parts, Real, product, resize, sum_rows};
 use candle_core::WithDType;
 
 impl<T: Real> Kernel<'_, T> {

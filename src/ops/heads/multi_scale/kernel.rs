@@ -3,13 +3,8 @@
 
 use super::resample::{Resample, Then, complete};
 use super::{Moments, MultiScaleHead};
-use crate::ops::cpu::blocks::Blocks;
-use crate::ops::cpu::buffers::resize;
-use crate::ops::cpu::float::Real;
-use crate::ops::cpu::parts::Parts;
-use crate::ops::cpu::product::{Into, Matrix, product_into};
 use crate::ops::cpu::simd;
-use crate::ops::cpu::slices::{Values, values};
+use crate::ops::cpu::{Blocks, Into, Matrix, Parts, Real, Values, product_into, resize, values};
 use candle_core::{Result, WithDType};
 use std::ops::Range;
 

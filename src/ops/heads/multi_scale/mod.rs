@@ -10,7 +10,7 @@ mod kernel;
 mod resample;
 
 use crate::ops::batch_norm::{BatchMoments, BatchNorm, MomentsOf};
-use crate::ops::cpu::float::Real;
+use crate::ops::cpu::Real;
 use crate::ops::feature_map::FeatureMap;
 use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply};
 use crate::ops::shapes::Shapes;
@@ -58,7 +58,7 @@ pub struct MultiScaleHead {
 impl MultiScaleHead {
     /// y, and the moments that the hidden values were normalised by, detached.
     ///
-    /// On the CPU in f32 or f64 one segment of the graph, elsewhere candle's primitives.
+    /// On the CPU in f32 or f64 one step of the graph, elsewhere candle's primitives.
     ///
     /// # Errors
     /// No map, or tensors whose shapes or float types do not fit.

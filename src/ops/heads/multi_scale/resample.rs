@@ -1,6 +1,6 @@
 //! Resizing of hidden maps, and its transpose, channels last.
 
-use crate::ops::cpu::float::Real;
+use crate::ops::cpu::Real;
 use crate::ops::cpu::simd::{add_scaled, vectorised_fn};
 use crate::ops::resize::{transposed, two_taps};
 use candle_core::WithDType;

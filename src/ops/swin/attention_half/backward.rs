@@ -3,12 +3,8 @@
 
 use super::kernel::{Buffers, Kernel, Saved, Sizes};
 use super::step::AttentionStep;
-use crate::ops::cpu::buffers::{resize, zeroed};
-use crate::ops::cpu::float::Real;
-use crate::ops::cpu::parts::Parts;
-use crate::ops::cpu::product::Into;
 use crate::ops::cpu::simd;
-use crate::ops::cpu::slices::{Values, values};
+use crate::ops::cpu::{Into, Parts, Real, Values, resize, values, zeroed};
 use crate::ops::layer_norm::NormSums;
 use crate::ops::low_rank::kernel::{MapSums, PathBuffers, UseOfW};
 use candle_core::{Result, Tensor};
@@ -130,7 +126,7 @@ impl<T: Real> Kernel<'_, T> {
                 simd::add_scaled(prompts, &d[w / windows * p * c..][..p * c], T::of(1.0 / windows as f64));
             }
             let Some(dy) = &incoming.y else { continue };
-            let k = self.keep(w / windows);
+            let k = self.drop_path(w / windows);
             for (i, row) in patches.chunks_exact_mut(c).enumerate() {
                 if let Some(place) = self.place(w, i) {
                     simd::vectorised(|| simd::add_scaled(row, &dy[place * c..][..c], k));

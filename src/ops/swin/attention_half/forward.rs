@@ -4,10 +4,8 @@
 use super::backward::{Incoming, Sums};
 use super::kernel::{Buffers, Saved, Sizes};
 use super::step::AttentionStep;
-use crate::ops::cpu::float::Real;
-use crate::ops::cpu::parts::{Fresh, Parts, unwritten};
 use crate::ops::cpu::simd;
-use crate::ops::cpu::slices::values;
+use crate::ops::cpu::{Fresh, Parts, Real, unwritten, values};
 use crate::ops::graph::trace::Pass;
 use crate::ops::graph::{CpuKernel, Gradients, Keep, Output, Passed};
 use crate::ops::low_rank::kernel::UseOfW;
@@ -69,7 +67,7 @@ impl<T: Real> CpuKernel<T> for AttentionStep {
                     let (prompts, patches) = rows.split_at(p * c);
                     // SAFETY: `Blocks` puts each window into one block, so that no other part has these places.
                     unsafe { seen.at(w * p * c, p * c) }.write_copy_of_slice(prompts);
-                    let k = kernel.keep(w / windows);
+                    let k = kernel.drop_path(w / windows);
                     for (i, row) in patches.chunks_exact(c).enumerate() {
                         let Some(place) = kernel.place(w, i) else { continue };
                         // SAFETY: `WindowGrid::places` has each patch in one window, `Blocks` each window in one block.

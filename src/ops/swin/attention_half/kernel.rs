@@ -1,10 +1,7 @@
 //! The half on slices: where rows stand, and what a block of windows gathers.
 
 use super::step::AttentionStep;
-use crate::ops::cpu::blocks::Blocks;
-use crate::ops::cpu::buffers::resize;
-use crate::ops::cpu::float::Real;
-use crate::ops::cpu::slices::{Values, values};
+use crate::ops::cpu::{Blocks, Real, Values, resize, values};
 use crate::ops::graph::trace::Pass;
 use crate::ops::layer_norm::NormKernel;
 use crate::ops::low_rank::kernel::{MapKernel, UseOfW};
@@ -31,7 +28,7 @@ impl AttentionStep {
             proj: half.proj.kernel(rows, self.use_of_w, pass)?,
             attention: WindowKernel::new(&half.bias, half.mask.as_ref(), length, c)?,
             places: half.grid.places(),
-            keep: half.keep.as_ref().map(|keep| keep.iter().map(|k| T::of(*k)).collect()),
+            drop_path: half.drop_path.as_ref().map(|factors| factors.iter().map(|k| T::of(*k)).collect()),
             blocks: Blocks::of(images * windows, length),
             sizes: Sizes { images, tokens, c, length, n: half.grid.window() * half.grid.window(), windows },
             norm,
@@ -48,7 +45,7 @@ pub(super) struct Kernel<'a, T: Real> {
     pub(super) proj: MapKernel<'a, T>,
     pub(super) attention: WindowKernel<'a, T>,
     pub(super) places: Vec<Option<u32>>,
-    pub(super) keep: Option<Vec<T>>,
+    pub(super) drop_path: Option<Vec<T>>,
     pub(super) blocks: Blocks,
     pub(super) sizes: Sizes,
 }
@@ -98,8 +95,8 @@ impl<T: Real> Kernel<'_, T> {
         self.places[w % windows * n + i].map(|place| w / windows * tokens + place as usize)
     }
 
-    pub(super) fn keep(&self, image: usize) -> T {
-        self.keep.as_ref().map_or(T::one(), |keep| keep[image])
+    pub(super) fn drop_path(&self, image: usize) -> T {
+        self.drop_path.as_ref().map_or(T::one(), |factors| factors[image])
     }
 
     /// The normed rows of a block's windows: prompts, then patches; 0 in the padding.

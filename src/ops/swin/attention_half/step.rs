@@ -33,7 +33,7 @@ pub struct AttentionHalf {
     /// The output projection.
     pub proj: LowRankMap,
     /// k: each image's factor of drop-path; `None` for 1.
-    pub keep: Option<Vec<f64>>,
+    pub drop_path: Option<Vec<f64>>,
 }
 
 /// What [`AttentionHalf::forward`] gives.
@@ -140,7 +140,7 @@ impl Step for AttentionStep {
         if let Some(mask) = &half.mask {
             shapes.stored("a mask", mask, &[half.grid.windows(), n, n])?;
         }
-        shapes.keep(half.keep.as_deref(), images)
+        shapes.drop_path(half.drop_path.as_deref(), images)
     }
 
     fn composed(&self) -> Result<Vec<Tensor>> {
@@ -161,7 +161,7 @@ impl Step for AttentionStep {
         let n = half.grid.window() * half.grid.window();
         let p = projected.dim(1)? - n;
         let update = half.grid.reverse(&projected.narrow(1, p, n)?)?;
-        let mut outputs = vec![(&half.patches + scale_images(&update, half.keep.as_deref())?)?];
+        let mut outputs = vec![(&half.patches + scale_images(&update, half.drop_path.as_deref())?)?];
         if let Some(prompts) = &half.prompts {
             let (b, p, c) = prompts.dims3()?;
             outputs.push(projected.narrow(1, 0, p)?.reshape((b, (), p, c))?.mean(1)?);

@@ -27,7 +27,7 @@ fn half(prompts: bool, dropout: Option<Dropout>) -> Result<AttentionHalf> {
         bias: normal(5, &[2, 4, 4])?,
         mask: shift_mask(&grid, &Device::Cpu)?.map(|mask| mask.to_dtype(candle_core::DType::F64)).transpose()?,
         proj: map(20, 4, 4, dropout)?,
-        keep: Some(vec![0.0, 1.5]),
+        drop_path: Some(vec![0.0, 1.5]),
     })
 }
 
@@ -47,7 +47,7 @@ fn together(half: AttentionHalf, use_of_w: UseOfW) -> Result<Tensor> {
 }
 
 #[test]
-fn the_segment_equals_its_composed_definition() -> Result<()> {
+fn the_kernel_equals_its_composed_definition() -> Result<()> {
     let dropout = Some(Dropout { rate: 0.3, seed: 7 });
     for (prompts, use_of_w, dropout) in [
         (false, UseOfW::WithPath, None),

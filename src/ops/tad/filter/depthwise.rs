@@ -2,10 +2,7 @@
 #![allow(unsafe_code)] // maps write their own parts of fresh memory
 
 use super::map::MapSize;
-use crate::ops::cpu::blocks::Blocks;
-use crate::ops::cpu::float::Real;
-use crate::ops::cpu::parts::{Fresh, Parts};
-use crate::ops::cpu::slices::values;
+use crate::ops::cpu::{Blocks, Fresh, Parts, Real, values};
 use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use crate::ops::shapes::Shapes;
 use candle_core::{D, Result, Tensor};
@@ -18,9 +15,9 @@ use candle_core::{D, Result, Tensor};
 ///
 /// # Errors
 /// Tensors whose shapes or float types do not fit; a k that is even or below 3: its deviation would not exist.
-pub fn filter_norm(taps: &Tensor, scale: &Tensor, shift: &Tensor, kernel: usize) -> Result<Tensor> {
+pub fn filter_norm(taps: &Tensor, scale: &Tensor, shift: &Tensor, kernel_size: usize) -> Result<Tensor> {
     let shapes = Shapes::of("filter-norm", taps)?;
-    let ([b, n], kk) = (shapes.sizes("taps", taps)?, shapes.taps(kernel, 3)?);
+    let ([b, n], kk) = (shapes.sizes("taps", taps)?, shapes.taps(kernel_size, 3)?);
     shapes.times("taps of all channels", n, kk)?;
     shapes.expect("a scale", scale, &[n])?;
     shapes.expect("a shift", shift, &[n])?;
@@ -75,14 +72,14 @@ impl Step for Depthwise {
 
     /// A sum of k*k shifted products.
     fn composed(&self) -> Result<Vec<Tensor>> {
-        let ((b, h, w, r), kernel) = (self.u.dims4()?, self.taps.dim(1)?.isqrt());
-        let reach = kernel / 2;
+        let ((b, h, w, r), kernel_size) = (self.u.dims4()?, self.taps.dim(1)?.isqrt());
+        let reach = kernel_size / 2;
         let padded = self.u.pad_with_zeros(1, reach, reach)?.pad_with_zeros(2, reach, reach)?;
         let product = |tap: usize| -> Result<Tensor> {
-            let shifted = padded.narrow(1, tap / kernel, h)?.narrow(2, tap % kernel, w)?;
+            let shifted = padded.narrow(1, tap / kernel_size, h)?.narrow(2, tap % kernel_size, w)?;
             shifted.broadcast_mul(&self.taps.narrow(1, tap, 1)?.reshape((b, 1, 1, r))?)
         };
-        Ok(vec![(1..kernel * kernel).try_fold(product(0)?, |sum, tap| sum + product(tap)?)?])
+        Ok(vec![(1..kernel_size * kernel_size).try_fold(product(0)?, |sum, tap| sum + product(tap)?)?])
     }
 }
 
@@ -143,11 +140,11 @@ mod tests {
 
     #[test]
     fn both_definitions_equal_candles_grouped_convolution() -> Result<()> {
-        for (kernel, h, w) in [(3, 4, 6), (5, 4, 6), (5, 1, 2), (3, 1, 1), (7, 2, 9)] {
-            let (u, taps) = (normal(1, &[2, h, w, 3])?, normal(2, &[2, kernel * kernel, 3])?);
+        for (kernel_size, h, w) in [(3, 4, 6), (5, 4, 6), (5, 1, 2), (3, 1, 1), (7, 2, 9)] {
+            let (u, taps) = (normal(1, &[2, h, w, 3])?, normal(2, &[2, kernel_size * kernel_size, 3])?);
             let maps = u.permute((0, 3, 1, 2))?.reshape((1, 6, h, w))?;
-            let weights = taps.transpose(1, 2)?.reshape((6, 1, kernel, kernel))?;
-            let want = maps.conv2d(&weights, kernel / 2, 1, 1, 6)?.reshape((2, 3, h, w))?.permute((0, 2, 3, 1))?;
+            let weights = taps.transpose(1, 2)?.reshape((6, 1, kernel_size, kernel_size))?;
+            let want = maps.conv2d(&weights, kernel_size / 2, 1, 1, 6)?.reshape((2, 3, h, w))?.permute((0, 2, 3, 1))?;
             for definition in Definition::ALL {
                 close(&definition.run(|| depthwise_filter(&u, &taps))?, &want, 1e-12)?;
             }
@@ -157,8 +154,8 @@ mod tests {
 
     #[test]
     fn gradients_of_both_definitions() -> Result<()> {
-        for (definition, kernel) in [(Definition::Fused, 3), (Definition::Fused, 5), (Definition::Composed, 3)] {
-            let (u, taps) = (normal(1, &[2, 3, 2, 2])?, normal(2, &[2, kernel * kernel, 2])?);
+        for (definition, kernel_size) in [(Definition::Fused, 3), (Definition::Fused, 5), (Definition::Composed, 3)] {
+            let (u, taps) = (normal(1, &[2, 3, 2, 2])?, normal(2, &[2, kernel_size * kernel_size, 2])?);
             check(&[&u, &taps], |v| definition.run(|| depthwise_filter(&v[0], &v[1])))?;
         }
         let (taps, scale, shift) = (normal(1, &[2, 18])?, normal(2, &[18])?, normal(3, &[18])?);

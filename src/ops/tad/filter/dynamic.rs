@@ -4,11 +4,7 @@
 use super::depthwise::{depthwise_filter, filter_norm};
 use super::map::MapSize;
 use super::taps::{FilterKernel, FilterSums, FilterWeights, Normed};
-use crate::ops::cpu::blocks::Blocks;
-use crate::ops::cpu::buffers::resize;
-use crate::ops::cpu::float::Real;
-use crate::ops::cpu::parts::{Fresh, Parts};
-use crate::ops::cpu::slices::{Values, values};
+use crate::ops::cpu::{Blocks, Fresh, Parts, Real, Values, resize, values};
 use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use crate::ops::linear;
 use crate::ops::shapes::Shapes;
@@ -28,7 +24,7 @@ use std::ops::Range;
 ///
 /// # Errors
 /// Tensors whose shapes or float types do not fit: tokens that are not a map of `size`, weights that are not for maps of r channels,
-/// a kernel that is even or below 3.
+/// a kernel size that is even or below 3.
 pub fn dynamic_filter(u: &Tensor, size: (usize, usize), weights: &FilterWeights) -> Result<Tensor> {
     let step = DynamicFilter { u: u.clone(), size, weights: weights.clone() };
     only(apply(step)?)
@@ -37,13 +33,13 @@ pub fn dynamic_filter(u: &Tensor, size: (usize, usize), weights: &FilterWeights)
 /// Each map's own filter, `FilterNorm(W pool(u) + b)`: `u` `[b, n, r]` to `[b, k*k, r]`.
 ///
 /// # Errors
-/// Tensors whose shapes or float types do not fit; a kernel that is even or below 3.
+/// Tensors whose shapes or float types do not fit; a kernel size that is even or below 3.
 pub fn filter_taps(u: &Tensor, weights: &FilterWeights) -> Result<Tensor> {
     let shapes = Shapes::of("filter-taps", u)?;
     let [_, _, r] = shapes.sizes("maps", u)?;
     weights.check(shapes, r)?;
     let raw = linear(&u.mean(1)?, &weights.weight, Some(&weights.bias))?;
-    filter_norm(&raw, &weights.scale, &weights.shift, weights.kernel)
+    filter_norm(&raw, &weights.scale, &weights.shift, weights.kernel_size)
 }
 
 #[derive(Clone)]
@@ -63,7 +59,7 @@ struct Kernel<'a, T: Real> {
 impl DynamicFilter {
     fn kernel<T: Real>(&self) -> Result<Kernel<'_, T>> {
         let (maps, _, r) = self.u.dims3()?;
-        let map = MapSize::new(self.size, r, self.weights.kernel)?;
+        let map = MapSize::new(self.size, r, self.weights.kernel_size)?;
         let blocks = Blocks::of_maps(maps, map.len());
         Ok(Kernel { u: values(&self.u)?, filter: FilterKernel::new(&self.weights)?, map, blocks })
     }
@@ -183,22 +179,22 @@ mod tests {
     use crate::ops::finite_difference::{check, close, normal};
 
     /// Maps of h, w and r, then the weights of their filter.
-    fn inputs(b: usize, [h, w, r]: [usize; 3], kernel: usize) -> Result<[Tensor; 5]> {
-        let n = r * kernel * kernel;
+    fn inputs(b: usize, [h, w, r]: [usize; 3], kernel_size: usize) -> Result<[Tensor; 5]> {
+        let n = r * kernel_size * kernel_size;
         Ok([normal(1, &[b, h * w, r])?, normal(2, &[n, r])?, normal(3, &[n])?, normal(4, &[n])?, normal(5, &[n])?])
     }
 
-    fn weights(inputs: &[Tensor], kernel: usize) -> FilterWeights {
+    fn weights(inputs: &[Tensor], kernel_size: usize) -> FilterWeights {
         let [weight, bias, scale, shift] = [1, 2, 3, 4].map(|i| inputs[i].clone());
-        FilterWeights { weight, bias, scale, shift, kernel }
+        FilterWeights { weight, bias, scale, shift, kernel_size }
     }
 
     #[test]
     fn equals_its_composed_definition() -> Result<()> {
         let shapes = [(3, [5, 7, 3]), (3, [1, 1, 2]), (3, [1, 2, 9]), (5, [3, 4, 17]), (7, [2, 9, 2]), (3, [7, 7, 16])];
-        for (kernel, size) in shapes.into_iter().chain([(3, [90, 31, 27])]) {
-            let inputs = inputs(11, size, kernel)?;
-            let (weights, size) = (weights(&inputs, kernel), (size[0], size[1]));
+        for (kernel_size, size) in shapes.into_iter().chain([(3, [90, 31, 27])]) {
+            let inputs = inputs(11, size, kernel_size)?;
+            let (weights, size) = (weights(&inputs, kernel_size), (size[0], size[1]));
             let [fused, composed] = Definition::ALL.map(|by| by.run(|| dynamic_filter(&inputs[0], size, &weights)));
             close(&fused?, &composed?, 1e-12)?;
         }
@@ -208,9 +204,9 @@ mod tests {
     #[test]
     fn gradients_of_the_maps_and_of_every_weight() -> Result<()> {
         let shapes = [(3, [3, 5, 2]), (3, [1, 1, 2]), (3, [1, 2, 2]), (3, [2, 1, 2]), (5, [3, 2, 2]), (7, [2, 4, 1])];
-        for (kernel, size) in shapes {
-            let inputs = inputs(3, size, kernel)?;
-            check(&inputs.each_ref(), |v| dynamic_filter(&v[0], (size[0], size[1]), &weights(v, kernel)))?;
+        for (kernel_size, size) in shapes {
+            let inputs = inputs(3, size, kernel_size)?;
+            check(&inputs.each_ref(), |v| dynamic_filter(&v[0], (size[0], size[1]), &weights(v, kernel_size)))?;
         }
         Ok(())
     }
@@ -242,10 +238,11 @@ mod tests {
 
     #[test]
     fn gradients_in_f64_are_those_of_the_composed_definition() -> Result<()> {
-        let (size, kernel) = ([66, 40, 27], 3);
-        let vars = inputs(2, size, kernel)?.iter().map(candle_core::Var::from_tensor).collect::<Result<Vec<_>>>()?;
+        let (size, kernel_size) = ([66, 40, 27], 3);
+        let vars =
+            inputs(2, size, kernel_size)?.iter().map(candle_core::Var::from_tensor).collect::<Result<Vec<_>>>()?;
         let tensors: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
-        let (weights, size) = (weights(&tensors, kernel), (size[0], size[1]));
+        let (weights, size) = (weights(&tensors, kernel_size), (size[0], size[1]));
         let gradients =
             |by: Definition| by.run(|| dynamic_filter(&tensors[0], size, &weights)?.sqr()?.sum_all()?.backward());
         let (got, want) = (gradients(Definition::Fused)?, gradients(Definition::Composed)?);

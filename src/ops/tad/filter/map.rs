@@ -3,9 +3,8 @@
 #![allow(clippy::needless_range_loop)] // rows and columns are counted together
 
 use crate::ops::cpu::channels::{Channels, by_channels};
-use crate::ops::cpu::float::Real;
-use crate::ops::cpu::parts::Parts;
 use crate::ops::cpu::simd;
+use crate::ops::cpu::{Parts, Real};
 use candle_core::Result;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -18,7 +17,7 @@ pub(in crate::ops) struct MapSize {
     h: usize,
     w: usize,
     r: usize,
-    kernel: usize,
+    kernel_size: usize,
 }
 
 /// Which way a tap moves values.
@@ -38,11 +37,14 @@ const LEAST_TILE: usize = 8;
 
 impl MapSize {
     /// The only way to one: what loads without checks of their own take for granted holds of each.
-    pub(in crate::ops) fn new((h, w): (usize, usize), r: usize, kernel: usize) -> Result<Self> {
-        if h == 0 || w == 0 || r == 0 || kernel.is_multiple_of(2) {
-            candle_core::bail!("expected maps of [h, w, r] and an odd kernel, got {:?} and {kernel}", [h, w, r])
+    pub(in crate::ops) fn new((h, w): (usize, usize), r: usize, kernel_size: usize) -> Result<Self> {
+        if h == 0 || w == 0 || r == 0 || kernel_size.is_multiple_of(2) {
+            candle_core::bail!(
+                "expected maps of [h, w, r] and an odd kernel size, got {:?} and {kernel_size}",
+                [h, w, r]
+            )
         }
-        Ok(Self { h, w, r, kernel })
+        Ok(Self { h, w, r, kernel_size })
     }
 
     /// Places of a map.
@@ -62,7 +64,7 @@ impl MapSize {
 
     /// Values of a map's taps.
     pub(in crate::ops) fn taps_len(&self) -> usize {
-        self.kernel * self.kernel * self.r
+        self.kernel_size * self.kernel_size * self.r
     }
 
     /// `mean = Σ u / (h w)`, for each channel.
@@ -212,7 +214,7 @@ struct Meeting {
 impl MapSize {
     #[inline(always)]
     fn meeting(&self, y: usize) -> Meeting {
-        let reach = self.kernel / 2;
+        let reach = self.kernel_size / 2;
         let (first, end) = (y.saturating_sub(reach), self.h.min(y + reach + 1));
         Meeting { first, tap: first + reach - y, count: end - first }
     }
@@ -227,8 +229,8 @@ impl MapSize {
     /// Taps' columns that stay inside the map at x.
     #[inline(always)]
     fn columns(&self, x: usize) -> Range<usize> {
-        let reach = self.kernel / 2;
-        reach.saturating_sub(x)..self.kernel.min(self.w + reach - x)
+        let reach = self.kernel_size / 2;
+        reach.saturating_sub(x)..self.kernel_size.min(self.w + reach - x)
     }
 }
 
@@ -262,7 +264,7 @@ impl<T: Real> WithSimd for ConvolveRows<'_, T> {
             for (row, y) in rows.clone().zip(y.chunks_exact_mut((map.w * map.r).max(1))) {
                 let meeting = map.meeting(row);
                 by_channels!(T, S, map.r, |channels, WHOLE| {
-                    match (map.kernel, meeting.count) {
+                    match (map.kernel_size, meeting.count) {
                         (3, 3) => reads.row_of_three::<S, WHOLE, 3>(simd, meeting, &tile, channels, y),
                         (3, 2) => reads.row_of_three::<S, WHOLE, 2>(simd, meeting, &tile, channels, y),
                         (3, 1) => reads.row_of_three::<S, WHOLE, 1>(simd, meeting, &tile, channels, y),
@@ -357,9 +359,9 @@ impl<T: Real> Reads<'_, T> {
     /// Where a tap's channels begin.
     #[inline(always)]
     fn tap(&self, i: usize, j: usize) -> usize {
-        let MapSize { kernel, r, .. } = self.map;
-        let tap = i * kernel + j;
-        r * if self.direction == Direction::Forward { tap } else { kernel * kernel - 1 - tap }
+        let MapSize { kernel_size, r, .. } = self.map;
+        let tap = i * kernel_size + j;
+        r * if self.direction == Direction::Forward { tap } else { kernel_size * kernel_size - 1 - tap }
     }
 
     #[inline(always)]
@@ -417,13 +419,13 @@ impl<T: Real> Reads<'_, T> {
         channels: Channels,
         y: &mut [MaybeUninit<T>],
     ) {
-        let MapSize { w, r, kernel, .. } = self.map;
+        let MapSize { w, r, kernel_size, .. } = self.map;
         assert!(tile.end <= w && channels.first + channels.count <= r && y.len() == w * r, "a row of {:?}", self.map);
         for x in tile.clone() {
             let (columns, mut sum) = (self.map.columns(x), self.start::<S, WHOLE>(simd, channels));
             for i in 0..meeting.count {
                 for j in columns.clone() {
-                    let from = ((meeting.first + i) * w + x + j - kernel / 2) * r;
+                    let from = ((meeting.first + i) * w + x + j - kernel_size / 2) * r;
                     // SAFETY: `meeting` and `columns` keep to the map and to its taps, which are k x k with k odd as `MapSize::new` has it;
                     // `with_simd` has checked that both are there.
                     unsafe {
@@ -460,7 +462,7 @@ impl<T: Real> WithSimd for AddTapGradients<'_, T> {
             for row in self.rows.clone() {
                 let meeting = map.meeting(row);
                 by_channels!(T, S, map.r, |channels, WHOLE| {
-                    match (map.kernel, meeting.count) {
+                    match (map.kernel_size, meeting.count) {
                         (3, 3) => self.row_of_three::<S, WHOLE, 3>(simd, row, meeting, &tile, channels),
                         (3, 2) => self.row_of_three::<S, WHOLE, 2>(simd, row, meeting, &tile, channels),
                         (3, 1) => self.row_of_three::<S, WHOLE, 1>(simd, row, meeting, &tile, channels),
@@ -518,12 +520,12 @@ impl<T: Real> AddTapGradients<'_, T> {
         tile: &Range<usize>,
         channels: Channels,
     ) {
-        let MapSize { w, r, kernel, .. } = self.map;
-        let reach = kernel / 2;
+        let MapSize { w, r, kernel_size, .. } = self.map;
+        let reach = kernel_size / 2;
         assert!(tile.end <= w && channels.first + channels.count <= r, "a row of {:?}", self.map);
         let dy = &self.dy[row * w * r..][..w * r];
         for i in 0..meeting.count {
-            for j in 0..kernel {
+            for j in 0..kernel_size {
                 let mut sum = T::splat(simd, T::zero());
                 for x in tile.start.max(reach.saturating_sub(j))..tile.end.min((w + reach).saturating_sub(j)) {
                     let from = ((meeting.first + i) * w + x + j - reach) * r;
@@ -534,7 +536,7 @@ impl<T: Real> AddTapGradients<'_, T> {
                         sum = T::multiply_add(simd, u, channels.load::<T, S, WHOLE>(simd, dy, x * r), sum);
                     }
                 }
-                channels.add_to::<T, S, WHOLE>(simd, self.sums, ((meeting.tap + i) * kernel + j) * r, sum);
+                channels.add_to::<T, S, WHOLE>(simd, self.sums, ((meeting.tap + i) * kernel_size + j) * r, sum);
             }
         }
     }

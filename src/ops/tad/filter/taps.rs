@@ -1,11 +1,8 @@
 //! The taps of many maps at once from their pooled contexts, and the gradients of what makes them, on slices.
 
-use crate::ops::cpu::buffers::resize;
 use crate::ops::cpu::channels::by_channels;
-use crate::ops::cpu::float::Real;
-use crate::ops::cpu::product::{Matrix, add_product, product};
 use crate::ops::cpu::simd;
-use crate::ops::cpu::slices::values;
+use crate::ops::cpu::{Matrix, Real, add_product, product, resize, values};
 use crate::ops::graph::{Gradients, OnTensor};
 use crate::ops::shapes::Shapes;
 use candle_core::{Result, Tensor};
@@ -26,7 +23,7 @@ pub struct FilterWeights {
     /// What FilterNorm adds to each tap.
     pub shift: Tensor,
     /// k, odd and at least 3.
-    pub kernel: usize,
+    pub kernel_size: usize,
 }
 
 impl FilterWeights {
@@ -38,7 +35,7 @@ impl FilterWeights {
 
     /// For the step of `shapes`, on maps of r channels.
     pub(in crate::ops) fn check(&self, shapes: Shapes, r: usize) -> Result<()> {
-        let n = shapes.taps(self.kernel, 3)?.saturating_mul(r);
+        let n = shapes.taps(self.kernel_size, 3)?.saturating_mul(r);
         shapes.expect("a weight", &self.weight, &[n, r])?;
         shapes.expect("a bias", &self.bias, &[n])?;
         shapes.expect("a scale", &self.scale, &[n])?;
@@ -83,7 +80,7 @@ const EPSILON: f64 = 1e-10;
 impl<T: Real> FilterKernel<T> {
     /// From weights that [`FilterWeights::check`] has found to fit.
     pub(in crate::ops) fn new(weights: &FilterWeights) -> Result<Self> {
-        let ((n, r), kk) = (weights.weight.dims2()?, weights.kernel * weights.kernel);
+        let ((n, r), kk) = (weights.weight.dims2()?, weights.kernel_size * weights.kernel_size);
         let tap_major = |tensor: &Tensor| -> Result<Vec<T>> { Ok(transposed(&values::<T>(tensor)?, r, kk)) };
         let (loaned, mut weight) = (values::<T>(&weights.weight)?, vec![T::zero(); n * r]);
         for (row, values) in loaned.chunks_exact(r).enumerate() {
@@ -289,7 +286,7 @@ mod tests {
         let zeros = normal(1, &[18])?.zeros_like()?;
         let weight = normal(1, &[18, 2])?.zeros_like()?;
         let weights =
-            FilterWeights { weight, bias: zeros, scale: normal(2, &[18])?, shift: normal(3, &[18])?, kernel: 3 };
+            FilterWeights { weight, bias: zeros, scale: normal(2, &[18])?, shift: normal(3, &[18])?, kernel_size: 3 };
         let (kernel, pooled) = (FilterKernel::<f64>::new(&weights)?, [1.0, 2.0]);
         let (mut taps, mut normed, mut dpooled) = (Vec::new(), Normed::default(), Vec::new());
         kernel.taps_and_normed(&pooled, &mut taps, &mut normed);
@@ -302,14 +299,14 @@ mod tests {
     #[test]
     fn weights_that_do_not_fit_are_refused() -> Result<()> {
         let (n, weight) = (normal(1, &[18])?, normal(3, &[18, 2])?);
-        let check = |shift: &Tensor, kernel| {
+        let check = |shift: &Tensor, kernel_size| {
             let (weight, bias, scale, shift) = (weight.clone(), n.clone(), n.clone(), shift.clone());
-            FilterWeights { weight, bias, scale, shift, kernel }.check(Shapes::of("taps", &n)?, 2)
+            FilterWeights { weight, bias, scale, shift, kernel_size }.check(Shapes::of("taps", &n)?, 2)
         };
         check(&n, 3)?;
         assert!(check(&normal(2, &[9])?, 3).unwrap_err().to_string().contains("a shift [18]"));
-        for kernel in [0, 1, 2, 4, usize::MAX] {
-            assert!(check(&n, kernel).unwrap_err().to_string().contains("odd kernel"), "{kernel}");
+        for kernel_size in [0, 1, 2, 4, usize::MAX] {
+            assert!(check(&n, kernel_size).unwrap_err().to_string().contains("odd kernel size"), "{kernel_size}");
         }
         Ok(())
     }
