@@ -295,7 +295,7 @@ pub fn task_path_of(draws: &mut Draws) -> Result<Step> {
     let (shared, tasks) = (draws.tensor(&[s.images, s.tokens(), c])?, s.tasks);
     step(move || {
         let u = path.down(&z)?;
-        assert_eq!(path.rank()?, u.dims()[2]);
+        assert_eq!(Some(&path.rank()?), u.dims().last());
         Ok(vec![path.up(&u)?, u, path.a.forward_shared(&shared, tasks)?, path.a.forward(&z)?])
     })
 }
