@@ -8,7 +8,7 @@ use tadformer::layers::{LayerNorm, Mode, TrainingPass};
 use tadformer::ops::Definition;
 use tadformer::params::{Group, Ledger, Release, Weights, random_source};
 use tadformer::swin::{BlockLowRank, StagePlan, SwinBlock, Tokens};
-use tadformer::tad::TadConfig;
+use tadformer::tad::{LowRank, Method, PerTask};
 use tadformer::{SwinConfig, TADBlock, TaskSet};
 
 const IMAGE: usize = 224;
@@ -37,12 +37,12 @@ fn plain(stage: usize) -> SwinBlock {
 }
 
 fn adapting(stage: usize, tasks: &TaskSet) -> TADBlock {
-    let (swin, tad) = (swin(), TadConfig { dropout: 0.0, ..TadConfig::with_rank(RANK) });
-    let plan = StagePlan::new(&swin, stage, tad.block_low_rank(stage));
+    let (swin, method) = (swin(), Method::none().linears(LowRank::new(RANK).dropout(0.0)));
+    let plan = StagePlan::new(&swin, stage, method.block_low_rank(stage));
     let (weights, ledger) = weights();
     let (vb, c) = (ledger.builder(Group::PromptNorms), swin.channels(stage));
     let norm = LayerNorm::new(vb.get(c, "weight").unwrap(), vb.get(c, "bias").unwrap());
-    TADBlock::new(plan.block(plan.depth() - 1), &tad, tasks, Some(norm), &weights).unwrap()
+    TADBlock::new(plan.block(plan.depth() - 1), &PerTask::default(), tasks, Some(norm), &weights).unwrap()
 }
 
 /// Times a block that gives these tensors, in evaluation and with the backward pass of their sum.

@@ -8,7 +8,7 @@ use tadformer::heads::{Head, HrNetConfig, HrNetHead};
 use tadformer::layers::{FeatureMap, LowRankConfig, LowRankLinear, Mode};
 use tadformer::params::{Ledger, Release, Weights, random_source};
 use tadformer::swin::{StagePlan, SwinConfig, Tokens};
-use tadformer::tad::TadConfig;
+use tadformer::tad::{Method, PerTask, Prompts};
 use tadformer::{DynamicTaskFilter, TADBlock, TaskPrompt, TaskSet};
 
 /// A convolution whose 16 channels are filtered by their own context.
@@ -64,11 +64,10 @@ fn low_rank(device: &Device) -> Result<()> {
 
 /// One task-adapting block on its own: shared tokens on, and tokens for each task.
 fn block(device: &Device, tasks: &TaskSet) -> Result<()> {
-    let (swin, tad) = (SwinConfig::tiny(), TadConfig { prompts_per_task: 0, ..TadConfig::with_rank(8) });
     let ledger = Ledger::seeded(0, DType::F32, device);
     let weights = Weights::new(random_source(0, DType::F32, device), ledger, Release::none());
-    let plan = StagePlan::new(&swin, 0, tad.block_low_rank(0)).block(1);
-    let block = TADBlock::new(plan, &tad, tasks, None, &weights.pp("block"))?;
+    let plan = StagePlan::new(&SwinConfig::tiny(), 0, Method::tadformer(8).block_low_rank(0)).block(1);
+    let block = TADBlock::new(plan, &PerTask::default().prompts(Prompts::None), tasks, None, &weights.pp("block"))?;
     let patches = Tensor::randn(0f32, 1., (1, 28 * 20, 96), device)?;
     let (shared, task) = block.forward(&Tokens { patches, prompts: None, size: (28, 20) }, Mode::Eval)?;
     println!("TADBlock: shared {:?}, tasks {:?}", shared.patches.dims(), task.tokens.dims());
@@ -79,7 +78,7 @@ fn block(device: &Device, tasks: &TaskSet) -> Result<()> {
 fn head(device: &Device) -> Result<()> {
     let ledger = Ledger::seeded(0, DType::F32, device);
     let weights = Weights::new(random_source(0, DType::F32, device), ledger, Release::none());
-    let head = HrNetHead::new(&HrNetConfig { channels: vec![16, 32] }, &[64, 128], 5, &weights.pp("head"))?;
+    let head = HrNetHead::new(&HrNetConfig::new([16, 32]), &[64, 128], 5, &weights.pp("head"))?;
     let map = |c, size: (usize, usize)| {
         Ok::<_, candle_core::Error>(FeatureMap {
             tokens: Tensor::zeros((1, size.0 * size.1, c), DType::F32, device)?,

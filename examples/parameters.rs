@@ -4,7 +4,6 @@
 //!
 use clap::Parser;
 use serde_json::json;
-use tadformer::heads::HrNetConfig;
 use tadformer::model::{TADFormerConfig, Tuning};
 use tadformer::params::Pretrained;
 use tadformer::swin::SwinConfig;
@@ -25,10 +24,10 @@ struct Options {
     /// Tasks and their outputs
     #[arg(long, default_value = "semseg=21,normals=3,sal=1,human_parts=7")]
     tasks: TaskSet,
-    /// decoders-only, low-rank-only, tadformer or everything
+    /// decoders-only, bitfit, low-rank-only, tadformer or everything
     #[arg(long, default_value = "tadformer")]
     tuning: Tuning,
-    /// Further pretrained groups to release: norms, position_bias, patch_embedding, reductions, linears
+    /// Further pretrained groups to release: norms, position_bias, patch_embedding, reductions, linears, biases
     #[arg(long, value_delimiter = ',')]
     release: Vec<Pretrained>,
     /// Print one line of JSON instead of the table
@@ -38,14 +37,11 @@ struct Options {
 
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
-    let (tad, release) = options.tuning.settings(options.rank);
-    let table = TADFormer::count(&TADFormerConfig {
-        swin: SwinConfig { image_size: options.image, ..options.backbone },
-        tad,
-        tasks: options.tasks,
-        head: HrNetConfig::default(),
-        release: options.release.into_iter().fold(release, |release, group| release.with(group)),
-    })?;
+    let mut config = TADFormerConfig::new(SwinConfig { image_size: options.image, ..options.backbone });
+    let (method, release) = options.tuning.settings(options.rank);
+    (config.method, config.tasks) = (method, options.tasks);
+    config.release = options.release.into_iter().fold(release, |release, group| release.with(group));
+    let table = TADFormer::count(&config)?;
     if options.json {
         let groups: serde_json::Map<String, serde_json::Value> = table
             .groups()

@@ -6,7 +6,7 @@
 //!
 //! # Train
 //! ```no_run
-//! # #[cfg(all(feature = "data", feature = "hub", feature = "train"))]
+//! # #[cfg(all(feature = "data", feature = "hub", feature = "scenes", feature = "train"))]
 //! # fn main() -> tadformer::Result<()> {
 //! use std::sync::Arc;
 //! use tadformer::data::{BatchOptions, Batches};
@@ -28,7 +28,7 @@
 //! let validation = || Batches::once(held_out.clone(), &options);
 //! trainer.run(Batches::shuffled(scenes, 0, &options)?, validation, &mut ProgressBar::new(1000))?;
 //! # Ok(()) }
-//! # #[cfg(not(all(feature = "data", feature = "hub", feature = "train")))]
+//! # #[cfg(not(all(feature = "data", feature = "hub", feature = "scenes", feature = "train")))]
 //! # fn main() {}
 //! ```
 //!
@@ -58,6 +58,26 @@
 //! # Ok(()) }
 //! ```
 //! What the file holds is told in [`model::format`]; [`report::ModelCard`] writes the card beside it.
+//!
+//! # Choose what is added and what trains
+//! [`Tuning`] names the usual answers, from the decoders alone to full fine-tuning; a [`tad::Method`], a [`params::Release`] and
+//! [`heads`] say what it does not:
+//! ```
+//! use tadformer::heads::HrNetConfig;
+//! use tadformer::params::{Pretrained, Release};
+//! use tadformer::tad::{LowRank, Method, PerTask, Prompts};
+//! use tadformer::{SwinConfig, TADFormer, Tuning};
+//! let tasks = || "semseg=21,depth=1".parse();
+//! let bitfit = TADFormer::builder(SwinConfig::tiny()).tasks(tasks()?).tuning(Tuning::BitFit, 0);
+//! let method = Method::none().linears(LowRank::new(8)).task_paths(PerTask::default().prompts(Prompts::learned(4)));
+//! let mine = TADFormer::builder(SwinConfig::tiny())
+//!     .tasks(tasks()?)
+//!     .method(method)
+//!     .release(Release::tadformer().with(Pretrained::Reductions))
+//!     .own_head("depth", HrNetConfig::new([8, 16, 32, 64]));
+//! println!("{}\n{}", TADFormer::count(bitfit.config())?, TADFormer::count(mine.config())?);
+//! # Ok::<(), tadformer::Error>(())
+//! ```
 //!
 //! # Take one module
 //! ```
@@ -94,8 +114,9 @@
 //! # Features
 //! | feature | brings | default |
 //! | --- | --- | --- |
-//! | `data` | rendered scenes, photos, pictures, [`Predictor`] | yes |
+//! | `data` | photos, label files, batches, pictures, [`Predictor`] | yes |
 //! | `hub` | models by their id on the Hugging Face hub, and its cache | yes |
+//! | `scenes` | rendered scenes with their labels | yes |
 //! | `train` | the training loop, optimizer and progress bar | yes |
 //! | `cuda`, `cudnn`, `metal`, `accelerate`, `mkl` | candle's backends | no |
 
@@ -130,7 +151,7 @@ pub mod predict;
 pub mod report;
 pub mod runtime;
 pub mod sample;
-#[cfg(feature = "data")]
+#[cfg(feature = "scenes")]
 pub mod scenes;
 pub mod swin;
 pub mod tad;

@@ -58,7 +58,7 @@ fn a_folder_that_is_written_for_a_library_is_read_with_the_same_sizes_and_weight
             assert_eq!(file.digest().unwrap(), given.digest().unwrap());
             let builder = TADFormer::from_pretrained(folder.path()).unwrap();
             assert_eq!(builder.config().swin, want);
-            let head = HrNetConfig { channels: vec![2; want.stages()] };
+            let head = HrNetConfig::new(vec![2; want.stages()]);
             assert_eq!(builder.rank(1).head(head).build().unwrap().base().digest, given.digest().unwrap());
             let mut names: Vec<String> = std::fs::read_dir(folder.path())
                 .unwrap()

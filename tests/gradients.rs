@@ -9,8 +9,8 @@ use tadformer::layers::{PatchMerging, Projection, StageMap};
 use tadformer::ops::Definition;
 use tadformer::params::{Entry, Group, Ledger, Release, Weights, random_source};
 use tadformer::swin::{BlockConfig, PatchEmbed, PromptUpdate, SwinBlock, SwinConfig, Tokens};
-use tadformer::tad::{TaskAwareLinear, TaskFilterKind};
-use tadformer::{TADBlock, TaskPrompt, TaskSet, tad::TadConfig};
+use tadformer::tad::{PerTask, TaskAwareLinear, TaskFilterKind};
+use tadformer::{TADBlock, TaskPrompt, TaskSet};
 
 const PATH: Option<LowRankConfig> = Some(LowRankConfig { rank: 2, scale: 4.0, dropout: 0.0 });
 
@@ -168,13 +168,8 @@ fn a_task_adapting_block() -> Result<()> {
     let tasks: TaskSet = "sal=1,depth=1".parse().unwrap();
     let vb: VarBuilder = ledger.builder(Group::PromptNorms).pp("prompt_norm");
     let norm = tadformer::layers::LayerNorm::new(vb.get(4, "weight")?, vb.get(4, "bias")?);
-    let block = TADBlock::new(
-        block(PromptUpdate::Residual),
-        &TadConfig::with_rank(2),
-        &tasks,
-        Some(norm),
-        &weights.pp("block"),
-    )?;
+    let (config, paths) = (block(PromptUpdate::Residual), PerTask::default());
+    let block = TADBlock::new(config, &paths, &tasks, Some(norm), &weights.pp("block"))?;
     let (patches, prompts) = (input(&ledger, "patches", &[1, 15, 4])?, input(&ledger, "prompts", &[1, 2, 4])?);
     check(&ledger, || {
         let x = Tokens { patches: patches.clone(), prompts: Some(prompts.clone()), size: (3, 5) };
@@ -188,7 +183,7 @@ fn a_task_adapting_block() -> Result<()> {
 #[test]
 fn an_hrnet_head() -> Result<()> {
     let (weights, ledger) = weights();
-    let head = HrNetHead::new(&HrNetConfig { channels: vec![2, 3] }, &[4, 6], 2, &weights.pp("head"))?;
+    let head = HrNetHead::new(&HrNetConfig::new([2, 3]), &[4, 6], 2, &weights.pp("head"))?;
     let (fine, coarse) = (input(&ledger, "fine", &[2, 12, 4])?, input(&ledger, "coarse", &[2, 4, 6])?);
     let rng = TrainingPass::seeded(0);
     check(&ledger, || {

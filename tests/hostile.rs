@@ -147,7 +147,7 @@ fn a_configuration_as_large_as_any_that_passes_is_counted_in_no_time() {
         "num_heads": [1, 1, 1, 1, 1, 1, 1, 1], "window": 8 });
     let change = |metadata: &mut Value| {
         metadata["config"]["swin"] = huge.clone();
-        metadata["config"]["tad"]["filter"] = json!({ "static": { "kernel": 3 } });
+        metadata["config"]["method"]["task_paths"]["filter"] = json!({ "kind": "static", "kernel": 3 });
         metadata["config"]["head"]["channels"] = json!([16, 16, 16, 16, 16, 16, 16, 16]);
         let tasks = (0..256).map(|i| json!({ "name": format!("t{i}"), "kind": "sal", "outputs": 1 }));
         metadata["config"]["tasks"] = tasks.collect();
@@ -228,7 +228,7 @@ fn a_backbones_id_that_is_a_path_is_none() {
     let whole = Parts::of(&path);
     std::fs::remove_file(folder.path().join(ModelFile::open(&path).unwrap().base().file_name())).unwrap();
     for id in ["../../etc", "/etc/passwd", "a/b/c", "a/../b"] {
-        let origin = json!({ "hub": { "id": id, "revision": "main" } });
+        let origin = json!({ "kind": "hub", "id": id, "revision": "main" });
         whole.clone().with_metadata(|metadata| metadata["base"]["origin"] = origin).write(&path);
         let options = OpenOptions { hub: tadformer::hub::Hub::default().offline(), ..OpenOptions::default() };
         let message = TADFormer::open(&path, &options).map(drop).unwrap_err().to_string();
@@ -237,11 +237,11 @@ fn a_backbones_id_that_is_a_path_is_none() {
     }
 }
 
-/// An adapter whose metadata records this path of the backbone, as development versions wrote it, and no backbone beside it.
+/// An adapter whose metadata has this path for the backbone's name, and no backbone beside it.
 fn with_recorded_path(recorded: &str) -> (tempfile::TempDir, PathBuf, PathBuf) {
     let (folder, path) = adapter(builder());
     let backbone = folder.path().join(ModelFile::open(&path).unwrap().base().file_name());
-    let origin = json!({ "file": { "path": recorded } });
+    let origin = json!({ "kind": "file", "name": recorded });
     Parts::of(&path).with_metadata(|metadata| metadata["base"]["origin"] = origin).write(&path);
     let moved = folder.path().join("elsewhere.safetensors");
     std::fs::rename(backbone, &moved).unwrap();
@@ -260,7 +260,7 @@ fn a_recorded_path_is_not_opened() {
     let elsewhere = tempfile::tempdir().unwrap();
     let there = elsewhere.path().join("swin.safetensors");
     std::fs::copy(&moved, &there).unwrap();
-    let origin = json!({ "file": { "path": there } });
+    let origin = json!({ "kind": "file", "name": there });
     Parts::of(&path).with_metadata(|metadata| metadata["base"]["origin"] = origin).write(&path);
     let message = refusal(&path);
     assert!(message.contains("read from `swin.safetensors`"), "{message}");
@@ -287,10 +287,10 @@ fn configurations_that_buy_unbounded_work_are_refused_by_their_products() {
             "`stage 0: patches x hidden channels`",
             json!({ "/swin/image_size": 4096, "/swin/patch_size": 1, "/swin/mlp_ratio": 8.0 }),
         ),
-        ("`tasks x prompts_per_task`", json!({ "/tad/prompts_per_task": 300, "/tasks": tasks(2, 1) })),
+        ("`tasks x prompts.per_task`", json!({ "/method/task_paths/prompts/per_task": 300, "/tasks": tasks(2, 1) })),
         (
             "`stage 0: windows x tokens of a window x channels`",
-            json!({ "/tad/prompts_per_task": 2, "/tasks": tasks(256, 1), "/swin/image_size": 4096 }),
+            json!({ "/method/task_paths/prompts/per_task": 2, "/tasks": tasks(256, 1), "/swin/image_size": 4096 }),
         ),
         (
             "`stage 0: tasks x patches x channels`",
@@ -299,7 +299,7 @@ fn configurations_that_buy_unbounded_work_are_refused_by_their_products() {
         ("`image_size² x outputs`", json!({ "/tasks": tasks(40, 255), "/swin/image_size": 1024 })),
         ("`patches x head.channels`", json!({ "/head/channels": [16383, 1, 1, 1], "/swin/image_size": 1024 })),
         ("`parameters`: expected at most 2147483648 in all", json!({ "/head/channels": [8000, 8000, 8000, 8000] })),
-        ("`scale`: expected a number from 0.0001 to 10000.0", json!({ "/tad/scale": 1e308 })),
+        ("`scale`: expected a number from 0.0001 to 10000.0", json!({ "/method/linears/scale": 1e308 })),
     ] {
         let change = |metadata: &mut Value| {
             for (place, value) in changes.as_object().unwrap() {
@@ -535,14 +535,17 @@ fn what_a_file_says_moves_no_cursor_and_forges_no_line() {
     };
     let long = "x".repeat(1 << 20);
     for (place, value) in [
-        ("/base/origin", json!({ "hub": { "id": format!("a/b{evil}"), "revision": evil } })),
-        ("/base/origin", json!({ "hub": { "id": long, "revision": long } })),
-        ("/base/origin", json!({ "file": { "name": format!("{evil}.pth") } })),
-        ("/base/origin", json!({ evil: 1 })),
+        ("/base/origin", json!({ "kind": "hub", "id": format!("a/b{evil}"), "revision": evil })),
+        ("/base/origin", json!({ "kind": "hub", "id": long, "revision": long })),
+        ("/base/origin", json!({ "kind": "file", "name": format!("{evil}.pth") })),
+        ("/base/origin", json!({ "kind": evil })),
         ("/config/tasks/0/name", evil.into()),
         ("/config/tasks/0/name", long.clone().into()),
         ("/config/tasks/0/kind", evil.into()),
         ("/config/release", json!([evil])),
+        ("/config/own_heads", json!({ evil: { "kind": "hrnet", "channels": [2, 2, 4, 4] } })),
+        ("/config/own_heads", json!({ long.clone(): { "kind": "hrnet", "channels": [2, 2, 4, 4] } })),
+        ("/config/head/kind", evil.into()),
         ("/stored", evil.into()),
         ("/config/x\u{1b}[2J", 1.into()),
     ] {

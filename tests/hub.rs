@@ -61,7 +61,7 @@ fn hub(server: &Server, cache: &TempDir) -> Hub {
 }
 
 fn build(builder: TADFormerBuilder) -> TADFormer {
-    let head = HrNetConfig { channels: vec![2, 2, 4, 4] };
+    let head = HrNetConfig::new([2, 2, 4, 4]);
     builder.tasks("sal=1,depth=1".parse().unwrap()).rank(2).head(head).build().unwrap()
 }
 

@@ -92,7 +92,7 @@ fn every_weight_is_copied_once_whatever_the_format() {
 
 #[test]
 fn a_second_adapter_holds_the_bytes_of_its_own_weights_alone() {
-    let head = HrNetConfig { channels: vec![4, 4, 8, 8] };
+    let head = HrNetConfig::new([4, 4, 8, 8]);
     let build = |tasks: &str| {
         let builder = TADFormer::builder(medium()).tasks(tasks.parse().unwrap()).rank(4).head(head.clone());
         builder.seed(3).build().unwrap()

@@ -9,7 +9,7 @@ use tadformer::layers::{Mode, TrainingPass};
 use tadformer::ops::GradientCheckpointing;
 use tadformer::params::{Group, Ledger, Pretrained, Release, Role, Weights, random_source};
 use tadformer::swin::{Swin, SwinConfig};
-use tadformer::tad::{AdaptedLinear, Gate, TadConfig, TaskFilterKind, TaskPaths};
+use tadformer::tad::{AdaptedLinear, Gate, LowRank, Method, PerTask, Prompts, TaskFilterKind, TpcReading};
 use tadformer::{Outputs, TADFormer, Tuning};
 
 fn loss(model: &TADFormer, images: &Tensor) -> Result<Tensor> {
@@ -41,9 +41,13 @@ fn every_trained_parameter_gets_a_gradient_but_the_unused_prompt_norms() -> Resu
     // Stage 1 is the only one with a block before its last.
     let unused = ["layers.1.blocks.0.attn.prompt_norm.weight", "layers.1.blocks.0.attn.prompt_norm.bias"];
     assert_eq!(without_gradient(&model)?, unused);
-    let full = builder().release(Release::everything()).build().unwrap();
-    randomise_b(&full)?;
-    assert_eq!(without_gradient(&full)?, unused);
+    for release in [Release::everything(), Release::biases(), Release::everything().without(Pretrained::Biases)] {
+        let model = builder().release(release.clone()).build().unwrap();
+        randomise_b(&model)?;
+        assert_eq!(without_gradient(&model)?, unused, "{release:?}");
+    }
+    let bitfit = builder().tuning(Tuning::BitFit, 0).build().unwrap();
+    assert!(without_gradient(&bitfit)?.is_empty());
     Ok(())
 }
 
@@ -141,19 +145,25 @@ fn each_task_can_go_back_alone_through_one_pass() -> Result<()> {
 
 #[test]
 fn every_variant_trains_all_it_has() -> Result<()> {
-    let paper = || TadConfig::with_rank(2);
+    let paper = || Method::tadformer(2);
+    let prompts = |per_task, gate| Prompts::Learned { per_task, gate };
+    let average = prompts(1, Gate::Average { reading: TpcReading::Positions });
+    let ungated = PerTask::default().prompts(prompts(3, Gate::None));
+    let unfiltered = PerTask::default().filter(TaskFilterKind::None);
     let variants = [
-        TadConfig { filter: TaskFilterKind::Static { kernel: 5 }, ..paper() },
-        TadConfig { filter: TaskFilterKind::None, gate: Gate::Average, ..paper() },
-        TadConfig { gate: Gate::None, prompts_per_task: 3, rank: vec![1, 2, 3, 4], ..paper() },
-        TadConfig { prompts_per_task: 0, gate: Gate::None, ..paper() },
-        TadConfig { linears: [AdaptedLinear::Qkv, AdaptedLinear::Proj].into(), ..paper() },
-        TadConfig::low_rank_only(2),
-        TadConfig::none(),
+        paper().task_paths(PerTask::default().filter(TaskFilterKind::Static { kernel: 5 })),
+        paper().task_paths(unfiltered.clone().prompts(average)),
+        paper().task_paths(ungated).linears(LowRank::new(2).ranks([1, 2, 3, 4])),
+        paper().task_paths(PerTask::default().prompts(Prompts::None)),
+        paper().linears(LowRank::new(2).on([AdaptedLinear::Qkv, AdaptedLinear::Proj])),
+        paper().linears(LowRank::new(2).on([AdaptedLinear::Qkv])).task_paths(unfiltered.clone()),
+        Method::none().task_paths(unfiltered),
+        Method::low_rank(2),
+        Method::none(),
     ];
-    for tad in variants {
-        let text = format!("{tad:?}");
-        let model = builder().tad(tad).build().unwrap();
+    for method in variants {
+        let text = format!("{method:?}");
+        let model = builder().method(method).build().unwrap();
         randomise_b(&model)?;
         let idle: Vec<String> = without_gradient(&model)?
             .into_iter()
@@ -181,7 +191,7 @@ fn a_frozen_weight_gets_no_gradient() -> Result<()> {
 
 #[test]
 fn a_fresh_adapter_leaves_plain_swins_features_unchanged() -> Result<()> {
-    let model = builder().tad(TadConfig::low_rank_only(2)).build().unwrap();
+    let model = builder().method(Method::low_rank(2)).build().unwrap();
     let ledger = Ledger::seeded(3, DType::F32, &Device::Cpu);
     let weights = Weights::new(random_source(3, DType::F32, &Device::Cpu), ledger, Release::none());
     let plain = Swin::new(&swin(), &weights)?;
@@ -261,12 +271,12 @@ fn bad_images_are_refused_with_the_cure() -> Result<()> {
 fn a_configuration_that_cannot_work_is_refused_by_field() {
     let message = |b: tadformer::TADFormerBuilder| b.build().unwrap_err().to_string();
     assert!(message(builder().rank(0)).contains("`rank`") && message(builder().rank(0)).contains("DecodersOnly"));
-    let even = TadConfig { filter: TaskFilterKind::Dynamic { kernel: 2 }, ..TadConfig::with_rank(2) };
-    assert!(message(builder().tad(even)).starts_with("`filter.kernel`"));
-    let heads = tadformer::heads::HrNetConfig { channels: vec![1, 2] };
+    let even = PerTask::default().filter(TaskFilterKind::Dynamic { kernel: 2 });
+    assert!(message(builder().method(Method::tadformer(2).task_paths(even))).starts_with("`filter.kernel`"));
+    // Eight channels in the first stage and 64 in the last: without a refusal it built, mostly of weights that nothing can use.
+    assert!(message(builder().rank(65)).starts_with("`rank`: expected at most 64, the channels of stage 3, got 65"));
+    let heads = tadformer::heads::HrNetConfig::new([1, 2]);
     assert!(message(builder().head(heads)).starts_with("`head.channels`"));
-    let shared = TadConfig { task_paths: TaskPaths::Shared, ..TadConfig::with_rank(2) };
-    assert!(message(builder().tad(shared)).starts_with("`prompts_per_task`"));
 }
 
 #[test]
@@ -286,9 +296,10 @@ fn dropout_and_drop_path_draw_from_the_seed() -> Result<()> {
 #[test]
 fn the_whole_model_has_the_gradient_that_finite_differences_find() -> Result<()> {
     let mut config = builder().dtype(DType::F64).tasks("semseg=3,depth=1".parse().unwrap());
-    config = config.tad(TadConfig { dropout: 0.0, ..TadConfig::with_rank(2) });
+    config = config.method(Method::default().linears(LowRank::new(2).dropout(0.0)));
     let mut whole = config.config().clone();
     whole.swin.drop_path = 0.0;
+    whole.release = Release::tadformer().with(Pretrained::Biases);
     let model = tadformer::TADFormerBuilder::from_config(whole).dtype(DType::F64).seed(5).build().unwrap();
     randomise_b(&model)?;
     let images = images(2, 36, 52)?.to_dtype(DType::F64)?;
@@ -297,7 +308,8 @@ fn the_whole_model_has_the_gradient_that_finite_differences_find() -> Result<()>
         let mut of_group = model.ledger().trained().into_iter().filter(|entry| entry.group == group);
         of_group.find(|entry| !entry.name.contains("layers.1.blocks.0.attn.prompt_norm")).unwrap()
     };
-    let pretrained = [Pretrained::Norms, Pretrained::PositionBias, Pretrained::PatchEmbedding].map(Group::Pretrained);
+    let pretrained = [Pretrained::Norms, Pretrained::PositionBias, Pretrained::PatchEmbedding, Pretrained::Biases];
+    let pretrained = pretrained.map(Group::Pretrained);
     let groups = [
         Group::LowRank,
         Group::Filters,

@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 use tadformer::TADFormer;
 use tadformer::checkpoint::Checkpoint;
 use tadformer::files::write_tensors;
+use tadformer::heads::HrNetConfig;
 use tadformer::layers::Mode;
 use tadformer::model::{BackboneFile, FileKind, OpenOptions, ReleasedCode, ReleasedFile};
 use tadformer::params::Pretrained;
 use tadformer::swin::names::Naming;
-use tadformer::tad::{Gate, TaskFilterKind, TpcReading};
+use tadformer::tad::{Gate, LowRank, Method, PerTask, Prompts, TaskFilterKind, TpcReading};
 
 const TASKS: &str = "semseg=4,normals=3";
 
@@ -54,6 +55,14 @@ fn open(path: &Path, tasks: Option<&str>) -> tadformer::Result<ReleasedFile> {
     ReleasedFile::open(path, tasks.map(|tasks| tasks.parse().unwrap()).as_ref())
 }
 
+/// The method of the golden files, with the variants of the code that wrote one.
+fn method(filter: TaskFilterKind, reading: TpcReading) -> Method {
+    let prompts = Prompts::Learned { per_task: 1, gate: Gate::Learned { reading } };
+    Method::none()
+        .linears(LowRank::new(3).scale(4.0).dropout(0.05))
+        .task_paths(PerTask::default().filter(filter).prompts(prompts))
+}
+
 fn refusal<T>(result: tadformer::Result<T>) -> String {
     result.map(drop).unwrap_err().to_string()
 }
@@ -66,12 +75,8 @@ fn a_training_checkpoint_predicts_as_the_released_model() {
     let (config, report) = (file.config(), file.report());
     assert_eq!((file.code(), config.tasks.to_string().as_str()), (ReleasedCode::TADFormer, TASKS));
     assert_eq!((config.swin.image_size, config.swin.window, config.swin.drop_path), (64, 4, 0.2));
-    assert_eq!((config.tad.rank.as_slice(), config.tad.scale, config.tad.dropout), ([3].as_slice(), 4.0, 0.05));
-    assert_eq!(
-        (config.tad.filter, config.tad.tpc_reading),
-        (TaskFilterKind::Static { kernel: 3 }, TpcReading::Swapped)
-    );
-    assert_eq!((config.tad.gate, config.head.channels.as_slice()), (Gate::Learned, [2, 2, 4, 4].as_slice()));
+    assert_eq!(config.method, method(TaskFilterKind::Static { kernel: 3 }, TpcReading::Swapped));
+    assert_eq!((&config.head, config.own_heads.len()), (&HrNetConfig::new([2, 2, 4, 4]).into(), 0));
     assert!(config.release.contains(Pretrained::Norms) && !config.release.contains(Pretrained::Reductions));
     assert_eq!((report.loaded.len(), report.unused.as_slice()), (4 + 8 * 13 + 9, [].as_slice()));
     assert!(error(&file.into_model(&OpenOptions::default()).unwrap()) < 1e-5);
@@ -241,8 +246,7 @@ fn what_would_be_computed_otherwise_is_refused() {
 fn weights_of_the_corrected_code_have_its_filter() {
     let path = golden("tadformer_w4_64.safetensors");
     let file = open(&path, Some("semseg=5,normals=3,sal=1,human_parts=4")).unwrap();
-    let tad = &file.config().tad;
-    assert_eq!((tad.filter, tad.tpc_reading), (TaskFilterKind::Dynamic { kernel: 3 }, TpcReading::Positions));
+    assert_eq!(file.config().method, method(TaskFilterKind::Dynamic { kernel: 3 }, TpcReading::Positions));
     let model = file.into_model(&OpenOptions::default()).unwrap();
     let golden = Checkpoint::open(&path).unwrap();
     let outputs = model.forward(&load(&golden, "input"), Mode::Eval).unwrap();

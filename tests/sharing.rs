@@ -9,10 +9,11 @@ use std::collections::HashMap;
 use std::path::Path;
 use tadformer::TADFormer;
 use tadformer::layers::Mode;
+use tadformer::metrics::Score;
 use tadformer::model::OpenOptions;
 use tadformer::params::{Release, Role};
-use tadformer::report::{CardFile, CardScore, ModelCard};
-use tadformer::tad::{Gate, TadConfig, TaskFilterKind};
+use tadformer::report::{CardFile, ModelCard};
+use tadformer::tad::{Method, PerTask, Prompts, TaskFilterKind};
 
 fn outputs(model: &TADFormer) -> HashMap<String, Tensor> {
     let outputs = model.forward(&images(1, 44, 60).unwrap(), Mode::Eval).unwrap();
@@ -103,8 +104,12 @@ fn an_adapter_of_another_backbone_or_of_weights_that_were_trained_is_refused() {
 fn tasks_come_and_go_and_the_others_keep_their_weights() {
     let kinds = [TaskFilterKind::Dynamic { kernel: 3 }, TaskFilterKind::Static { kernel: 3 }];
     for filter in kinds {
-        let tad = TadConfig { filter, prompts_per_task: 2, ..TadConfig::with_rank(2) };
-        let model = builder().tad(tad).tasks("semseg=7,sal=1,depth=1".parse().unwrap()).build().unwrap();
+        let paths = PerTask::default().filter(filter).prompts(Prompts::learned(2));
+        let model = builder()
+            .method(Method::tadformer(2).task_paths(paths))
+            .tasks("semseg=7,sal=1,depth=1".parse().unwrap())
+            .build()
+            .unwrap();
         train(&model);
         let (old, before) = (values(&model), outputs(&model));
         // One gone, one new, another order.
@@ -139,8 +144,8 @@ fn tasks_come_and_go_and_the_others_keep_their_weights() {
 
 #[test]
 fn without_prompts_the_tasks_that_stay_give_equal_outputs_to_rounding() {
-    let tad = TadConfig { prompts_per_task: 0, gate: Gate::None, ..TadConfig::with_rank(2) };
-    let model = builder().tad(tad).tasks("sal=1,depth=1".parse().unwrap()).build().unwrap();
+    let method = Method::tadformer(2).task_paths(PerTask::default().prompts(Prompts::None));
+    let model = builder().method(method).tasks("sal=1,depth=1".parse().unwrap()).build().unwrap();
     train(&model);
     let more = model.with_tasks(model.config().tasks.with("edge=1".parse().unwrap()).unwrap(), 5).unwrap();
     let (before, after) = (outputs(&model), outputs(&more));
@@ -165,8 +170,9 @@ fn a_card_is_written_beside_its_adapter_and_a_changed_one_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     let adapter = folder.path().join("rooms.safetensors");
     let (model, path) = (builder().build().unwrap(), folder.path().join("README.md"));
-    let score = CardScore { task: "depth".into(), metric: "rmse".into(), value: 0.5, higher_is_better: false };
-    let card = ModelCard::of(&model).license("cc0-1.0\nlicense: mit").title("a\n---\nb").scores([score]);
+    let scores = [("depth", Score::lower("rmse", Some(0.5))), ("sal", Score::higher("max_iou", None))];
+    let scores = scores.map(|(task, score)| (task.to_owned(), score));
+    let card = ModelCard::of(&model).license("cc0-1.0\nlicense: mit").title("a\n---\nb").scores(scores);
     assert_eq!(card.write_beside(&adapter).unwrap(), CardFile::Written(path.clone()));
     let text = std::fs::read_to_string(&path).unwrap();
     let backbone = model.base().file_name();
@@ -183,7 +189,7 @@ fn a_card_is_written_beside_its_adapter_and_a_changed_one_is_kept() {
     ] {
         assert!(text.contains(&part.replace("| rmse", "| `rmse`")), "{part}\n{text}");
     }
-    assert!(!text.contains("base_model"), "{text}");
+    assert!(!text.contains("base_model") && !text.contains("max_iou"), "{text}");
     // As it was written it is replaced; with one character changed it is somebody's own.
     assert_eq!(ModelCard::of(&model).write_beside(&adapter).unwrap(), CardFile::Written(path.clone()));
     assert!(std::fs::read_to_string(&path).unwrap().contains("license: \"unknown\""));

@@ -1,5 +1,5 @@
 //! Training: repeatable, frozen weights untouched, the best kept, stops with the reason.
-#![cfg(all(feature = "data", feature = "train"))]
+#![cfg(all(feature = "data", feature = "scenes", feature = "train"))]
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -14,6 +14,7 @@ use tadformer::layers::Mode;
 use tadformer::model::OpenOptions;
 use tadformer::params::Role;
 use tadformer::scenes::Scenes;
+use tadformer::tad::{LowRank, Method};
 use tadformer::train::{
     Ending, Evaluation, History, Observer, Silent, StepRecord, TrainConfig, TrainReport, Trainer, evaluate,
 };
@@ -182,8 +183,8 @@ fn the_best_weights_are_in_their_file_before_an_observer_hears_of_them() {
 fn a_step_over_a_batch_twice_is_a_step_over_it_once() {
     let folder = tempfile::tempdir().unwrap();
     let run = |accumulate: usize| {
-        let tad = tadformer::tad::TadConfig { dropout: 0.0, ..builder().config().tad.clone() };
-        let model = builder().tad(tad).build().unwrap();
+        let method = Method::default().linears(LowRank::new(2).dropout(0.0));
+        let model = builder().method(method).build().unwrap();
         let batch = held_out().unwrap().next().unwrap().unwrap();
         let batches = std::iter::repeat_with(|| Ok(batch.clone())).take(2 * accumulate);
         let config = TrainConfig { accumulate, ..config(2, folder.path()) };

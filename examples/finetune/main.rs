@@ -42,7 +42,7 @@ struct Options {
     /// Tasks of the scenes and their outputs
     #[arg(long, default_value = "semseg=7,human_parts=7,sal=1,normals=3,edge=1,depth=1")]
     tasks: TaskSet,
-    /// decoders-only, low-rank-only, tadformer or everything
+    /// decoders-only, bitfit, low-rank-only, tadformer or everything
     #[arg(long, default_value = "tadformer")]
     tuning: Tuning,
     /// Rank of the low-rank paths
@@ -160,7 +160,7 @@ fn build(options: &Options, device: &candle_core::Device) -> anyhow::Result<TADF
                 drop_path: 0.0,
                 ..SwinConfig::tiny()
             };
-            TADFormer::builder(sizes).head(HrNetConfig { channels: vec![16, 24, 32, 48] })
+            TADFormer::builder(sizes).head(HrNetConfig::new([16, 24, 32, 48]))
         }
         path if Path::new(path).exists() => TADFormer::from_pretrained(path)?,
         id if id.contains('/') => TADFormer::from_hub(id, &Hub::default().progress(download::bar()))?,

@@ -10,7 +10,6 @@ use tadformer::layers::Mode;
 use tadformer::metrics::Score;
 use tadformer::picture::{DepthRange, Panel, photo_picture, picture, save_png};
 use tadformer::predict::decode;
-use tadformer::report::CardScore;
 use tadformer::scenes::Scenes;
 use tadformer::train::{Evaluation, History};
 use tadformer::{Batch, TADFormer, TaskKind};
@@ -52,8 +51,7 @@ pub fn table(rows: &[Row]) -> String {
     for row in rows {
         let figure = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.4}"));
         let gain = row.gain().map_or("-".to_owned(), |gain| format!("{:+.0} %", 100.0 * gain));
-        let arrow = if row.after.higher_is_better { "↑" } else { "↓" };
-        let metric = format!("{} {arrow}", row.after.name);
+        let metric = format!("{} {}", row.after.name, row.after.arrow());
         let figures = [figure(row.constant), figure(row.before), figure(row.after.value)];
         let _ = writeln!(
             text,
@@ -65,16 +63,8 @@ pub fn table(rows: &[Row]) -> String {
 }
 
 /// The figures for the model card.
-pub fn scores(rows: &[Row]) -> Vec<CardScore> {
-    let score = |row: &Row| {
-        Some(CardScore {
-            task: row.task.clone(),
-            metric: row.after.name.clone(),
-            value: row.after.value?,
-            higher_is_better: row.after.higher_is_better,
-        })
-    };
-    rows.iter().filter_map(score).collect()
+pub fn scores(rows: &[Row]) -> impl Iterator<Item = (String, Score)> {
+    rows.iter().map(|row| (row.task.clone(), row.after.clone()))
 }
 
 /// The last line of a run, for programs.

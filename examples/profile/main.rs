@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use tadformer::candle_core::{DType, Device, Tensor};
 use tadformer::layers::{Mode, TrainingPass};
 use tadformer::ops::{Definition, GradientCheckpointing};
-use tadformer::tad::TadConfig;
+use tadformer::tad::{LowRank, Method};
 use tadformer::train::{AdamW, AdamWConfig, Gradients};
 use tadformer::{InferenceModel, SwinConfig, TADFormer, Task, TaskKind, TaskSet};
 use trace::Listener;
@@ -142,8 +142,9 @@ fn tasks(count: usize) -> tadformer::Result<TaskSet> {
 /// The model that the peer builds: no dropout and no drop-path, weights drawn at random.
 fn model(options: &Options) -> tadformer::Result<TADFormer> {
     let swin = SwinConfig { image_size: options.image, drop_path: 0.0, ..SwinConfig::tiny() };
-    let tad = TadConfig { dropout: 0.0, ..TadConfig::with_rank(options.rank) };
-    let builder = TADFormer::builder(swin).tad(tad).tasks(tasks(options.tasks)?).frozen_dtype(options.frozen.into());
+    let method = Method::default().linears(LowRank::new(options.rank).dropout(0.0));
+    let builder =
+        TADFormer::builder(swin).method(method).tasks(tasks(options.tasks)?).frozen_dtype(options.frozen.into());
     builder.device(&tadformer::runtime::parse_device(&options.device)?).build()
 }
 

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 /// The sizes of an HRNet head.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct HrNetConfig {
     /// Channels to which each stage is projected.
     pub channels: Vec<usize>,
@@ -19,31 +20,27 @@ pub struct HrNetConfig {
 
 impl Default for HrNetConfig {
     fn default() -> Self {
-        Self { channels: vec![18, 36, 72, 144] }
+        Self::new([18, 36, 72, 144])
     }
 }
 
 impl HrNetConfig {
-    /// Checks the sizes for an encoder of `stages` stages.
+    /// With these channels, one number for each stage.
+    pub fn new(channels: impl Into<Vec<usize>>) -> Self {
+        Self { channels: channels.into() }
+    }
+
+    /// Checks the sizes for an encoder of `stages` stages; `place` is where they stand in a configuration.
     ///
     /// # Errors
     /// A number of channels that is missing or 0.
-    pub fn check(&self, stages: usize) -> Result<()> {
+    pub fn check(&self, place: &str, stages: usize) -> Result<()> {
         if self.channels.len() == stages && self.channels.iter().all(|channels| (1..1 << 14).contains(channels)) {
             return Ok(());
         }
         let expected = format!("a number from 1 to 16383 for each of {stages} stages");
-        Err(Error::config("head.channels", expected, format!("{:?}", self.channels), "the paper uses 18, 36, 72, 144"))
-    }
-}
-
-impl HrNetConfig {
-    /// A head for stages of these `widths` and a task of `outputs` channels, from `weights` at `heads.TASK`.
-    ///
-    /// # Errors
-    /// As [`HrNetHead::new`].
-    pub fn build(&self, widths: &[usize], outputs: usize, weights: &Weights) -> CandleResult<Box<dyn Head>> {
-        Ok(Box::new(HrNetHead::new(self, widths, outputs, weights)?))
+        let got = format!("{:?}", self.channels);
+        Err(Error::config(format!("{place}.channels"), expected, got, "the paper uses 18, 36, 72, 144"))
     }
 }
 
@@ -60,7 +57,7 @@ impl HrNetConfig {
 /// use tadformer::params::{Ledger, Release, Weights, random_source};
 /// let ledger = Ledger::seeded(0, DType::F32, &Device::Cpu);
 /// let weights = Weights::new(random_source(0, DType::F32, &Device::Cpu), ledger, Release::none());
-/// let head = HrNetHead::new(&HrNetConfig { channels: vec![8, 16] }, &[64, 128], 5, &weights.pp("head"))?;
+/// let head = HrNetHead::new(&HrNetConfig::new([8, 16]), &[64, 128], 5, &weights.pp("head"))?;
 /// let fine = FeatureMap { tokens: Tensor::zeros((1, 12 * 16, 64), DType::F32, &Device::Cpu)?, size: (12, 16) };
 /// let coarse = FeatureMap { tokens: Tensor::zeros((1, 6 * 8, 128), DType::F32, &Device::Cpu)?, size: (6, 8) };
 /// assert_eq!(head.forward(&[fine.into(), coarse.into()], Mode::Eval)?.dims(), [1, 5, 12, 16]);

@@ -1,7 +1,9 @@
 //! Per-task decoders behind one trait.
 
+mod config;
 mod hrnet;
 
+pub use config::HeadConfig;
 pub use hrnet::{HrNetConfig, HrNetHead};
 
 use crate::layers::{Merge, Mode};

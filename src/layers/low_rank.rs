@@ -54,7 +54,7 @@ impl LowRankLinear {
     pub fn new(n_in: usize, n_out: usize, low_rank: Option<LowRankConfig>, weights: &Weights) -> Result<Self> {
         let init = Init::Randn { mean: 0.0, stdev: (n_in as f64).powf(-0.5) };
         let weight = weights.pretrained(Pretrained::Linears, (n_out, n_in), "weight", init)?;
-        let bias = Some(weights.pretrained(Pretrained::Linears, n_out, "bias", ZERO)?);
+        let bias = Some(weights.bias(Pretrained::Biases, n_out)?);
         let dropout = low_rank.map_or(0.0, |config| config.dropout);
         let path = low_rank.map(|config| path(n_in, n_out, config, weights)).transpose()?;
         Ok(Self { map: LowRankMap { weight, bias, path }, dropout, merged: None })

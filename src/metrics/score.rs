@@ -32,12 +32,19 @@ impl Scores {
 }
 
 impl Score {
-    pub(super) fn higher(name: &str, value: Option<f64>) -> Self {
+    /// A figure of which more is better.
+    pub fn higher(name: &str, value: Option<f64>) -> Self {
         Self { name: name.to_owned(), value, higher_is_better: true }
     }
 
-    pub(super) fn lower(name: &str, value: Option<f64>) -> Self {
+    /// A figure of which less is better.
+    pub fn lower(name: &str, value: Option<f64>) -> Self {
         Self { name: name.to_owned(), value, higher_is_better: false }
+    }
+
+    /// Where better lies, as tables show it: ↑ or ↓.
+    pub fn arrow(&self) -> char {
+        if self.higher_is_better { '↑' } else { '↓' }
     }
 }
 

@@ -2,10 +2,10 @@
 
 use super::{BaseModel, LoadReport, Origin, TADFormer, TADFormerConfig, Tuning};
 use crate::checkpoint::Checkpoint;
-use crate::heads::HrNetConfig;
+use crate::heads::HeadConfig;
 use crate::params::{Ledger, Release, SourceDigest, Weights, checkpoint_source, random_source};
 use crate::swin::{SwinConfig, names};
-use crate::tad::TadConfig;
+use crate::tad::Method;
 use crate::task::TaskSet;
 use crate::{Error, Result};
 use candle_core::{DType, Device};
@@ -26,6 +26,7 @@ impl TADFormer {
 /// | tasks | the four of PASCAL-Context |
 /// | what is added | prompts, low-rank paths of rank 64, dynamic filters |
 /// | what is released | norms, position biases, patch embedding |
+/// | decoders | HRNet's of the paper's sizes for every task |
 /// | backbone weights | drawn at random with the seed |
 /// | seed, float type (of frozen matrices: the same), device | 0, f32, CPU |
 #[derive(Clone, Debug)]
@@ -47,13 +48,7 @@ enum Backbone {
 
 impl TADFormerBuilder {
     pub(super) fn new(swin: SwinConfig) -> Self {
-        Self::from_config(TADFormerConfig {
-            swin,
-            tad: TadConfig::default(),
-            tasks: TaskSet::pascal(),
-            head: HrNetConfig::default(),
-            release: Release::default(),
-        })
+        Self::from_config(TADFormerConfig::new(swin))
     }
 
     /// Starts from a whole configuration.
@@ -67,21 +62,21 @@ impl TADFormerBuilder {
         self
     }
 
-    /// The rank of every stage's low-rank paths.
+    /// The rank of every stage's low-rank paths, as [`Method::rank`] sets it.
     pub fn rank(mut self, rank: usize) -> Self {
-        self.config.tad.rank = vec![rank];
+        self.config.method = self.config.method.rank(rank);
         self
     }
 
     /// Everything that is added to the backbone.
-    pub fn tad(mut self, tad: TadConfig) -> Self {
-        self.config.tad = tad;
+    pub fn method(mut self, method: Method) -> Self {
+        self.config.method = method;
         self
     }
 
     /// One of the usual answers to "what trains": sets what is added, at this rank, and what is released.
     pub fn tuning(mut self, tuning: Tuning, rank: usize) -> Self {
-        (self.config.tad, self.config.release) = tuning.settings(rank);
+        (self.config.method, self.config.release) = tuning.settings(rank);
         self
     }
 
@@ -91,9 +86,23 @@ impl TADFormerBuilder {
         self
     }
 
-    /// The decoders.
-    pub fn head(mut self, head: HrNetConfig) -> Self {
-        self.config.head = head;
+    /// The decoder of every task that has none of its own.
+    pub fn head(mut self, head: impl Into<HeadConfig>) -> Self {
+        self.config.head = head.into();
+        self
+    }
+
+    /// The decoder of one task.
+    ///
+    /// ```
+    /// use tadformer::{TADFormer, SwinConfig, heads::HrNetConfig};
+    /// let builder = TADFormer::builder(SwinConfig::tiny()).tasks("semseg=21,depth=1".parse()?);
+    /// let builder = builder.own_head("depth", HrNetConfig::new([8, 16, 32, 64]));
+    /// assert_eq!(builder.config().head_of("depth").channels(), 120);
+    /// # Ok::<(), tadformer::Error>(())
+    /// ```
+    pub fn own_head(mut self, task: &str, head: impl Into<HeadConfig>) -> Self {
+        self.config.own_heads.insert(task.to_owned(), head.into());
         self
     }
 

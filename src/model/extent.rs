@@ -19,22 +19,24 @@ impl TADFormerConfig {
     /// The first product that is too large, by its factors; too many parameters.
     pub(super) fn check_extent(&self) -> Result<()> {
         let tasks = ("tasks", self.tasks.len());
-        let prompts = [tasks, ("prompts_per_task", self.tad.prompts_per_task)];
+        let prompts = [tasks, ("prompts.per_task", self.method.prompts().per_task())];
         check_product("", &prompts, MOST_PROMPTS, "prompts", "the paper uses 1 for each task")?;
         self.swin.check_extent(prompts.iter().map(|(_, size)| size).product())?;
         (0..self.swin.stages()).try_for_each(|i| self.check_stage(i))?;
         let outputs = self.tasks.iter().map(|task| task.outputs).sum();
         check_values("", &[("image_size²", self.swin.image_size.pow(2)), ("outputs", outputs)], MOST_VALUES)?;
-        let projected = ("head.channels", self.head.channels.iter().sum());
-        check_values("", &[("patches", self.swin.patches(0)), projected], MOST_VALUES)?;
+        for (place, head) in self.heads() {
+            let projected = (&*format!("{place}.channels"), head.channels());
+            check_values("", &[("patches", self.swin.patches(0)), projected], MOST_VALUES)?;
+        }
         self.check_parameters()
     }
 
     /// What the tasks' own tokens, and the low-rank paths, take.
     fn check_stage(&self, i: usize) -> Result<()> {
-        let paths = if self.tad.task_paths == TaskPaths::PerTask { self.tasks.len() } else { 1 };
+        let paths = if self.method.task_paths == TaskPaths::Shared { 1 } else { self.tasks.len() };
         let (tasks, patches) = (("tasks", paths), ("patches", self.swin.patches(i)));
-        [("channels", self.swin.channels(i)), ("rank", self.tad.stage_rank(i))]
+        [("channels", self.swin.channels(i)), ("rank", self.method.stage_rank(i))]
             .into_iter()
             .try_for_each(|width| check_values(&format!("stage {i}: "), &[tasks, patches, width], MOST_TASK_VALUES))
     }
@@ -58,13 +60,12 @@ fn check_values(place: &str, factors: &[Factor], most: usize) -> Result<()> {
 mod tests {
     use super::*;
     use crate::heads::HrNetConfig;
-    use crate::params::Release;
     use crate::swin::{Preset, SwinConfig};
-    use crate::tad::TadConfig;
+    use crate::tad::{AdaptedLinear, LowRank, Method, PerTask, Prompts};
     use crate::task::TaskSet;
 
-    fn config(swin: SwinConfig, tad: TadConfig, tasks: TaskSet) -> TADFormerConfig {
-        TADFormerConfig { swin, tad, tasks, head: HrNetConfig::default(), release: Release::default() }
+    fn config(swin: SwinConfig, method: Method, tasks: TaskSet) -> TADFormerConfig {
+        TADFormerConfig { method, tasks, ..TADFormerConfig::new(swin) }
     }
 
     fn tasks(count: usize) -> TaskSet {
@@ -76,13 +77,13 @@ mod tests {
         let all: TaskSet = "semseg=150,human_parts=7,sal=1,normals=3,edge=1,depth=1".parse().unwrap();
         for preset in Preset::ALL {
             let swin = SwinConfig { image_size: 1024, ..preset.config() };
-            let tad = TadConfig { prompts_per_task: 20, ..TadConfig::with_rank(64) };
-            config(swin, tad, all.clone()).check().unwrap();
-            config(preset.config(), TadConfig::with_rank(64), TaskSet::pascal()).check().unwrap();
+            let method = Method::tadformer(64).task_paths(PerTask::default().prompts(Prompts::learned(20)));
+            config(swin, method, all.clone()).check().unwrap();
+            config(preset.config(), Method::tadformer(64), TaskSet::pascal()).check().unwrap();
         }
         let swin = SwinConfig { image_size: 1280, window: 12, ..SwinConfig::large() };
         let six = "semseg=19,human_parts=7,sal=1,normals=3,edge=1,depth=1".parse().unwrap();
-        config(swin, TadConfig::with_rank(64), six).check().unwrap();
+        config(swin, Method::tadformer(64), six).check().unwrap();
     }
 
     #[test]
@@ -91,21 +92,23 @@ mod tests {
             let message = config.check().unwrap_err().to_string();
             assert!(message.starts_with(start), "{start}: {message}");
         };
-        let (tiny, paper) = (SwinConfig::tiny, TadConfig::default);
-        let prompts = TadConfig { prompts_per_task: 300, ..paper() };
+        let (tiny, paper) = (SwinConfig::tiny, Method::default);
+        let prompts = paper().task_paths(PerTask::default().prompts(Prompts::learned(300)));
         refused(
-            "`tasks x prompts_per_task`: expected at most 512 prompts, got 2 x 300 = 600",
+            "`tasks x prompts.per_task`: expected at most 512 prompts, got 2 x 300 = 600",
             config(tiny(), prompts, tasks(2)),
         );
         let large = SwinConfig { image_size: 1024, ..tiny() };
         refused("`stage 0: tasks x patches x channels`", config(large.clone(), paper(), tasks(100)));
-        let wide = TadConfig { linears: [crate::tad::AdaptedLinear::Qkv].into(), ..TadConfig::with_rank(1 << 14) };
+        let wide = paper().linears(LowRank::new(768).on([AdaptedLinear::Proj]));
         refused("`stage 0: tasks x patches x rank`", config(large.clone(), wide, tasks(4)));
         refused("`image_size² x outputs`", config(large.clone(), paper(), tasks(3)));
-        let head = HrNetConfig { channels: vec![16383; 4] };
-        let decoder = TADFormerConfig { head, ..config(large, paper(), TaskSet::pascal()) };
-        refused("`patches x head.channels`", decoder);
-        let head = HrNetConfig { channels: vec![8000; 4] };
+        let head = || HrNetConfig::new([16383; 4]).into();
+        let decoder = || config(large.clone(), paper(), TaskSet::pascal());
+        refused("`patches x head.channels`", TADFormerConfig { head: head(), ..decoder() });
+        let own_heads = [("sal".to_owned(), head())].into();
+        refused("`patches x own_heads.sal.channels`", TADFormerConfig { own_heads, ..decoder() });
+        let head = HrNetConfig::new([8000; 4]).into();
         let decoder =
             TADFormerConfig { head, ..config(SwinConfig { image_size: 224, ..tiny() }, paper(), TaskSet::pascal()) };
         refused("`parameters`: expected at most 2147483648 in all", decoder);

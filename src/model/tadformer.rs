@@ -62,9 +62,12 @@ impl TADFormer {
 
     /// The encoder and one decoder for each task, all weights asked of `weights`.
     pub(super) fn parts(config: &TADFormerConfig, weights: &Weights) -> Result<(Encoder, Vec<Box<dyn Head>>)> {
-        let encoder = Encoder::new(&config.swin, &config.tad, &config.tasks, weights)?;
+        let encoder = Encoder::new(&config.swin, &config.method, &config.tasks, weights)?;
         let (widths, places) = (config.swin.widths(), weights.pp("heads"));
-        let heads = config.tasks.iter().map(|task| config.head.build(&widths, task.outputs, &places.pp(&task.name)));
+        let heads = config
+            .tasks
+            .iter()
+            .map(|task| config.head_of(&task.name).build(&widths, task.outputs, &places.pp(&task.name)));
         Ok((encoder, heads.collect::<Result<_>>()?))
     }
 

@@ -41,7 +41,9 @@ impl TADFormer {
                 return Err(Error::config(format!("task {}", task.name), own.to_string(), task, cure));
             }
         }
-        let model = self.sharing(TADFormerConfig { tasks, ..self.config().clone() }, seed)?;
+        let mut config = TADFormerConfig { tasks, ..self.config().clone() };
+        config.own_heads.retain(|name, _| config.tasks.get(name).is_some());
+        let model = self.sharing(config, seed)?;
         let own: HashMap<String, Entry> = self.ledger().entries().into_iter().map(|e| (e.name.clone(), e)).collect();
         for entry in model.ledger().entries() {
             let (Role::Trained(var) | Role::Statistics(var)) = &entry.role else { continue };
@@ -56,7 +58,7 @@ impl TADFormer {
 
     /// Sets the rows of tasks that were there before; the others stay as they were drawn.
     fn carry_prompts(&self, table: &Var, before: &TaskSet, old: &Tensor) -> Result<()> {
-        let count = self.config().tad.prompts_per_task;
+        let count = self.config().method.prompts().per_task();
         let rows = |(t, name): (usize, &str)| match before.iter().position(|task| task.name == name) {
             Some(earlier) => old.narrow(0, earlier * count, count),
             None => table.as_tensor().narrow(0, t * count, count),

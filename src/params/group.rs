@@ -19,8 +19,11 @@ pub enum Pretrained {
     PatchEmbedding,
     /// Patch merging's reductions.
     Reductions,
-    /// Weights and biases of qkv, proj, fc1 and fc2.
+    /// Weights of qkv, proj, fc1 and fc2.
     Linears,
+    /// Every bias. Those of qkv, proj, fc1 and fc2 are of this group alone; the norms' shifts and the patch embedding's bias are
+    /// counted with their own groups, and train where either group is released.
+    Biases,
 }
 
 /// The group a weight belongs to, given where the weight is made.
@@ -69,7 +72,7 @@ impl Group {
 impl Pretrained {
     /// All of them, in the order of tables.
     pub const ALL: &'static [Self] =
-        &[Self::Norms, Self::PositionBias, Self::PatchEmbedding, Self::Reductions, Self::Linears];
+        &[Self::Norms, Self::PositionBias, Self::PatchEmbedding, Self::Reductions, Self::Linears, Self::Biases];
 
     /// The name in tables and files.
     pub fn name(self) -> &'static str {
@@ -79,6 +82,7 @@ impl Pretrained {
             Self::PatchEmbedding => "patch_embedding",
             Self::Reductions => "reductions",
             Self::Linears => "linears",
+            Self::Biases => "biases",
         }
     }
 }
@@ -113,6 +117,11 @@ impl Release {
         Self::none().with(Pretrained::Norms).with(Pretrained::PositionBias).with(Pretrained::PatchEmbedding)
     }
 
+    /// BitFit's choice: every bias.
+    pub fn biases() -> Self {
+        Self::none().with(Pretrained::Biases)
+    }
+
     /// The whole backbone, as in full fine-tuning.
     pub fn everything() -> Self {
         Self(Pretrained::ALL.iter().copied().collect())
@@ -124,7 +133,7 @@ impl Release {
         self
     }
 
-    /// Keeps one group frozen.
+    /// Keeps one group frozen; its biases train all the same while [`Pretrained::Biases`] are released.
     pub fn without(mut self, group: Pretrained) -> Self {
         self.0.remove(&group);
         self

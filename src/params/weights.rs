@@ -3,6 +3,7 @@
 use super::{Group, Ledger, Pretrained, Release};
 use crate::ops;
 use candle_core::{DType, Device, Result, Shape, Tensor, Var};
+use candle_nn::init::ZERO;
 use candle_nn::{Init, VarBuilder};
 
 /// Frozen weights on one side, trained ones on the other: what a module with both is built from.
@@ -54,7 +55,17 @@ impl Weights {
     /// A weight that is missing or of another shape; a name made twice.
     pub fn pretrained(&self, group: Pretrained, shape: impl Into<Shape>, name: &str, init: Init) -> Result<Tensor> {
         let value = self.source.get_with_hints(shape, name, init)?;
-        self.settle(group, name, value)
+        self.settle(group, None, name, value)
+    }
+
+    /// The bias of what is of `group`, a norm's shift too: trained where that group or [`Pretrained::Biases`] is released.
+    ///
+    /// # Errors
+    /// As [`Weights::pretrained`].
+    pub fn bias(&self, group: Pretrained, shape: impl Into<Shape>) -> Result<Tensor> {
+        const NAME: &str = "bias";
+        let value = self.source.get_with_hints(shape, NAME, ZERO)?;
+        self.settle(group, Some(Pretrained::Biases), NAME, value)
     }
 
     /// A relative position bias table `[(2M-1)², nH]`, resized (bicubic) where the source holds that of another window.
@@ -69,7 +80,7 @@ impl Weights {
             let from = table.dim(0)?.isqrt();
             if table.dims() == [from * from, heads] && from != side {
                 tracing::debug!(prefix = self.source.prefix(), from, to = side, "resizing a position bias table");
-                return self.settle(group, NAME, resize_table(&table, from, side)?);
+                return self.settle(group, None, NAME, resize_table(&table, from, side)?);
             }
         }
         self.pretrained(group, (side * side, heads), NAME, Init::Randn { mean: 0.0, stdev: 0.02 })
@@ -99,14 +110,14 @@ impl Weights {
         self.ledger.dtype()
     }
 
-    fn settle(&self, group: Pretrained, name: &str, value: Tensor) -> Result<Tensor> {
-        let (name, released) = (self.full_name(name), self.release.contains(group));
-        if released {
+    /// A weight of `group`, trained where that or what it is of besides is released.
+    fn settle(&self, group: Pretrained, besides: Option<Pretrained>, name: &str, value: Tensor) -> Result<Tensor> {
+        let name = self.full_name(name);
+        if self.release.contains(group) || besides.is_some_and(|other| self.release.contains(other)) {
             return self.ledger.train_from(name, Group::Pretrained(group), &value);
         }
-        let matrix = matches!(group, Pretrained::Linears | Pretrained::Reductions) && value.rank() == 2;
-        let value = match self.storage {
-            Some(storage) if matrix => value.to_dtype(storage)?,
+        let value = match (self.storage, group) {
+            (Some(storage), Pretrained::Linears | Pretrained::Reductions) => value.to_dtype(storage)?,
             _ => value,
         };
         self.ledger.freeze(name, Group::Pretrained(group), value)
@@ -148,6 +159,28 @@ mod tests {
         assert!(released.is_variable());
         assert_eq!(ledger.trained()[0].name, "a.w");
         assert_eq!(frozen.to_vec1::<f32>()?, released.to_vec1::<f32>()?);
+        Ok(())
+    }
+
+    #[test]
+    fn a_bias_trains_with_its_group_and_with_the_biases() -> Result<()> {
+        for (release, trained) in [
+            (Release::none(), [false; 3]),
+            (Release::none().with(Pretrained::Norms), [true, true, false]),
+            (Release::biases(), [false, true, true]),
+            (Release::none().with(Pretrained::Linears), [false; 3]),
+            (Release::everything(), [true; 3]),
+            (Release::everything().without(Pretrained::Biases), [true, true, false]),
+        ] {
+            let (weights, ledger) = weights(release.clone());
+            weights.pretrained(Pretrained::Norms, 5, "weight", ZERO)?;
+            weights.bias(Pretrained::Norms, 5)?;
+            weights.pp("linear").bias(Pretrained::Biases, 5)?;
+            let entries = ledger.entries();
+            assert_eq!([0, 1, 2].map(|i| entries[i].trained().is_some()), trained, "{release:?}");
+            assert_eq!(entries[1].group, Group::Pretrained(Pretrained::Norms));
+            assert_eq!(entries[2].group, Group::Pretrained(Pretrained::Biases));
+        }
         Ok(())
     }
 

@@ -5,9 +5,8 @@ use super::row::{GRADIENT_LIMIT, Row};
 use crate::heads::HrNetConfig;
 use crate::layers::{Mode, TrainingPass};
 use crate::model::{Outputs, TADFormer, TADFormerBuilder, TADFormerConfig};
-use crate::params::Release;
 use crate::swin::{SwinConfig, names};
-use crate::tad::{TadConfig, TaskFilterKind, TpcReading};
+use crate::tad::{Gate, LowRank, Method, PerTask, Prompts, TaskFilterKind, TpcReading};
 use crate::{Result, Task, TaskSet};
 use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;
@@ -56,34 +55,28 @@ fn build(golden: &Golden, dtype: DType) -> Result<TADFormer> {
     let tasks = reference.tasks.iter().map(|(name, outputs)| Task::new(name.parse()?, *outputs));
     let released = golden.tensors.metadata("variant").is_some_and(|variant| variant == "released");
     let kernel = reference.dtf_kernel;
-    let (filter, tpc_reading) = if released {
+    let (filter, reading) = if released {
         (TaskFilterKind::Static { kernel }, TpcReading::Swapped)
     } else {
         (TaskFilterKind::Dynamic { kernel }, TpcReading::Positions)
     };
-    let config = TADFormerConfig {
-        swin: SwinConfig {
-            image_size: reference.image_size,
-            patch_size: reference.patch_size,
-            embed_dim: reference.embed_dim,
-            depths: reference.depths,
-            num_heads: reference.num_heads,
-            window: reference.window,
-            mlp_ratio: reference.mlp_ratio,
-            drop_path: 0.0,
-        },
-        tad: TadConfig {
-            scale: reference.scale,
-            dropout: 0.0,
-            prompts_per_task: reference.prompts_per_task,
-            filter,
-            tpc_reading,
-            ..TadConfig::with_rank(reference.rank)
-        },
-        tasks: TaskSet::new(tasks.collect::<Result<_>>()?)?,
-        head: HrNetConfig { channels: reference.decoder_channels },
-        release: Release::tadformer(),
+    let prompts = Prompts::Learned { per_task: reference.prompts_per_task, gate: Gate::Learned { reading } };
+    let swin = SwinConfig {
+        image_size: reference.image_size,
+        patch_size: reference.patch_size,
+        embed_dim: reference.embed_dim,
+        depths: reference.depths,
+        num_heads: reference.num_heads,
+        window: reference.window,
+        mlp_ratio: reference.mlp_ratio,
+        drop_path: 0.0,
     };
+    let method = Method::none()
+        .linears(LowRank::new(reference.rank).scale(reference.scale).dropout(0.0))
+        .task_paths(PerTask::default().filter(filter).prompts(prompts));
+    let head = HrNetConfig::new(reference.decoder_channels).into();
+    let tasks = TaskSet::new(tasks.collect::<Result<_>>()?)?;
+    let config = TADFormerConfig { method, tasks, head, ..TADFormerConfig::new(swin) };
     let model = TADFormerBuilder::from_config(config).dtype(dtype).build_on(golden.tensors.under("state."))?;
     let (_, checkpoint, _) = names::canonical(golden.tensors.under("state."))?;
     model.restore(&checkpoint)?;

@@ -1,6 +1,7 @@
 //! The model card: what stands beside an adapter, for whoever finds it.
 
 use crate::files::{read_start, write_atomically};
+use crate::metrics::Score;
 use crate::model::ADAPTER;
 use crate::model::{BaseModel, Origin, TADFormer, TADFormerConfig};
 use crate::params::ParameterTable;
@@ -16,19 +17,6 @@ const FILE: &str = "README.md";
 const MOST_BYTES: u64 = 1 << 20;
 /// What starts the last line of a card that was written here; the digest of the text above it follows.
 const MARK: &str = "<!-- tadformer card; a card with another text than this digest's is kept: ";
-
-/// One figure of a card.
-#[derive(Clone, Debug, PartialEq)]
-pub struct CardScore {
-    /// The task, by its name.
-    pub task: String,
-    /// What was measured, such as `miou`.
-    pub metric: String,
-    /// The figure.
-    pub value: f64,
-    /// Whether more is better.
-    pub higher_is_better: bool,
-}
 
 /// What became of a card.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +48,8 @@ pub struct ModelCard {
     adapter: String,
     title: String,
     license: String,
-    scores: Vec<CardScore>,
+    /// Each task's figures, by the task's name.
+    scores: Vec<(String, Score)>,
 }
 
 impl ModelCard {
@@ -89,8 +78,8 @@ impl ModelCard {
         self
     }
 
-    /// Adds figures.
-    pub fn scores(mut self, scores: impl IntoIterator<Item = CardScore>) -> Self {
+    /// Adds figures, each with its task's name; those without a value are left out.
+    pub fn scores(mut self, scores: impl IntoIterator<Item = (String, Score)>) -> Self {
         self.scores.extend(scores);
         self
     }
@@ -156,13 +145,13 @@ impl ModelCard {
             writeln!(f, "| {} | {} | {} |", group.name(), count.trained, count.frozen)?;
         }
         writeln!(f, "| total | {} | {} |", self.parameters.trained(), self.parameters.frozen())?;
-        if self.scores.is_empty() {
+        let figures = || self.scores.iter().filter_map(|(task, score)| Some((task, score, score.value?)));
+        if figures().next().is_none() {
             return Ok(());
         }
         writeln!(f, "\n## Figures\n| task | metric | value |\n| --- | --- | --- |")?;
-        self.scores.iter().try_for_each(|score| {
-            let arrow = if score.higher_is_better { "↑" } else { "↓" };
-            writeln!(f, "| {} | {} {arrow} | {:.4} |", code(&score.task), code(&score.metric), score.value)
+        figures().try_for_each(|(task, score, value)| {
+            writeln!(f, "| {} | {} {} | {value:.4} |", code(task), code(&score.name), score.arrow())
         })
     }
 

@@ -2,4 +2,4 @@
 
 mod card;
 
-pub use card::{CardFile, CardScore, ModelCard};
+pub use card::{CardFile, ModelCard};

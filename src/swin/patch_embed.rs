@@ -6,7 +6,6 @@ use crate::ops;
 use crate::params::{Pretrained, Weights};
 use candle_core::{Result, Tensor};
 use candle_nn::Init;
-use candle_nn::init::ZERO;
 
 /// A convolution of patches that do not overlap, then a layer norm: `[B, 3, H, W]` to `[B, h*w, C]`.
 #[derive(Clone, Debug)]
@@ -29,7 +28,7 @@ impl PatchEmbed {
         let init = Init::Randn { mean: 0.0, stdev: ((3 * p * p) as f64).powf(-0.5) };
         Ok(Self {
             weight: proj.pretrained(group, (c, 3, p, p), "weight", init)?,
-            bias: proj.pretrained(group, c, "bias", ZERO)?,
+            bias: proj.bias(group, c)?,
             norm: layer_norm(c, &weights.pp("norm"))?,
             patch: p,
         })

@@ -1,6 +1,6 @@
 //! The task-adapting block: the last of every stage.
 
-use super::{TadConfig, TaskAwareLinear};
+use super::{PerTask, TaskAwareLinear};
 use crate::layers::{LayerNorm, Merge, Mode};
 use crate::ops;
 use crate::ops::{MlpIntermediates, TaskCondition, WindowGrid};
@@ -27,12 +27,13 @@ use candle_core::{Result, Tensor};
 /// use tadformer::layers::Mode;
 /// use tadformer::params::{Ledger, Release, Weights, random_source};
 /// use tadformer::swin::{StagePlan, SwinConfig, Tokens};
-/// use tadformer::{TADBlock, tad::TadConfig};
+/// use tadformer::TADBlock;
+/// use tadformer::tad::{Method, PerTask, Prompts};
 /// let ledger = Ledger::seeded(0, DType::F32, &Device::Cpu);
 /// let weights = Weights::new(random_source(0, DType::F32, &Device::Cpu), ledger, Release::none());
-/// let (swin, tad) = (SwinConfig::tiny(), TadConfig { prompts_per_task: 0, ..TadConfig::with_rank(8) });
-/// let plan = StagePlan::new(&swin, 0, tad.block_low_rank(0)).block(1);
-/// let block = TADBlock::new(plan, &tad, &"semseg=21,depth=1".parse()?, None, &weights.pp("block"))?;
+/// let plan = StagePlan::new(&SwinConfig::tiny(), 0, Method::tadformer(8).block_low_rank(0)).block(1);
+/// let paths = PerTask::default().prompts(Prompts::None);
+/// let block = TADBlock::new(plan, &paths, &"semseg=21,depth=1".parse()?, None, &weights.pp("block"))?;
 /// let patches = Tensor::randn(0f32, 1., (1, 7 * 10, 96), &Device::Cpu)?;
 /// let (shared, tasks) = block.forward(&Tokens { patches, prompts: None, size: (7, 10) }, Mode::Eval)?;
 /// assert_eq!((shared.patches.dims(), tasks.tokens.dims()), ([1, 70, 96].as_slice(), [2, 70, 96].as_slice()));
@@ -68,14 +69,14 @@ impl TADBlock {
     /// Weights that are missing or of another shape; a name made twice; a kernel that no filter can have.
     pub fn new(
         block: BlockConfig,
-        config: &TadConfig,
+        paths: &PerTask,
         tasks: &TaskSet,
         prompt_norm: Option<LayerNorm>,
         weights: &Weights,
     ) -> Result<Self> {
         let block = SwinBlock::new(block, weights)?;
         let aware = |linear, place: &str, layer: &str| {
-            TaskAwareLinear::new(linear, config.filter, tasks, &weights.pp(place).pp(layer))
+            TaskAwareLinear::new(linear, paths.filter, tasks, &weights.pp(place).pp(layer))
         };
         Ok(Self {
             proj: aware(&block.attention.proj, "attn", "proj")?,

@@ -1,6 +1,6 @@
 //! The encoder: from images to each task's map at every stage.
 
-use super::{TADStage, TadConfig, TaskPrompt};
+use super::{Method, Prompts, TADStage, TaskPrompt};
 use crate::layers::{FeatureMap, Merge, Mode};
 use crate::layers::{PatchMerging, StageMap};
 use crate::ops;
@@ -16,11 +16,11 @@ use tracing::trace_span;
 /// use candle_core::{DType, Device, Tensor};
 /// use tadformer::layers::Mode;
 /// use tadformer::params::{Ledger, Release, Weights, random_source};
-/// use tadformer::tad::{Encoder, TadConfig};
+/// use tadformer::tad::{Encoder, Method};
 /// let ledger = Ledger::seeded(0, DType::F32, &Device::Cpu);
 /// let weights = Weights::new(random_source(0, DType::F32, &Device::Cpu), ledger, Release::none());
 /// let swin = tadformer::SwinConfig { embed_dim: 16, depths: vec![2, 2], num_heads: vec![2, 4], ..Default::default() };
-/// let encoder = Encoder::new(&swin, &TadConfig::with_rank(4), &"semseg=21,depth=1".parse()?, &weights)?;
+/// let encoder = Encoder::new(&swin, &Method::tadformer(4), &"semseg=21,depth=1".parse()?, &weights)?;
 /// let stages = encoder.forward(&Tensor::zeros((1, 3, 32, 48), DType::F32, &Device::Cpu)?, Mode::Eval)?;
 /// let depth = stages[0].task(1).features()?;
 /// assert_eq!((depth.tokens.dims(), depth.size), ([1, 24, 32].as_slice(), (4, 6)));
@@ -57,15 +57,17 @@ impl Encoder {
     ///
     /// # Errors
     /// A configuration that cannot work, as [`SwinConfig::check`] tells; weights that are missing or of another shape.
-    pub fn new(swin: &SwinConfig, tad: &TadConfig, tasks: &TaskSet, weights: &Weights) -> Result<Self> {
+    pub fn new(swin: &SwinConfig, method: &Method, tasks: &TaskSet, weights: &Weights) -> Result<Self> {
         swin.check().map_err(candle_core::Error::wrap)?;
-        let prompts = if tad.has_prompts() {
-            let vb = weights.adapter(Group::Prompts).pp("prompts");
-            Some(TaskPrompt::new(tasks.len() * tad.prompts_per_task, swin.embed_dim, swin.stages(), vb)?)
-        } else {
-            None
+        let prompts = match method.prompts() {
+            Prompts::None => None,
+            Prompts::Learned { per_task, .. } => {
+                let vb = weights.adapter(Group::Prompts).pp("prompts");
+                Some(TaskPrompt::new(tasks.len() * per_task, swin.embed_dim, swin.stages(), vb)?)
+            }
         };
-        let stages = (0..swin.stages()).map(|i| TADStage::new(i, swin, tad, tasks, weights)).collect::<Result<_>>()?;
+        let stage = |i| TADStage::new(i, swin, method, tasks, weights);
+        let stages = (0..swin.stages()).map(stage).collect::<Result<_>>()?;
         Ok(Self { patch_embed: PatchEmbed::new(swin, &weights.pp("patch_embed"))?, prompts, stages })
     }
 

@@ -1,4 +1,4 @@
-//! What stands between A and B on a task's path: the Dynamic Task Filter, and its variants.
+//! The task filter, between A and B on a task's path: the Dynamic Task Filter, and its variants.
 
 use super::TaskFilterKind;
 use crate::layers::FeatureMap;

@@ -3,9 +3,9 @@
 //! Each is useful alone; together they make the [`Encoder`]. B images, T tasks, l prompts a task, P = T*l, r rank.
 
 mod block;
-mod config;
 mod encoder;
 mod filter;
+mod method;
 mod prompt;
 mod stage;
 mod stage_end;
@@ -13,10 +13,10 @@ mod task_aware;
 
 pub use crate::ops::TpcReading;
 pub use block::{TADBlock, TaskTokens};
-pub(crate) use config::MOST_PROMPTS;
-pub use config::{AdaptedLinear, Gate, TadConfig, TaskFilterKind, TaskPaths};
 pub use encoder::{Encoder, StageOutput};
 pub use filter::{DynamicTaskFilter, StaticTaskFilter, TaskFilter};
+pub(crate) use method::MOST_PROMPTS;
+pub use method::{AdaptedLinear, Gate, LinearAdapter, LowRank, Method, PerTask, Prompts, TaskFilterKind, TaskPaths};
 pub use prompt::TaskPrompt;
 pub use stage::TADStage;
 pub use task_aware::TaskAwareLinear;

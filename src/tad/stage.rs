@@ -1,7 +1,7 @@
 //! A stage of the encoder: Swin blocks, the task-adapting block with its gate, patch merging.
 
 use super::stage_end::StageEnd;
-use super::{TADBlock, TadConfig, TaskPaths};
+use super::{Method, Prompts, TADBlock, TaskPaths};
 use crate::layers::{FeatureMap, LayerNorm, Merge, Mode};
 use crate::layers::{PatchMerging, StageMap};
 use crate::params::{Group, Weights};
@@ -22,18 +22,18 @@ impl TADStage {
     ///
     /// # Errors
     /// Weights that are missing or of another shape; a name made twice; a kernel that no filter can have.
-    pub fn new(i: usize, swin: &SwinConfig, tad: &TadConfig, tasks: &TaskSet, weights: &Weights) -> Result<Self> {
-        let plan = StagePlan::new(swin, i, tad.block_low_rank(i));
+    pub fn new(i: usize, swin: &SwinConfig, method: &Method, tasks: &TaskSet, weights: &Weights) -> Result<Self> {
+        let plan = StagePlan::new(swin, i, method.block_low_rank(i));
         let here = weights.pp("layers").pp(i);
         let last = plan.depth() - 1;
-        let (body, end) = match tad.task_paths {
+        let (body, end) = match &method.task_paths {
             TaskPaths::Shared => (SwinStage::new(&plan, plan.depth(), weights)?, None),
-            TaskPaths::PerTask => {
-                let mut norms = prompt_norms(&plan, tad, &here)?;
+            TaskPaths::PerTask(paths) => {
+                let mut norms = prompt_norms(&plan, paths.prompts, &here)?;
                 let body = SwinStage::new(&plan, last, weights)?;
                 let place = here.pp("blocks").pp(last);
-                let block = TADBlock::new(plan.block(last), tad, tasks, norms.pop(), &place)?;
-                (body, Some(StageEnd::new(block, tad, tasks.len(), &here)?))
+                let block = TADBlock::new(plan.block(last), paths, tasks, norms.pop(), &place)?;
+                (body, Some(StageEnd::new(block, paths.prompts.gate(), tasks.len(), &here)?))
             }
         };
         Ok(Self { body, end })
@@ -69,13 +69,14 @@ impl TADStage {
     }
 }
 
-/// One norm for each block, as the released model holds them; those outside the task-adapting block are stored and unused.
-fn prompt_norms(plan: &StagePlan, tad: &TadConfig, here: &Weights) -> Result<Vec<LayerNorm>> {
-    let blocks = if tad.has_prompts() { plan.depth() } else { 0 };
+/// One norm for each block, as the released model holds them; those outside the task-adapting block are stored and unused. Without a
+/// low-rank path at proj, where the normed feature enters, there are none.
+fn prompt_norms(plan: &StagePlan, prompts: Prompts, here: &Weights) -> Result<Vec<LayerNorm>> {
+    let read = prompts != Prompts::None && plan.block(0).low_rank.proj.is_some();
     let norm = |j: usize| {
         let vb = here.pp("blocks").pp(j).pp("attn").adapter(Group::PromptNorms).pp("prompt_norm");
         let channels = plan.block(j).channels;
         Ok(LayerNorm::new(vb.get_with_hints(channels, "weight", ONE)?, vb.get_with_hints(channels, "bias", ZERO)?))
     };
-    (0..blocks).map(norm).collect()
+    (0..if read { plan.depth() } else { 0 }).map(norm).collect()
 }

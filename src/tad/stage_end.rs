@@ -1,6 +1,6 @@
 //! What ends a stage: the task-adapting block, and the gate that mixes the TPC feature into the tasks' tokens.
 
-use super::{Gate, TADBlock, TadConfig, TaskTokens, TpcReading};
+use super::{Gate, TADBlock, TaskTokens, TpcReading};
 use crate::layers::{Merge, Mode, TrainingPass};
 use crate::ops;
 use crate::ops::GradientCheckpointing;
@@ -14,27 +14,28 @@ use candle_nn::init::ZERO;
 pub(super) struct StageEnd {
     block: TADBlock,
     mix: Mix,
-    reading: TpcReading,
     tasks: usize,
 }
 
 /// How the TPC feature enters a task's tokens.
 #[derive(Clone, Debug)]
 enum Mix {
-    Gate(Tensor),
-    Average,
+    Gate(Tensor, TpcReading),
+    Average(TpcReading),
     None,
 }
 
 impl StageEnd {
     /// After `block`, from `weights` at the stage's place.
-    pub(super) fn new(block: TADBlock, tad: &TadConfig, tasks: usize, weights: &Weights) -> Result<Self> {
-        let mix = match tad.gate {
-            Gate::Learned => Mix::Gate(weights.adapter(Group::Gates).get_with_hints(1, "gate", ZERO)?),
-            Gate::Average => Mix::Average,
+    pub(super) fn new(block: TADBlock, gate: Gate, tasks: usize, weights: &Weights) -> Result<Self> {
+        let mix = match gate {
+            Gate::Learned { reading } => {
+                Mix::Gate(weights.adapter(Group::Gates).get_with_hints(1, "gate", ZERO)?, reading)
+            }
+            Gate::Average { reading } => Mix::Average(reading),
             Gate::None => Mix::None,
         };
-        Ok(Self { block, mix, reading: tad.tpc_reading, tasks })
+        Ok(Self { block, mix, tasks })
     }
 
     /// Folds the block's paths, or restores them.
@@ -71,11 +72,13 @@ impl StageEnd {
     fn mix(&self, TaskTokens { condition, tokens, grid }: TaskTokens) -> Result<Vec<Tensor>> {
         let share = match &self.mix {
             Mix::None => None,
-            Mix::Average => Some(Tensor::new(&[0.5f32], tokens.device())?.to_dtype(tokens.dtype())?),
-            Mix::Gate(gate) => Some(candle_nn::ops::sigmoid(gate)?),
+            Mix::Average(reading) => {
+                Some((Tensor::new(&[0.5f32], tokens.device())?.to_dtype(tokens.dtype())?, *reading))
+            }
+            Mix::Gate(gate, reading) => Some((candle_nn::ops::sigmoid(gate)?, *reading)),
         };
         match condition.zip(share) {
-            Some((condition, share)) => ops::task_mix(&tokens, &condition, &share, &grid, self.reading),
+            Some((condition, (share, reading))) => ops::task_mix(&tokens, &condition, &share, &grid, reading),
             None => tokens.chunk(self.tasks, 0),
         }
     }

@@ -23,11 +23,7 @@ pub fn swin() -> SwinConfig {
 
 /// Six tasks at rank 2.
 pub fn builder() -> TADFormerBuilder {
-    TADFormer::builder(swin())
-        .tasks(TASKS.parse().unwrap())
-        .rank(2)
-        .head(HrNetConfig { channels: vec![2, 2, 4, 4] })
-        .seed(3)
+    TADFormer::builder(swin()).tasks(TASKS.parse().unwrap()).rank(2).head(HrNetConfig::new([2, 2, 4, 4])).seed(3)
 }
 
 /// Different values everywhere, the same each time.

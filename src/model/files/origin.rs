@@ -1,7 +1,7 @@
 //! Where a backbone's weights came from: what helps whoever has the adapter, and nothing of this machine's folders.
 
 use crate::Printable;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
 use std::path::Path;
 
@@ -12,7 +12,7 @@ const MOST_NAME: usize = 255;
 
 /// Where a backbone's weights came from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", from = "Recorded")]
+#[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Origin {
     /// Drawn with a seed.
@@ -23,6 +23,7 @@ pub enum Origin {
     /// A checkpoint that is published nowhere.
     File {
         /// Its name, without its folders.
+        #[serde(deserialize_with = "name_alone")]
         name: String,
     },
     /// A model on the Hugging Face hub.
@@ -34,31 +35,16 @@ pub enum Origin {
     },
 }
 
-/// As it stands in a file; a file may have been written before names took the place of paths.
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Recorded {
-    Random {
-        seed: u64,
-    },
-    File {
-        #[serde(alias = "path")]
-        name: String,
-    },
-    Hub {
-        id: String,
-        revision: String,
-    },
+/// What is written as a name may lead anywhere.
+fn name_alone<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    String::deserialize(deserializer).map(|path| file_name(&path))
 }
 
-impl From<Recorded> for Origin {
-    fn from(recorded: Recorded) -> Self {
-        match recorded {
-            Recorded::Random { seed } => Self::Random { seed },
-            Recorded::File { name } => Self::of_path(Path::new(&name)),
-            Recorded::Hub { id, revision } => Self::Hub { id, revision },
-        }
-    }
+/// The last part of a path, of whichever system, on one line.
+fn file_name(path: &str) -> String {
+    let name = path.rsplit(['/', '\\']).find(|part| !part.is_empty()).unwrap_or_default();
+    let name: String = name.chars().filter(|c| !c.is_control()).take(MOST_NAME).collect();
+    if [".", ".."].contains(&name.as_str()) { String::new() } else { name }
 }
 
 impl Default for Origin {
@@ -71,13 +57,10 @@ impl Origin {
     /// What a checkpoint's path says: the model and commit where it lies in the hub's cache, `.../models--OWNER--NAME/snapshots/COMMIT`,
     /// and its name elsewhere.
     pub fn of_path(path: &Path) -> Self {
-        if let Some((id, revision)) = in_hub_cache(path) {
-            return Self::Hub { id, revision };
+        match in_hub_cache(path) {
+            Some((id, revision)) => Self::Hub { id, revision },
+            None => Self::File { name: file_name(&path.to_string_lossy()) },
         }
-        let path = path.to_string_lossy();
-        let name = path.rsplit(['/', '\\']).find(|part| !part.is_empty()).unwrap_or_default();
-        let name: String = name.chars().filter(|c| !c.is_control()).take(MOST_NAME).collect();
-        Self::File { name: if [".", ".."].contains(&name.as_str()) { String::new() } else { name } }
     }
 
     /// The id and commit of a backbone that is published: everybody can have it again from the hub.
@@ -180,15 +163,14 @@ mod tests {
     }
 
     #[test]
-    fn a_recorded_path_is_read_as_what_it_says() {
+    fn an_origin_survives_json_and_a_name_that_is_a_path_loses_its_folders() {
         let read = |text: &str| serde_json::from_str::<Origin>(text).unwrap();
         let file = Origin::File { name: "swin.pth".into() };
-        assert_eq!(read(r#"{"file": {"path": "/home/somebody/swin.pth"}}"#), file);
-        assert_eq!(read(r#"{"file": {"name": "../../swin.pth"}}"#), file);
-        let hub = format!(r#"{{"file": {{"path": "/home/x/models--a--b/snapshots/{}"}}}}"#, "0".repeat(40));
-        assert_eq!(read(&hub), Origin::Hub { id: "a/b".into(), revision: "0".repeat(40) });
-        assert_eq!(serde_json::to_string(&file).unwrap(), r#"{"file":{"name":"swin.pth"}}"#);
-        for whole in [Origin::Random { seed: 3 }, file, read(&hub)] {
+        assert_eq!(read(r#"{"kind": "file", "name": "/home/somebody/swin.pth"}"#), file);
+        assert_eq!(read(r#"{"kind": "file", "name": "../../swin.pth"}"#), file);
+        assert_eq!(serde_json::to_string(&file).unwrap(), r#"{"kind":"file","name":"swin.pth"}"#);
+        let hub = Origin::Hub { id: "a/b".into(), revision: "0".repeat(40) };
+        for whole in [Origin::Random { seed: u64::MAX }, file, hub] {
             assert_eq!(read(&serde_json::to_string(&whole).unwrap()), whole);
         }
     }

@@ -161,9 +161,9 @@ fn configuration(
     let order = if code == ReleasedCode::TADFormer { Order::Matters } else { Order::Free };
     let tasks = sizes::tasks(tensors, recipe, given, order)?;
     let head = sizes::head(tensors, &tasks, swin.stages())?;
-    let (tad, release) = match code {
-        ReleasedCode::TADFormer => (sizes::tad(tensors, &swin, recipe, tasks.len())?, recipe.release()),
+    let (method, release) = match code {
+        ReleasedCode::TADFormer => (sizes::method(tensors, &swin, recipe, tasks.len())?, recipe.release()),
         ReleasedCode::MTLoRA => Tuning::DecodersOnly.settings(0),
     };
-    Ok(TADFormerConfig { swin, tad, tasks, head, release })
+    Ok(TADFormerConfig { method, tasks, head: head.into(), release, ..TADFormerConfig::new(swin) })
 }

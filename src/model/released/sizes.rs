@@ -4,7 +4,7 @@ use super::config::Recipe;
 use crate::checkpoint::Checkpoint;
 use crate::heads::HrNetConfig;
 use crate::swin::SwinConfig;
-use crate::tad::{AdaptedLinear, Gate, TadConfig, TaskFilterKind, TpcReading};
+use crate::tad::{AdaptedLinear, Gate, LinearAdapter, LowRank, Method, PerTask, Prompts, TaskFilterKind, TpcReading};
 use crate::task::{Task, TaskSet};
 use crate::{Error, Result};
 use std::path::Path;
@@ -81,45 +81,48 @@ pub(in crate::model) fn head(tensors: &Checkpoint, tasks: &TaskSet, stages: usiz
         let problem = format!("no projections of each stage for the task {task}, `downsampler.{task}.downsample_I`");
         Error::file(tensors.path(), problem, "only MODEL.PER_TASK_DOWNSAMPLER is built here")
     };
-    Ok(HrNetConfig { channels: (0..stages).map(channels).collect::<Option<_>>().ok_or_else(missing)? })
+    Ok(HrNetConfig::new((0..stages).map(channels).collect::<Option<Vec<_>>>().ok_or_else(missing)?))
 }
 
 /// Prompts, low-rank paths and filters.
-pub(in crate::model) fn tad(
+pub(in crate::model) fn method(
     tensors: &Checkpoint,
     swin: &SwinConfig,
     recipe: &Recipe,
     tasks: usize,
-) -> Result<TadConfig> {
-    let path = tensors.path();
+) -> Result<Method> {
+    let rows = tensors.shape("prompts.table").and_then(|shape| shape.first().copied()).unwrap_or_default();
+    if !rows.is_multiple_of(tasks) {
+        return Err(no_multiple(tensors.path(), rows, tasks));
+    }
+    let linears = linears(tensors, swin, recipe);
+    let filter = filter(tensors, swin, linears.as_ref().map_or(1, |low_rank| low_rank.stage_rank(0)));
+    let prompts = Prompts::Learned { per_task: rows / tasks, gate: gate(tensors, recipe, filter) };
+    let paths = PerTask::default().filter(filter).prompts(prompts);
+    Ok(Method::none().linears(linears.map_or(LinearAdapter::None, LinearAdapter::LowRank)).task_paths(paths))
+}
+
+/// The low-rank paths that stand in the first block of each stage.
+fn linears(tensors: &Checkpoint, swin: &SwinConfig, recipe: &Recipe) -> Option<LowRank> {
     let low_rank = |i: usize, place: &str| tensors.shape(&format!("layers.{i}.blocks.0.{place}.low_rank.a"));
     let adapted: Vec<_> = LINEARS.into_iter().filter(|(_, place)| low_rank(0, place).is_some()).collect();
     let rank_of = |i| adapted.iter().find_map(|(_, place)| low_rank(i, place)?.first().copied());
     let ranks: Vec<usize> = (0..swin.stages()).filter_map(rank_of).collect();
-    let rank =
-        if ranks.windows(2).all(|pair| pair[0] == pair[1]) { ranks.into_iter().take(1).collect() } else { ranks };
-    let rows = tensors.shape("prompts.table").and_then(|shape| shape.first().copied()).unwrap_or_default();
-    if !rows.is_multiple_of(tasks) {
-        return Err(no_multiple(path, rows, tasks));
-    }
-    let filter = filter(tensors, swin, rank.first().copied().unwrap_or(1));
+    let first = *ranks.first()?;
+    let ranks = if ranks.iter().all(|rank| *rank == first) { vec![first] } else { ranks };
+    let on = adapted.into_iter().map(|(linear, _)| linear);
+    Some(LowRank::new(first).ranks(ranks).on(on).scale(recipe.scale()).dropout(recipe.dropout()))
+}
+
+/// How the stages mix the TPC feature in. The code that has the paper's filter is the corrected one.
+fn gate(tensors: &Checkpoint, recipe: &Recipe, filter: TaskFilterKind) -> Gate {
     let corrected = matches!(filter, TaskFilterKind::Dynamic { .. });
-    Ok(TadConfig {
-        rank,
-        scale: recipe.scale(),
-        dropout: recipe.dropout(),
-        linears: adapted.into_iter().map(|(linear, _)| linear).collect(),
-        prompts_per_task: rows / tasks,
-        gate: match tensors.shape("layers.0.gate") {
-            _ if !recipe.mixes() => Gate::None,
-            Some(_) if recipe.gates() => Gate::Learned,
-            _ => Gate::Average,
-        },
-        filter,
-        // The code that has the paper's filter is the corrected one.
-        tpc_reading: if corrected { TpcReading::Positions } else { TpcReading::Swapped },
-        ..TadConfig::default()
-    })
+    let reading = if corrected { TpcReading::Positions } else { TpcReading::Swapped };
+    match tensors.shape("layers.0.gate") {
+        _ if !recipe.mixes() => Gate::None,
+        Some(_) if recipe.gates() => Gate::Learned { reading },
+        _ => Gate::Average { reading },
+    }
 }
 
 fn no_multiple(path: &Path, rows: usize, tasks: usize) -> Error {
@@ -127,7 +130,7 @@ fn no_multiple(path: &Path, rows: usize, tasks: usize) -> Error {
     Error::file(path, problem, "the file is damaged or of another model")
 }
 
-/// What stands between A and B in the first stage's last block.
+/// The task filter of the first stage's last block.
 fn filter(tensors: &Checkpoint, swin: &SwinConfig, rank: usize) -> TaskFilterKind {
     let block = format!("layers.0.blocks.{}.", swin.depths.first().map_or(0, |depth| depth.saturating_sub(1)));
     let weight = |name: &str| {
