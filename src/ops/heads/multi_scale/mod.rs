@@ -37,7 +37,7 @@ impl Conv1x1 {
 }
 
 /// `y = output(ReLU(norm(hidden(concat_i resize(p_i)))))`, computed as `hidden(..) = b + Σ_i resize(W_i p_i)`, W_i the hidden
-/// weight's columns of map i; resizing is bilinear, to the first map's size, as [`bilinear`](super::bilinear) does it.
+/// weight's columns of map i; resizing is bilinear, to the first map's size, as [`bilinear`](crate::ops::bilinear) does it.
 ///
 /// # Shapes
 /// Maps p_i `[B, h_i*w_i, c_i]`; hidden weight `[H, Σ c_i]`; output weight `[n, H]`; y `[B, n, h_0, w_0]`.
