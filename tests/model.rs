@@ -182,9 +182,7 @@ fn a_frozen_weight_gets_no_gradient() -> Result<()> {
 #[test]
 fn a_fresh_adapter_leaves_plain_swins_features_unchanged() -> Result<()> {
     let model = builder().tad(TadConfig::low_rank_only(2)).build().unwrap();
-    let ledger = Ledger::seeded(3, DType::F32, &Device::Cpu);
-    let weights = Weights::new(random_source(3, DType::F32, &Device::Cpu), ledger, Release::none());
-    let plain = Swin::new(&swin(), &weights)?;
+    let plain = Swin::new(&swin(), &Weights::random(3, DType::F32, &Device::Cpu))?;
     for (height, width) in [(64, 64), (50, 75)] {
         let images = images(2, height, width)?;
         let stages = model.stages(&images, Mode::Eval)?;

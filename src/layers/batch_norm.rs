@@ -82,13 +82,12 @@ impl BatchNorm {
 mod tests {
     use super::*;
     use crate::layers::TrainingPass;
-    use crate::params::{Ledger, Release, random_source};
+    use crate::params::Ledger;
     use candle_core::{DType, Device};
 
     fn norm() -> Result<(BatchNorm, Ledger)> {
-        let ledger = Ledger::seeded(0, DType::F32, &Device::Cpu);
-        let weights = Weights::new(random_source(0, DType::F32, &Device::Cpu), ledger.clone(), Release::none());
-        Ok((BatchNorm::new(2, &weights.pp("norm"))?, ledger))
+        let weights = Weights::random(0, DType::F32, &Device::Cpu);
+        Ok((BatchNorm::new(2, &weights.pp("norm"))?, weights.ledger().clone()))
     }
 
     #[test]

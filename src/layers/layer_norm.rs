@@ -2,7 +2,7 @@
 
 use crate::ops::Norm;
 use crate::params::{Pretrained, Weights};
-use candle_core::{Result, Tensor};
+use candle_core::{Module, Result, Tensor};
 use candle_nn::init::{ONE, ZERO};
 
 /// `(x - mean) / sqrt(var + 1e-5) * weight + bias` over the last dimension.
@@ -32,6 +32,13 @@ impl LayerNorm {
         &self.norm
     }
 }
+
+impl Module for LayerNorm {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.norm.forward(x)
+    }
+}
+
 /// A pretrained norm over `channels`, from `weights` at this place.
 pub(crate) fn layer_norm(channels: usize, weights: &Weights) -> candle_core::Result<LayerNorm> {
     let weight = weights.pretrained(Pretrained::Norms, channels, "weight", ONE)?;

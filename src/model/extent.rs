@@ -32,11 +32,24 @@ impl TADFormerConfig {
 
     /// What the tasks' own tokens, and the low-rank paths, take.
     fn check_stage(&self, i: usize) -> Result<()> {
+        self.check_rank(i)?;
         let paths = if self.tad.task_paths == TaskPaths::PerTask { self.tasks.len() } else { 1 };
         let (tasks, patches) = (("tasks", paths), ("patches", self.swin.patches(i)));
         [("channels", self.swin.channels(i)), ("rank", self.tad.stage_rank(i))]
             .into_iter()
             .try_for_each(|width| check_values(&format!("stage {i}: "), &[tasks, patches, width], MOST_TASK_VALUES))
+    }
+
+    /// A path may have a rank above its linear's smaller side, for the task filter stands between A and B; not above every side.
+    fn check_rank(&self, i: usize) -> Result<()> {
+        let (rank, channels) = (self.tad.stage_rank(i), self.swin.channels(i));
+        let widest = self.swin.hidden(i).max(3 * channels);
+        if self.tad.linears.is_empty() || rank <= widest {
+            return Ok(());
+        }
+        let expected = format!("at most {widest}, the widest linear of stage {i}");
+        let cure = format!("no rank above its {channels} channels says much more: the paper uses 16 to 64");
+        Err(Error::config("rank", expected, rank, cure))
     }
 
     fn check_parameters(&self) -> Result<()> {
@@ -100,7 +113,12 @@ mod tests {
         let large = SwinConfig { image_size: 1024, ..tiny() };
         refused("`stage 0: tasks x patches x channels`", config(large.clone(), paper(), tasks(100)));
         let wide = TadConfig { linears: [crate::tad::AdaptedLinear::Qkv].into(), ..TadConfig::with_rank(1 << 14) };
-        refused("`stage 0: tasks x patches x rank`", config(large.clone(), wide, tasks(4)));
+        refused(
+            "`rank`: expected at most 384, the widest linear of stage 0, got 16384 (no rank",
+            config(tiny(), wide, tasks(2)),
+        );
+        let wide = TadConfig::with_rank(384);
+        refused("`stage 0: tasks x patches x rank`", config(large.clone(), wide, tasks(8)));
         refused("`image_size² x outputs`", config(large.clone(), paper(), tasks(3)));
         let head = HrNetConfig { channels: vec![16383; 4] };
         let decoder = TADFormerConfig { head, ..config(large, paper(), TaskSet::pascal()) };

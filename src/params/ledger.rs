@@ -5,6 +5,7 @@ use candle_core::{DType, Device, Result, Shape, Tensor, Var};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 use std::collections::HashSet;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What becomes of a weight.
@@ -75,10 +76,22 @@ struct Entries {
     names: HashSet<String>,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// Where a new weight's value comes from.
+#[derive(Clone)]
 enum Values {
     Drawn { seed: u64 },
     None,
+    Asked(VarBuilder<'static>),
+}
+
+impl fmt::Debug for Values {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Drawn { seed } => write!(f, "drawn with seed {seed}"),
+            Self::None => write!(f, "none"),
+            Self::Asked(_) => write!(f, "asked of a builder"),
+        }
+    }
 }
 
 impl Ledger {
@@ -90,6 +103,12 @@ impl Ledger {
     /// An empty ledger that counts: its weights have shapes and no memory, and none can train.
     pub fn counting() -> Self {
         Self { entries: Arc::default(), values: Values::None, dtype: DType::F32, device: Device::Cpu }
+    }
+
+    /// An empty ledger whose weights are asked of this builder: what it gives as a variable is the one that trains.
+    pub(super) fn over(source: VarBuilder<'static>) -> Self {
+        let (dtype, device) = (source.dtype(), source.device().clone());
+        Self { entries: Arc::default(), values: Values::Asked(source), dtype, device }
     }
 
     /// A builder of trained weights of one group, to hand to a module.
@@ -133,19 +152,26 @@ impl Ledger {
 
     /// Records running statistics and gives the variable that training updates.
     pub(super) fn statistics(&self, name: String, shape: Shape, value: f64) -> Result<Var> {
-        // They are no parameters, and counting needs no memory for them.
-        let shape = if matches!(self.values, Values::None) { Shape::from(()) } else { shape };
-        let var = Var::from_tensor(&(Tensor::zeros(shape, self.dtype, &self.device)? + value)?)?;
+        let start = match &self.values {
+            Values::Drawn { .. } => Tensor::full(value, shape, &self.device)?.to_dtype(self.dtype)?,
+            // They are no parameters, and counting needs no memory for them.
+            Values::None => Tensor::zeros((), self.dtype, &self.device)?,
+            Values::Asked(source) => source.get_with_hints(shape, &name, Init::Const(value))?,
+        };
+        let var = Var::from_tensor(&start)?;
         self.record(name, Group::Statistics, Role::Statistics(var.clone()))?;
         Ok(var)
     }
 
-    fn draw(&self, name: &str, group: Group, shape: Shape, init: Init) -> Result<Tensor> {
-        let values = match self.values {
-            Values::Drawn { seed } => initial::draw(seed, name, Some(group), &shape, init)?,
-            Values::None => return Tensor::zeros((), self.dtype, &self.device)?.broadcast_as(shape),
-        };
-        initial::tensor(values, &shape, self.dtype, &self.device)
+    fn value(&self, name: &str, group: Group, shape: Shape, init: Init) -> Result<Tensor> {
+        match &self.values {
+            Values::Drawn { seed } => {
+                let values = initial::draw(*seed, name, Some(group), &shape, init)?;
+                initial::tensor(values, &shape, self.dtype, &self.device)
+            }
+            Values::None => Tensor::zeros((), self.dtype, &self.device)?.broadcast_as(shape),
+            Values::Asked(source) => source.get_with_hints(shape, name, init),
+        }
     }
 
     fn record(&self, name: String, group: Group, role: Role) -> Result<Tensor> {
@@ -172,7 +198,7 @@ struct TrainedSide {
 
 impl SimpleBackend for TrainedSide {
     fn get(&self, shape: Shape, name: &str, init: Init, _: DType, _: &Device) -> Result<Tensor> {
-        let value = self.ledger.draw(name, self.group, shape, init)?;
+        let value = self.ledger.value(name, self.group, shape, init)?;
         self.ledger.train_from(name.to_owned(), self.group, &value)
     }
 

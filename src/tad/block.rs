@@ -25,11 +25,10 @@ use candle_core::{Result, Tensor};
 /// ```
 /// use candle_core::{DType, Device, Tensor};
 /// use tadformer::layers::Mode;
-/// use tadformer::params::{Ledger, Release, Weights, random_source};
+/// use tadformer::params::Weights;
 /// use tadformer::swin::{StagePlan, SwinConfig, Tokens};
 /// use tadformer::{TADBlock, tad::TadConfig};
-/// let ledger = Ledger::seeded(0, DType::F32, &Device::Cpu);
-/// let weights = Weights::new(random_source(0, DType::F32, &Device::Cpu), ledger, Release::none());
+/// let weights = Weights::random(0, DType::F32, &Device::Cpu);
 /// let (swin, tad) = (SwinConfig::tiny(), TadConfig { prompts_per_task: 0, ..TadConfig::with_rank(8) });
 /// let plan = StagePlan::new(&swin, 0, tad.block_low_rank(0)).block(1);
 /// let block = TADBlock::new(plan, &tad, &"semseg=21,depth=1".parse()?, None, &weights.pp("block"))?;

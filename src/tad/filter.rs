@@ -6,7 +6,7 @@ use crate::ops;
 use crate::ops::FilterWeights;
 use crate::params::{Group, Weights, uniform_by_fan_in};
 use crate::task::TaskSet;
-use candle_core::{Result, Tensor};
+use candle_core::{Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
 /// A depth-wise k x k filter made for each map from the map's own pooled context.
@@ -80,6 +80,12 @@ impl DynamicTaskFilter {
     /// Tokens of another rank.
     pub fn taps(&self, tokens: &Tensor) -> Result<Tensor> {
         ops::filter_taps(tokens, &self.weights)
+    }
+}
+
+impl Module for DynamicTaskFilter {
+    fn forward(&self, map: &Tensor) -> Result<Tensor> {
+        self.forward(map)
     }
 }
 
