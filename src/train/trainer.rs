@@ -1,6 +1,7 @@
 //! The training loop.
 
 use super::evaluate::label;
+use super::output::Output;
 use super::{AdamW, AdamWConfig, Evaluation, Gradients, History, Observer, Schedule, StepRecord, evaluate};
 use crate::layers::{Mode, TrainingPass};
 use crate::loss::MultiTaskLoss;
@@ -32,7 +33,7 @@ pub struct TrainConfig {
     pub seed: u64,
     /// Whether blocks keep what backward needs, or make it again to save memory.
     pub gradient_checkpointing: GradientCheckpointing,
-    /// Where the best adapter is kept.
+    /// Where the best adapter is kept; its folder is made where there is none, and is one run's alone.
     pub adapter: PathBuf,
 }
 
@@ -125,13 +126,17 @@ pub struct Trainer<'a> {
     optimizer: AdamW,
     reference: BTreeMap<String, f64>,
     stop: Arc<AtomicBool>,
+    /// Held until the trainer is dropped.
+    _output: Output,
 }
 
 impl<'a> Trainer<'a> {
-    /// Checks the settings and makes the optimizer.
+    /// Checks the settings, makes the optimizer, and makes, tries and holds the adapter's folder until it is dropped: another trainer,
+    /// in this process or another, is refused it (on unix, where the file system knows locks).
     ///
     /// # Errors
-    /// A setting that cannot work, or a model in half precision.
+    /// A setting that cannot work, or a model in half precision; a folder that cannot be made or written to, has no room for the
+    /// adapter, or is another run's.
     pub fn new(model: &'a TADFormer, config: TrainConfig) -> Result<Self> {
         config.check(model)?;
         Ok(Self {
@@ -139,6 +144,7 @@ impl<'a> Trainer<'a> {
             loss: MultiTaskLoss::new(&model.config().tasks),
             reference: BTreeMap::new(),
             stop: Arc::default(),
+            _output: Output::take(&config.adapter, model)?,
             model,
             config,
         })
