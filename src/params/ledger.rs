@@ -13,12 +13,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub enum Role {
     /// An optimizer moves it.
     Trained(Var),
+    /// It could train and is kept as it is for now: saved with an adapter, moved by no optimizer.
+    Held(Var),
     /// Nothing moves it.
     Frozen(Tensor),
     /// Running statistics: training moves it, no optimizer does.
     Statistics(Var),
     /// It would train, had the ledger not only counted: a shape without memory.
     Counted(Tensor),
+}
+
+/// Whether a weight that could train does.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Fate {
+    Trains,
+    IsHeld,
 }
 
 /// One weight of a model.
@@ -36,7 +45,7 @@ impl Entry {
     /// The value.
     pub fn tensor(&self) -> &Tensor {
         match &self.role {
-            Role::Trained(var) | Role::Statistics(var) => var.as_tensor(),
+            Role::Trained(var) | Role::Held(var) | Role::Statistics(var) => var.as_tensor(),
             Role::Frozen(tensor) | Role::Counted(tensor) => tensor,
         }
     }
@@ -113,7 +122,12 @@ impl Ledger {
 
     /// A builder of trained weights of one group, to hand to a module.
     pub fn builder(&self, group: Group) -> VarBuilder<'static> {
-        let side = TrainedSide { ledger: self.clone(), group };
+        self.builder_of(group, Fate::Trains)
+    }
+
+    /// [`Ledger::builder`] of weights with this fate.
+    pub(super) fn builder_of(&self, group: Group, fate: Fate) -> VarBuilder<'static> {
+        let side = TrainedSide { ledger: self.clone(), group, fate };
         VarBuilder::from_backend(Box::new(side), self.dtype, self.device.clone())
     }
 
@@ -137,12 +151,17 @@ impl Ledger {
         &self.device
     }
 
-    /// Records a weight that starts from `value` and trains; gives what the module computes with.
-    pub(super) fn train_from(&self, name: String, group: Group, value: &Tensor) -> Result<Tensor> {
+    /// Records a weight that starts from `value` and could train; gives what the module computes with.
+    pub(super) fn train_from(&self, name: String, group: Group, value: &Tensor, fate: Fate) -> Result<Tensor> {
         if matches!(self.values, Values::None) {
             return self.record(name, group, Role::Counted(value.clone()));
         }
-        self.record(name, group, Role::Trained(Var::from_tensor(&value.to_dtype(self.dtype)?)?))
+        let var = Var::from_tensor(&value.to_dtype(self.dtype)?)?;
+        match fate {
+            Fate::Trains => self.record(name, group, Role::Trained(var)),
+            // The same values, and no gradient of them is ever made.
+            Fate::IsHeld => Ok(self.record(name, group, Role::Held(var))?.detach()),
+        }
     }
 
     /// Records a weight that stays as it is.
@@ -194,12 +213,13 @@ impl Ledger {
 struct TrainedSide {
     ledger: Ledger,
     group: Group,
+    fate: Fate,
 }
 
 impl SimpleBackend for TrainedSide {
     fn get(&self, shape: Shape, name: &str, init: Init, _: DType, _: &Device) -> Result<Tensor> {
         let value = self.ledger.value(name, self.group, shape, init)?;
-        self.ledger.train_from(name.to_owned(), self.group, &value)
+        self.ledger.train_from(name.to_owned(), self.group, &value, self.fate)
     }
 
     fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> Result<Tensor> {

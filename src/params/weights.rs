@@ -1,9 +1,12 @@
 //! The two sides a module's weights come from, walking the same prefixes.
 
+use super::ledger::Fate;
 use super::{Group, Ledger, Pretrained, Release, random_source};
 use crate::ops;
 use candle_core::{DType, Device, Result, Shape, Tensor, Var};
 use candle_nn::{Init, VarBuilder};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Frozen weights on one side, trained ones on the other: what a module with both is built from.
 ///
@@ -28,6 +31,23 @@ pub struct Weights {
     release: Release,
     /// The float type that frozen matrices are stored in, where it is another than the one they came in.
     storage: Option<DType>,
+    held: Held,
+}
+
+/// What is made and does not train for now, though it could.
+#[derive(Clone, Debug)]
+enum Held {
+    Groups(Arc<BTreeSet<Group>>),
+    Everything,
+}
+
+impl Held {
+    fn fate(&self, group: Group) -> Fate {
+        match self {
+            Self::Groups(groups) if !groups.contains(&group) => Fate::Trains,
+            Self::Groups(_) | Self::Everything => Fate::IsHeld,
+        }
+    }
 }
 
 impl Weights {
@@ -60,7 +80,7 @@ impl Weights {
 
     /// Pretrained weights from `source`, trained ones recorded in `ledger`. What `source` gives as a variable stays frozen.
     pub fn new(source: VarBuilder<'static>, ledger: Ledger, release: Release) -> Self {
-        Self { source, ledger, release, storage: None }
+        Self { source, ledger, release, storage: None, held: Held::Groups(Arc::default()) }
     }
 
     /// The same with these pretrained groups released to train.
@@ -74,9 +94,19 @@ impl Weights {
         Self { storage: Some(storage), ..self }
     }
 
+    /// The same, with what could train of these groups kept as it is.
+    pub(crate) fn holding(self, groups: BTreeSet<Group>) -> Self {
+        Self { held: Held::Groups(groups.into()), ..self }
+    }
+
+    /// The same, with all that could train kept as it is.
+    pub(crate) fn held(self) -> Self {
+        Self { held: Held::Everything, ..self }
+    }
+
     /// The same two sides one name further down.
     pub fn pp(&self, name: impl ToString) -> Self {
-        Self { source: self.source.pp(name), ledger: self.ledger.clone(), release: self.release.clone(), ..*self }
+        Self { source: self.source.pp(name), ..self.clone() }
     }
 
     /// A weight of the pretrained backbone: frozen, or trained from its pretrained value where its group is released.
@@ -108,7 +138,7 @@ impl Weights {
 
     /// A builder of new weights of one group, at this place's prefix.
     pub fn adapter(&self, group: Group) -> VarBuilder<'static> {
-        let builder = self.ledger.builder(group);
+        let builder = self.ledger.builder_of(group, self.held.fate(group));
         if self.source.prefix().is_empty() { builder } else { builder.set_prefix(self.source.prefix()) }
     }
 
@@ -138,7 +168,8 @@ impl Weights {
     fn settle(&self, group: Pretrained, name: &str, value: Tensor) -> Result<Tensor> {
         let (name, released) = (self.full_name(name), self.release.contains(group));
         if released {
-            return self.ledger.train_from(name, Group::Pretrained(group), &value);
+            let group = Group::Pretrained(group);
+            return self.ledger.train_from(name, group, &value, self.held.fate(group));
         }
         // A variable of somebody's would get a gradient, and their optimizer would move it.
         let value = value.detach();

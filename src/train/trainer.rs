@@ -60,6 +60,10 @@ impl TrainConfig {
         if self.accumulate == 0 {
             return Err(Error::config("accumulate", "at least 1", 0, "1 takes each batch as a step"));
         }
+        if model.ledger().trained().is_empty() {
+            let cure = "release a group, or let one that was frozen train: `TADFormer::unfreeze`";
+            return Err(Error::config("model", "a weight that trains", "none", cure));
+        }
         if !matches!(model.ledger().dtype(), DType::F32 | DType::F64) {
             let got = model.ledger().dtype().as_str();
             return Err(Error::config(
@@ -135,7 +139,7 @@ impl<'a> Trainer<'a> {
     /// in this process or another, is refused it (on unix, where the file system knows locks).
     ///
     /// # Errors
-    /// A setting that cannot work, or a model in half precision; a folder that cannot be made or written to, has no room for the
+    /// A setting that cannot work, or a model in half precision or of which nothing trains; a folder that cannot be made or written to, has no room for the
     /// adapter, or is another run's.
     pub fn new(model: &'a TADFormer, config: TrainConfig) -> Result<Self> {
         config.check(model)?;
