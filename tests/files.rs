@@ -247,9 +247,12 @@ fn an_adapter_that_does_not_fit_says_every_difference_and_changes_nothing() {
             vec!["tasks: the adapter has semseg=7", "the model sal=1,depth=1"],
         ),
         (builder().seed(4), vec!["backbone weights"]),
-        (builder().rank(3), vec!["adapters", "\"rank\":[2]", "\"rank\":[3]"]),
-        (builder().head(HrNetConfig { channels: vec![2, 2, 4, 5] }).rank(3), vec!["heads", "adapters"]),
-        (builder().release(Release::none()), vec!["released weights"]),
+        (builder().rank(3), vec!["does not fit: tad.rank[0]: the adapter has 2, the model 3"]),
+        (
+            builder().head(HrNetConfig { channels: vec![2, 2, 4, 5] }).rank(3),
+            vec!["head.channels[3]: the adapter has 4, the model 5", "rank[0]"],
+        ),
+        (builder().release(Release::none()), vec!["release: the adapter has [\"norms\"", "the model []"]),
     ] {
         let other = other.build().unwrap();
         let before = outputs(&other);
@@ -261,7 +264,7 @@ fn an_adapter_that_does_not_fit_says_every_difference_and_changes_nothing() {
     }
     let deeper = TADFormer::builder(SwinConfig { depths: vec![1, 1, 1, 1], ..swin() });
     let message = deeper.rank(2).build().unwrap().load_adapter(&path).unwrap_err().to_string();
-    assert!(message.contains("backbone: the adapter has"), "{message}");
+    assert!(message.contains("swin.depths[1]: the adapter has 2, the model 1"), "{message}");
 }
 
 #[test]

@@ -243,6 +243,13 @@ fn bad_images_are_refused_with_the_cure() -> Result<()> {
         let message = refuse(images);
         assert!(message.contains("one patch (4)") && message.contains("enlarge"), "{message}");
     }
+    for (dtype, cure) in [(DType::F64, "turn them with to_dtype"), (DType::U8, "divide bytes by 255")] {
+        let message = refuse(images(1, 64, 64)?.to_dtype(dtype)?);
+        assert!(
+            message.contains("images: expected f32, the model's float type, got") && message.contains(cure),
+            "{message}"
+        );
+    }
     // Without a refusal, a NaN in one pixel left numbers everywhere: a ReLU makes 0 of it.
     for wrong in [f32::NAN, f32::INFINITY] {
         let mut values = images(1, 64, 64)?.flatten_all()?.to_vec1::<f32>()?;

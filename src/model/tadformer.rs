@@ -110,7 +110,7 @@ impl TADFormer {
     /// Images `[B, 3, H, W]` to each task's outputs `[B, n, H, W]`.
     ///
     /// # Errors
-    /// Images of another shape or smaller than one patch, or that hold NaN or infinity: the decoders' ReLU would make numbers of them.
+    /// Images of another shape or float type, or smaller than one patch, or that hold NaN or infinity: the decoders' ReLU would make numbers of them.
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Outputs> {
         let size = self.check_images(images)?;
         let scores = match mode {
@@ -172,10 +172,24 @@ impl TADFormer {
         self.heads.iter_mut().try_for_each(|head| head.merge(how, &mergings))
     }
 
+    fn check_dtype(&self, got: DType) -> Result<()> {
+        let want = self.ledger.dtype();
+        if got == want {
+            return Ok(());
+        }
+        let cure = if got.is_float() {
+            "turn them with to_dtype, or make the batch in that type: BatchOptions::dtype"
+        } else {
+            "divide bytes by 255, then sample::normalise"
+        };
+        candle_core::bail!("images: expected {}, the model's float type, got {} ({cure})", want.as_str(), got.as_str())
+    }
+
     fn check_images(&self, images: &Tensor) -> Result<(usize, usize)> {
         let patch = self.config.swin.patch_size;
         match images.dims() {
             &[b, 3, h, w] if b > 0 && h.min(w) >= patch => {
+                self.check_dtype(images.dtype())?;
                 if !is_finite(images)? {
                     candle_core::bail!("images: expected numbers, got NaN or infinity (Sample::new names the pixel)");
                 }

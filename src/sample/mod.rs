@@ -198,6 +198,13 @@ fn stack_labels(samples: &[Sample], device: &Device) -> Result<BTreeMap<String, 
 /// # Errors
 /// Images that are not `[B, 3, H, W]`, or not of floats.
 pub fn normalise(images: &Tensor) -> candle_core::Result<Tensor> {
+    if !images.dtype().is_float() || !matches!(images.dims(), [_, 3, _, _]) {
+        candle_core::bail!(
+            "images: expected floats [B, 3, H, W] from 0 to 1, got {} {:?} (divide bytes by 255; RGB, the channels first)",
+            images.dtype().as_str(),
+            images.dims()
+        )
+    }
     let constant =
         |values: &[f32; 3]| Tensor::new(values, images.device())?.reshape((1, 3, 1, 1))?.to_dtype(images.dtype());
     images.broadcast_sub(&constant(&IMAGENET_MEAN)?)?.broadcast_div(&constant(&IMAGENET_STD)?)
@@ -286,5 +293,12 @@ mod tests {
         let message = stack(DType::U8).unwrap_err().to_string();
         assert!(message.contains("floats from 0 to 1, got u8") && message.contains("divide bytes by 255"), "{message}");
         assert!(stack(DType::F64).is_ok());
+        for (images, got) in [((2, 3, 4, 6), "got u8 [2, 3, 4, 6]"), ((2, 4, 3, 6), "got u8 [2, 4, 3, 6]")] {
+            let images = Tensor::zeros(images, DType::U8, &Device::Cpu).unwrap();
+            let message = normalise(&images).unwrap_err().to_string();
+            assert!(message.contains(got) && message.contains("divide bytes by 255"), "{message}");
+        }
+        let grey = Tensor::zeros((2, 1, 4, 6), DType::F32, &Device::Cpu).unwrap();
+        assert!(normalise(&grey).unwrap_err().to_string().contains("got f32 [2, 1, 4, 6]"));
     }
 }

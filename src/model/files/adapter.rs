@@ -2,6 +2,7 @@
 //!
 //! Both are one safetensors file whose metadata holds, under [`ModelFile::KEY`], a JSON document; `docs/adapter-format.md` tells all of it.
 
+use super::differences::differences;
 use super::location::Source;
 use crate::checkpoint::Checkpoint;
 use crate::files::write_tensors;
@@ -158,7 +159,7 @@ impl ModelFile {
 
     #[cfg(not(feature = "hub"))]
     fn by_id(id: &str, _: &OpenOptions) -> Result<Self> {
-        super::source::no_hub(id)
+        super::location::no_hub(id)
     }
 
     /// The configuration of the model that wrote it.
@@ -264,20 +265,11 @@ impl ModelFile {
 
     fn differences(&self, model: &TADFormer) -> Vec<String> {
         let (mine, its) = (&self.metadata.config, model.config());
-        let compare = |what: &str, same: bool, adapter: String, model: String| {
-            (!same).then(|| format!("{what}: the adapter has {adapter}, the model {model}"))
-        };
-        [
-            compare("tasks", mine.tasks == its.tasks, mine.tasks.to_string(), its.tasks.to_string()),
-            compare("backbone", mine.swin == its.swin, mine.swin.to_string(), its.swin.to_string()),
-            self.other_weights(model),
-            compare("adapters", mine.tad == its.tad, json(&mine.tad), json(&its.tad)),
-            compare("heads", mine.head == its.head, json(&mine.head), json(&its.head)),
-            compare("released weights", mine.release == its.release, json(&mine.release), json(&its.release)),
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
+        let tasks = (mine.tasks != its.tasks)
+            .then(|| format!("tasks: the adapter has {}, the model {}", mine.tasks, its.tasks));
+        let but_for_tasks = TADFormerConfig { tasks: mine.tasks.clone(), ..its.clone() };
+        let fields = differences(mine, &but_for_tasks);
+        tasks.into_iter().chain(self.other_weights(model)).chain(fields).collect()
     }
 
     /// Where a model's backbone is not the one that the adapter was made for: both, in words.
@@ -302,7 +294,7 @@ fn weights_by_id(id: &str, options: &OpenOptions) -> Result<PathBuf> {
 
 #[cfg(not(feature = "hub"))]
 fn weights_by_id(id: &str, _: &OpenOptions) -> Result<PathBuf> {
-    super::source::no_hub(id)
+    super::location::no_hub(id)
 }
 
 /// What every version of the format has had.

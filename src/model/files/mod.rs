@@ -2,6 +2,7 @@
 
 mod adapter;
 mod backbone;
+mod differences;
 mod kind;
 mod load_report;
 mod location;

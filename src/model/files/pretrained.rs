@@ -69,7 +69,7 @@ fn by_id(id: &str) -> Result<TADFormerBuilder> {
 
 #[cfg(not(feature = "hub"))]
 fn by_id(id: &str) -> Result<TADFormerBuilder> {
-    super::source::no_hub(id)
+    super::location::no_hub(id)
 }
 
 /// The file of a model's weights.
