@@ -1,6 +1,6 @@
 //! Data: samples by index, and batches of them read ahead of the training.
 //!
-//! [`Scenes`] renders its samples and so needs no download; whatever else implements [`Dataset`] can be trained on alike.
+//! [`Scenes`](crate::scenes::Scenes) renders its samples and so needs no download; whatever else implements [`Dataset`] can be trained on alike.
 //! [`read_photo`], [`image_tensor`] and [`read_label`] are what one over files is made of: the example `dataset` is one. Both keep
 //! bytes until a tensor is made of them, after cropping and resizing.
 //!

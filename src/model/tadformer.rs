@@ -110,7 +110,8 @@ impl TADFormer {
     /// Images `[B, 3, H, W]` to each task's outputs `[B, n, H, W]`.
     ///
     /// # Errors
-    /// Images of another shape or float type, or smaller than one patch, or that hold NaN or infinity: the decoders' ReLU would make numbers of them.
+    /// Images of another shape or float type, or smaller than one patch, or that hold NaN or infinity: the decoders' ReLU would make
+    /// numbers of them.
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Outputs> {
         let size = self.check_images(images)?;
         let scores = match mode {

@@ -11,7 +11,7 @@ use crate::swin::names::Family;
 pub enum FileKind {
     /// This crate's adapter or full export: [`ModelFile`].
     Model,
-    /// The released TADFormer's or MTLoRA's: [`ReleasedFile`](super::ReleasedFile).
+    /// The released TADFormer's or MTLoRA's: [`ReleasedFile`](crate::model::ReleasedFile).
     Released,
     /// A Swin alone, of any library: [`BackboneFile`](super::BackboneFile).
     Backbone,
