@@ -6,7 +6,7 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
 use tadformer::layers::{LayerNorm, Mode, TrainingPass};
 use tadformer::ops::Definition;
-use tadformer::params::{Group, Ledger, Release, Weights, random_source};
+use tadformer::params::{Group, Ledger, Release, Weights};
 use tadformer::swin::{BlockLowRank, StagePlan, SwinBlock, Tokens};
 use tadformer::tad::{LowRank, Method, PerTask};
 use tadformer::{SwinConfig, TADBlock, TaskSet};
@@ -19,8 +19,9 @@ fn swin() -> SwinConfig {
 }
 
 fn weights() -> (Weights, Ledger) {
-    let ledger = Ledger::seeded(0, DType::F32, &Device::Cpu);
-    (Weights::new(random_source(0, DType::F32, &Device::Cpu), ledger.clone(), Release::tadformer()), ledger)
+    let weights = Weights::random(0, DType::F32, &Device::Cpu).with_release(Release::tadformer());
+    let ledger = weights.ledger().clone();
+    (weights, ledger)
 }
 
 /// Tokens of a stage that lead to variables, so that backward goes down to them.

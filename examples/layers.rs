@@ -3,10 +3,10 @@
 //!     cargo run --release --example layers
 //!
 use candle_core::{DType, Device, Result, Tensor};
-use candle_nn::{Conv2d, Conv2dConfig, Module, VarBuilder, VarMap, conv2d};
+use candle_nn::{Conv2d, Conv2dConfig, Module, VarBuilder, VarMap, conv2d, linear};
 use tadformer::heads::{Head, HrNetConfig, HrNetHead};
 use tadformer::layers::{FeatureMap, LowRankConfig, LowRankLinear, Mode};
-use tadformer::params::{Ledger, Release, Weights, random_source};
+use tadformer::params::Weights;
 use tadformer::swin::{StagePlan, SwinConfig, Tokens};
 use tadformer::tad::{Method, PerTask, Prompts};
 use tadformer::{DynamicTaskFilter, TADBlock, TaskPrompt, TaskSet};
@@ -50,22 +50,21 @@ fn prompts(device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// A low-rank path beside a frozen linear: only A and B are in the ledger's trained list.
+/// A low-rank path beside the linear of any model, which is frozen by it: A and B train, and are saved, with their `VarMap`.
 fn low_rank(device: &Device) -> Result<()> {
-    let ledger = Ledger::seeded(0, DType::F32, device);
-    let weights = Weights::new(random_source(0, DType::F32, device), ledger.clone(), Release::none());
+    let (pretrained, variables) = (VarMap::new(), VarMap::new());
+    let classifier = linear(64, 10, VarBuilder::from_varmap(&pretrained, DType::F32, device))?;
     let path = LowRankConfig { rank: 4, scale: 4.0, dropout: 0.0 };
-    let linear = LowRankLinear::new(64, 10, Some(path), &weights.pp("classifier"))?;
-    let y = linear.forward(&Tensor::ones((2, 64), DType::F32, device)?, Mode::Eval)?;
-    let trained: Vec<String> = ledger.trained().into_iter().map(|entry| entry.name).collect();
-    println!("LowRankLinear: {:?}, trains {}", y.dims(), trained.join(" and "));
+    let adapted =
+        LowRankLinear::from_linear(classifier, path, VarBuilder::from_varmap(&variables, DType::F32, device))?;
+    let y = adapted.forward(&Tensor::ones((2, 64), DType::F32, device)?)?;
+    println!("LowRankLinear: {:?} from {} trained tensors", y.dims(), variables.all_vars().len());
     Ok(())
 }
 
 /// One task-adapting block on its own: shared tokens on, and tokens for each task.
 fn block(device: &Device, tasks: &TaskSet) -> Result<()> {
-    let ledger = Ledger::seeded(0, DType::F32, device);
-    let weights = Weights::new(random_source(0, DType::F32, device), ledger, Release::none());
+    let weights = Weights::random(0, DType::F32, device);
     let plan = StagePlan::new(&SwinConfig::tiny(), 0, Method::tadformer(8).block_low_rank(0)).block(1);
     let block = TADBlock::new(plan, &PerTask::default().prompts(Prompts::None), tasks, None, &weights.pp("block"))?;
     let patches = Tensor::randn(0f32, 1., (1, 28 * 20, 96), device)?;
@@ -74,11 +73,11 @@ fn block(device: &Device, tasks: &TaskSet) -> Result<()> {
     Ok(())
 }
 
-/// A decoder over two maps of any backbone.
+/// A decoder over two maps of any backbone; its weights are the `VarMap`'s.
 fn head(device: &Device) -> Result<()> {
-    let ledger = Ledger::seeded(0, DType::F32, device);
-    let weights = Weights::new(random_source(0, DType::F32, device), ledger, Release::none());
-    let head = HrNetHead::new(&HrNetConfig::new([16, 32]), &[64, 128], 5, &weights.pp("head"))?;
+    let variables = VarMap::new();
+    let vb = VarBuilder::from_varmap(&variables, DType::F32, device);
+    let head = HrNetHead::new(&HrNetConfig::new([16, 32]), &[64, 128], 5, &Weights::over(vb.pp("head")))?;
     let map = |c, size: (usize, usize)| {
         Ok::<_, candle_core::Error>(FeatureMap {
             tokens: Tensor::zeros((1, size.0 * size.1, c), DType::F32, device)?,
@@ -86,7 +85,7 @@ fn head(device: &Device) -> Result<()> {
         })
     };
     let scores = head.forward(&[map(64, (24, 32))?.into(), map(128, (12, 16))?.into()], Mode::Eval)?;
-    println!("HrNetHead: {:?}", scores.dims());
+    println!("HrNetHead: {:?} from {} tensors of a VarMap", scores.dims(), variables.all_vars().len());
     Ok(())
 }
 

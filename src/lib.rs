@@ -89,6 +89,8 @@
 //! let filtered = filter.forward(&Tensor::randn(0f32, 1., (1, 16, 24, 24), &Device::Cpu)?)?;
 //! # Ok::<(), candle_core::Error>(())
 //! ```
+//! [`layers::LowRankLinear::from_linear`] puts a low-rank path beside the linear of any candle model; [`params::Weights::over`] takes the
+//! weights of a [`TADBlock`] or a [decoder](heads::HrNetHead) from a `VarBuilder`. The example `layers` shows each of them.
 //!
 //! # What it holds to
 //! - **What trains is data.** Every weight is recorded in a [`params::Ledger`] with its group when it is made; the optimizer, the

@@ -7,7 +7,7 @@ use tadformer::heads::{Head, HrNetConfig, HrNetHead};
 use tadformer::layers::{BatchNorm, FeatureMap, LowRankConfig, LowRankLinear, Mlp, MlpLowRank, Mode, TrainingPass};
 use tadformer::layers::{PatchMerging, Projection, StageMap};
 use tadformer::ops::Definition;
-use tadformer::params::{Entry, Group, Ledger, Release, Weights, random_source};
+use tadformer::params::{Entry, Group, Ledger, Release, Weights};
 use tadformer::swin::{BlockConfig, PatchEmbed, PromptUpdate, SwinBlock, SwinConfig, Tokens};
 use tadformer::tad::{PerTask, TaskAwareLinear, TaskFilterKind};
 use tadformer::{TADBlock, TaskPrompt, TaskSet};
@@ -15,8 +15,9 @@ use tadformer::{TADBlock, TaskPrompt, TaskSet};
 const PATH: Option<LowRankConfig> = Some(LowRankConfig { rank: 2, scale: 4.0, dropout: 0.0 });
 
 fn weights() -> (Weights, Ledger) {
-    let ledger = Ledger::seeded(1, DType::F64, &Device::Cpu);
-    (Weights::new(random_source(1, DType::F64, &Device::Cpu), ledger.clone(), Release::everything()), ledger)
+    let weights = Weights::random(1, DType::F64, &Device::Cpu).with_release(Release::everything());
+    let ledger = weights.ledger().clone();
+    (weights, ledger)
 }
 
 /// Values between -1 and 1 without a pattern that a window or head could share.
@@ -84,7 +85,7 @@ fn low_rank_linear_and_mlp() -> Result<()> {
     let linear = LowRankLinear::new(3, 5, PATH, &weights.pp("linear"))?;
     let mlp = Mlp::new(5, 7, MlpLowRank { fc1: PATH, fc2: PATH }, &weights.pp("mlp"))?;
     let x = input(&ledger, "x", &[2, 4, 3])?;
-    check(&ledger, || mlp.forward(&linear.forward(&x, Mode::Eval)?, Mode::Eval))
+    check(&ledger, || mlp.forward(&linear.forward_in(&x, Mode::Eval)?, Mode::Eval))
 }
 
 #[test]

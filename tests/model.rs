@@ -192,9 +192,7 @@ fn a_frozen_weight_gets_no_gradient() -> Result<()> {
 #[test]
 fn a_fresh_adapter_leaves_plain_swins_features_unchanged() -> Result<()> {
     let model = builder().method(Method::low_rank(2)).build().unwrap();
-    let ledger = Ledger::seeded(3, DType::F32, &Device::Cpu);
-    let weights = Weights::new(random_source(3, DType::F32, &Device::Cpu), ledger, Release::none());
-    let plain = Swin::new(&swin(), &weights)?;
+    let plain = Swin::new(&swin(), &Weights::random(3, DType::F32, &Device::Cpu))?;
     for (height, width) in [(64, 64), (50, 75)] {
         let images = images(2, height, width)?;
         let stages = model.stages(&images, Mode::Eval)?;
@@ -254,6 +252,13 @@ fn bad_images_are_refused_with_the_cure() -> Result<()> {
     for images in [images(1, 3, 64)?, images(1, 64, 64)?.narrow(1, 0, 1)?, images(1, 8, 8)?.squeeze(0)?] {
         let message = refuse(images);
         assert!(message.contains("one patch (4)") && message.contains("enlarge"), "{message}");
+    }
+    for (dtype, cure) in [(DType::F64, "turn them with to_dtype"), (DType::U8, "divide bytes by 255")] {
+        let message = refuse(images(1, 64, 64)?.to_dtype(dtype)?);
+        assert!(
+            message.contains("images: expected f32, the model's float type, got") && message.contains(cure),
+            "{message}"
+        );
     }
     // Without a refusal, a NaN in one pixel left numbers everywhere: a ReLU makes 0 of it.
     for wrong in [f32::NAN, f32::INFINITY] {

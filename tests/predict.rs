@@ -82,6 +82,26 @@ fn pictures_and_arrays_are_written_whole() {
 }
 
 #[test]
+fn what_is_written_to_memory_is_what_is_saved() {
+    let (folder, predictor) = (tempfile::tempdir().unwrap(), predictor());
+    let path = folder.path().join("saved");
+    for prediction in predictor.predict(&photo(40, 30)).unwrap() {
+        let (mut png, mut npy) = (Vec::new(), Vec::new());
+        prediction.write_picture(&mut png).unwrap();
+        prediction.write_npy(&mut npy).unwrap();
+        prediction.save_picture(&path).unwrap();
+        assert_eq!(png, std::fs::read(&path).unwrap());
+        prediction.save_npy(&path).unwrap();
+        assert_eq!(npy, std::fs::read(&path).unwrap());
+        let mut short = [0; 20];
+        let message = prediction.write_picture(&mut short[..]).unwrap_err().to_string();
+        assert!(message.starts_with("the picture: cannot write: "), "{message}");
+        let message = prediction.write_npy(&mut short[..]).unwrap_err().to_string();
+        assert!(message.starts_with("the array: cannot write: "), "{message}");
+    }
+}
+
+#[test]
 fn photos_beyond_the_limit_are_refused_and_the_caller_sets_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("photo.png");
@@ -89,6 +109,11 @@ fn photos_beyond_the_limit_are_refused_and_the_caller_sets_it() {
     let predictor = predictor().with_pixel_limit(1199);
     let message = predictor.predict_file(&path).unwrap_err().to_string();
     assert!(message.contains("more than the limit of 1199") && message.contains("with_pixel_limit"), "{message}");
+    let bytes = std::fs::read(&path).unwrap();
+    let message = predictor.predict_bytes(&bytes).unwrap_err().to_string();
+    assert!(message.starts_with("a photo in memory: 40 x 30 pixels, more than the limit of 1199"), "{message}");
+    let message = predictor.predict_bytes(&bytes[1..]).unwrap_err().to_string();
+    assert!(message.starts_with("a photo in memory: no image"), "{message}");
     assert_eq!(predictor.with_pixel_limit(1200).predict_file(&path).unwrap().len(), 6);
 }
 
@@ -103,7 +128,7 @@ fn maps_of_a_photo_that_its_camera_turned_stand_upright() {
     let exif = b"II\x2a\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
     encoder.set_exif_metadata(exif.to_vec()).unwrap();
     photo(90, 50).write_with_encoder(encoder).unwrap();
-    std::fs::write(&path, bytes.into_inner()).unwrap();
+    std::fs::write(&path, bytes.get_ref()).unwrap();
     let predictor = predictor();
     let (of_file, of_photo) =
         (predictor.predict_file(&path).unwrap(), predictor.predict(&photo(90, 50).rotate90()).unwrap());
@@ -116,6 +141,10 @@ fn maps_of_a_photo_that_its_camera_turned_stand_upright() {
         compared += 1;
     }
     assert_eq!(compared, 4);
+    let of_bytes = predictor.predict_bytes(bytes.get_ref()).unwrap();
+    assert!(of_bytes.iter().zip(&of_file).all(|(a, b)| a.picture() == b.picture()));
+    let read = tadformer::data::read_photo_bytes(bytes.get_ref()).unwrap();
+    assert!(read == photo(90, 50).rotate90());
 }
 
 #[test]

@@ -295,12 +295,45 @@ fn settings_that_cannot_work_are_refused_by_name() {
     assert!(refuse(&half, config(2, folder.path())).contains("half precision"));
 }
 
+/// It was found out at the first validation, after hours.
 #[test]
-fn an_adapter_that_cannot_be_written_stops_the_run_with_its_path() {
+fn a_folder_that_cannot_be_written_to_is_told_before_the_first_step() {
     let folder = tempfile::tempdir().unwrap();
     let model = builder().build().unwrap();
-    let message = train(&model, config(2, &folder.path().join("missing")), &mut Silent).unwrap_err().to_string();
-    assert!(message.contains("missing") && message.contains("cannot create"), "{message}");
+    let refuse = |config: TrainConfig| Trainer::new(&model, config).map(drop).unwrap_err().to_string();
+    let file = folder.path().join("file");
+    std::fs::write(&file, b"").unwrap();
+    let message = refuse(config(2, &file.join("run")));
+    assert!(message.contains("file/run: cannot create the folder"), "{message}");
+    let message = refuse(TrainConfig { adapter: folder.path().to_owned(), ..config(2, folder.path()) });
+    assert!(message.contains("a folder, where the adapter is to be written"), "{message}");
+    // A folder that nobody may write to, whoever he is.
+    #[cfg(target_os = "linux")]
+    {
+        let message = refuse(config(2, Path::new("/proc/self")));
+        assert!(message.contains("/proc/self: cannot write to the folder"), "{message}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "trying leaves nothing");
+}
+
+#[test]
+fn a_missing_folder_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, missing) = (builder().build().unwrap(), folder.path().join("runs/first"));
+    train(&model, config(1, &missing), &mut Silent).unwrap();
+    assert!(missing.join("adapter.safetensors").is_file());
+}
+
+/// The second run overwrote the first one's adapter in silence.
+#[cfg(unix)]
+#[test]
+fn a_second_run_in_the_same_folder_is_refused_until_the_first_ends() {
+    let (folder, model) = (tempfile::tempdir().unwrap(), builder().build().unwrap());
+    let first = Trainer::new(&model, config(1, folder.path())).unwrap();
+    let message = Trainer::new(&model, config(1, folder.path())).map(drop).unwrap_err().to_string();
+    assert!(message.contains("another run writes to this folder (wait for its end"), "{message}");
+    drop(first);
+    Trainer::new(&model, config(1, folder.path())).unwrap();
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Batches read ahead by background threads, in an order that the seed alone settles.
 
 use super::Dataset;
-use crate::{Batch, Error, Result, Sample};
-use candle_core::{DType, Device};
+use crate::sample::IGNORE;
+use crate::{Batch, Error, Result, Sample, TaskSet};
+use candle_core::{DType, Device, Tensor};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -229,7 +230,8 @@ impl Job {
             if self.stop.load(Ordering::Relaxed) {
                 return None;
             }
-            match self.dataset.get(*index).and_then(Sample::checked) {
+            let sample = self.dataset.get(*index).and_then(Sample::checked);
+            match sample.and_then(|sample| labelled_for(sample, self.dataset.tasks())) {
                 Ok(sample) => samples.push(sample),
                 Err(error @ Error::Dataset { .. }) => return Some(Err(error)),
                 Err(error) => return Some(Err(Error::dataset(*index, error))),
@@ -237,6 +239,22 @@ impl Job {
         }
         Some(Batch::of_checked(&samples, self.dtype, &Device::Cpu))
     }
+}
+
+/// A sample with a label for each of these tasks: one that it lacks is [`IGNORE`] everywhere.
+fn labelled_for(mut sample: Sample, tasks: &TaskSet) -> Result<Sample> {
+    if let Some(name) = sample.labels.keys().find(|name| tasks.get(name).is_none()) {
+        let cure = "name the label as the data set's task is named";
+        return Err(Error::config("label", format!("one of the data set's tasks, {tasks}"), name, cure));
+    }
+    let (_, h, w) = sample.image.dims3()?;
+    for task in tasks.iter() {
+        if !sample.labels.contains_key(task.name()) {
+            let unknown = Tensor::full(IGNORE, (task.kind().label_channels(), h, w), &Device::Cpu)?;
+            sample.labels.insert(task.name().to_owned(), unknown);
+        }
+    }
+    Ok(sample)
 }
 
 /// The message of a panic.
@@ -248,12 +266,10 @@ fn told(panic: &(dyn Any + Send)) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::TaskSet;
-    use candle_core::Tensor;
     use std::sync::atomic::AtomicUsize;
     use std::time::{Duration, Instant};
 
-    /// Samples whose depth is their index; 13 fails, 14 is of u8, and 17 panics.
+    /// Samples whose depth is their index; 13 fails, 14 is of u8, 17 panics, 18 has none, and 19 is labelled for another task.
     struct Numbers {
         count: usize,
         tasks: TaskSet,
@@ -282,7 +298,12 @@ mod tests {
             let dtype = if index == 14 { DType::U8 } else { DType::F32 };
             let image = Tensor::zeros((3, 2, 2), dtype, &Device::Cpu)?;
             let depth = Tensor::full(index as f32, (1, 2, 2), &Device::Cpu)?;
-            Ok(Sample { image, labels: [("depth".to_owned(), depth)].into() })
+            let labels = match index {
+                18 => vec![],
+                19 => vec![("dept".to_owned(), depth)],
+                _ => vec![("depth".to_owned(), depth)],
+            };
+            Ok(Sample { image, labels: labels.into_iter().collect() })
         }
     }
 
@@ -354,6 +375,17 @@ mod tests {
         let error = drawn[14].as_ref().unwrap_err().to_string();
         assert!(error.starts_with("sample 14: `image`: expected f32") && error.contains("got u8"), "{error}");
         assert!(drawn[12].is_ok() && drawn[15].is_ok());
+    }
+
+    #[test]
+    fn a_label_of_the_data_sets_tasks_that_a_sample_lacks_is_unknown_and_one_of_no_task_is_refused() {
+        let mut drawn = Batches::once(numbers(20), &options(1, 1)).unwrap();
+        assert_eq!(indices(&drawn.nth(18).unwrap().unwrap()), [255]);
+        let error = drawn.next().unwrap().unwrap_err().to_string();
+        assert!(
+            error.starts_with("sample 19: `label`: expected one of the data set's tasks, depth=1, got dept"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -25,6 +25,6 @@ pub use crate::sample::Dataset;
 pub use batches::{BatchOptions, Batches};
 pub use label::Label;
 pub use labels::{read_label, read_label_within};
-pub(crate) use photos::{check_photo, decode_photo};
-pub use photos::{image_tensor, photos, read_photo, read_photo_within};
+pub(crate) use photos::{check_photo, decode_photo, decode_photo_bytes};
+pub use photos::{image_tensor, photos, read_photo, read_photo_bytes, read_photo_bytes_within, read_photo_within};
 pub use pixel_limit::PIXEL_LIMIT;

@@ -7,8 +7,7 @@ use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
-use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufRead, BufReader, Cursor, Seek};
 use std::path::{Path, PathBuf};
 
 /// What to do about a file that is none.
@@ -64,12 +63,48 @@ pub fn read_photo_within(path: impl AsRef<Path>, pixels: u64) -> Result<DynamicI
     Ok(photo)
 }
 
+/// [`read_photo`] of a file's content, as a server gets it.
+///
+/// # Errors
+/// As there.
+///
+/// ```
+/// use tadformer::image::{ImageFormat, RgbImage};
+/// let mut upload = std::io::Cursor::new(Vec::new());
+/// RgbImage::new(40, 30).write_to(&mut upload, ImageFormat::Png)?;
+/// assert_eq!(tadformer::data::read_photo_bytes(upload.get_ref())?.width(), 40);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn read_photo_bytes(bytes: &[u8]) -> Result<DynamicImage> {
+    read_photo_bytes_within(bytes, PIXEL_LIMIT)
+}
+
+/// [`read_photo_bytes`] within another limit on the pixels.
+///
+/// # Errors
+/// As [`read_photo_within`].
+pub fn read_photo_bytes_within(bytes: &[u8], pixels: u64) -> Result<DynamicImage> {
+    let (mut photo, orientation) = decode_photo_bytes(bytes, pixels)?;
+    photo.apply_orientation(orientation);
+    Ok(photo)
+}
+
 /// A photo as its file stores it, and how it is to be turned; who reduces it first turns fewer pixels.
 pub(crate) fn decode_photo(path: &Path, pixels: u64) -> Result<(DynamicImage, Orientation)> {
     let file = open_regular(path)?;
-    check_length(path, &file, pixels)?;
-    let reader = ImageReader::new(BufReader::new(file));
-    let mut reader = reader.with_guessed_format().map_err(Error::io(path, "read"))?;
+    let length = file.metadata().map_err(Error::io(path, "read"))?.len();
+    decode(path, BufReader::new(file), length, pixels)
+}
+
+/// [`decode_photo`] of a file's content.
+pub(crate) fn decode_photo_bytes(bytes: &[u8], pixels: u64) -> Result<(DynamicImage, Orientation)> {
+    decode(Path::new("a photo in memory"), Cursor::new(bytes), bytes.len() as u64, pixels)
+}
+
+/// `path` tells in errors what was read.
+fn decode(path: &Path, content: impl BufRead + Seek, length: u64, pixels: u64) -> Result<(DynamicImage, Orientation)> {
+    check_length(path, length, pixels)?;
+    let mut reader = ImageReader::new(content).with_guessed_format().map_err(Error::io(path, "read"))?;
     // A program may have built `image` with readers of further formats, whose memory nobody has looked at.
     if !matches!(reader.format(), Some(ImageFormat::Png | ImageFormat::Jpeg)) {
         return Err(Error::file(path, "no image: neither PNG nor JPEG", CURE));
@@ -101,8 +136,7 @@ fn no_image(path: &Path) -> impl Fn(ImageError) -> Error {
 }
 
 /// Refuses a file that is longer than its pixels can make it: the JPEG decoder reads it whole.
-fn check_length(path: &Path, file: &File, pixels: u64) -> Result<()> {
-    let length = file.metadata().map_err(Error::io(path, "read"))?.len();
+fn check_length(path: &Path, length: u64, pixels: u64) -> Result<()> {
     let most = pixels.saturating_mul(LARGEST_PIXEL).saturating_add(METADATA);
     if length <= most {
         return Ok(());
@@ -166,6 +200,7 @@ fn in_folder(folder: &Path) -> Result<Vec<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::File;
 
     #[test]
     fn folders_give_their_photos_in_order_and_empty_ones_an_error() {

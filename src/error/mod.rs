@@ -257,11 +257,12 @@ impl Error {
 }
 
 impl std::error::Error for Error {
+    /// What the message does not say already: the cause in its field is part of it, and so this is the cause's own.
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Io { source, .. } => Some(source),
-            Self::Backbone { source, .. } => Some(source),
-            Self::Dataset { source, .. } => Some(&**source),
+            Self::Io { source, .. } => source.source(),
+            Self::Backbone { source, .. } => source.source(),
+            Self::Dataset { source, .. } => source.source(),
             Self::Candle(source) => source.source(),
             _ => None,
         }
@@ -323,14 +324,43 @@ fn shortened(text: impl ToString) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::error::Error as _;
+
+    /// Where a program prints an error and its sources, as `anyhow` does, `No such file` stood there twice.
+    #[test]
+    fn an_error_and_its_sources_say_each_thing_once() {
+        /// Says of itself no more than its own part, as most do.
+        #[derive(Debug, thiserror::Error)]
+        #[error("row 7")]
+        struct Row(#[source] std::num::ParseIntError);
+        let cause = "x".parse::<u8>().unwrap_err();
+        let io = || Error::io(Path::new("a.png"), "read")(std::io::Error::other("gone"));
+        let backbone = |source| Error::Backbone { adapter: "a".into(), wanted: "b".into(), source: Box::new(source) };
+        for (error, words) in [
+            (io(), vec!["a.png", "gone"]),
+            (Error::dataset(3, io()), vec!["sample 3", "a.png", "gone"]),
+            (backbone(io()), vec!["a.png", "gone"]),
+            (Error::dataset(3, Row(cause.clone())), vec!["row 7", "invalid digit"]),
+            (Error::io(Path::new("a"), "read")(std::io::Error::other(Row(cause))), vec!["row 7", "invalid digit"]),
+            (Error::Candle(candle_core::Error::Msg("no kernel".into()).bt()), vec!["no kernel"]),
+        ] {
+            let mut printed = error.to_string();
+            let mut source = std::error::Error::source(&error);
+            while let Some(cause) = source {
+                printed += &format!(": {cause}");
+                source = cause.source();
+            }
+            for word in words {
+                assert_eq!(printed.matches(word).count(), 1, "{word} in {printed}");
+            }
+        }
+    }
 
     #[test]
     fn a_sample_that_cannot_be_had_keeps_its_cause() {
         let own: std::num::ParseIntError = "x".parse::<u8>().unwrap_err();
         let error = Error::dataset(3, own.clone());
         assert_eq!(error.to_string(), format!("sample 3: {own}"));
-        assert!(error.source().is_some_and(|source| source.is::<std::num::ParseIntError>()));
+        assert!(matches!(&error, Error::Dataset { source, .. } if source.is::<std::num::ParseIntError>()));
         assert_eq!(Error::dataset(4, "no such row").to_string(), "sample 4: no such row");
     }
 

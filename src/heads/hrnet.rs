@@ -54,9 +54,8 @@ impl HrNetConfig {
 /// use candle_core::{DType, Device, Tensor};
 /// use tadformer::heads::{Head, HrNetConfig, HrNetHead};
 /// use tadformer::layers::{FeatureMap, Mode};
-/// use tadformer::params::{Ledger, Release, Weights, random_source};
-/// let ledger = Ledger::seeded(0, DType::F32, &Device::Cpu);
-/// let weights = Weights::new(random_source(0, DType::F32, &Device::Cpu), ledger, Release::none());
+/// use tadformer::params::Weights;
+/// let weights = Weights::random(0, DType::F32, &Device::Cpu);
 /// let head = HrNetHead::new(&HrNetConfig::new([8, 16]), &[64, 128], 5, &weights.pp("head"))?;
 /// let fine = FeatureMap { tokens: Tensor::zeros((1, 12 * 16, 64), DType::F32, &Device::Cpu)?, size: (12, 16) };
 /// let coarse = FeatureMap { tokens: Tensor::zeros((1, 6 * 8, 128), DType::F32, &Device::Cpu)?, size: (6, 8) };

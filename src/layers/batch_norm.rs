@@ -47,11 +47,16 @@ impl BatchNorm {
         Ok(y)
     }
 
+    /// A norm whose scale is kept from training keeps its statistics, and is normalised by them, as in evaluation.
+    fn mode<'a>(&self, mode: Mode<'a>) -> Mode<'a> {
+        if self.weight.is_variable() { mode } else { Mode::Eval }
+    }
+
     /// The step itself, by the moments that `mode` asks for; [`BatchNorm::follow`] is to be called with those it used.
     pub(crate) fn step(&self, mode: Mode) -> ops::BatchNorm {
         let running =
             || BatchMoments { mean: self.mean.as_tensor().clone(), variance: self.variance.as_tensor().clone() };
-        let moments = match mode {
+        let moments = match self.mode(mode) {
             Mode::Eval => MomentsOf::Given(running()),
             Mode::Train(_) => MomentsOf::Batch,
         };
@@ -60,7 +65,7 @@ impl BatchNorm {
 
     /// In training, moves the running statistics towards the moments of a batch of `rows` values a channel.
     pub(crate) fn follow(&self, batch: &BatchMoments, rows: usize, mode: Mode) -> Result<()> {
-        if matches!(mode, Mode::Eval) {
+        if matches!(self.mode(mode), Mode::Eval) {
             return Ok(());
         }
         if rows < 2 {
@@ -82,13 +87,12 @@ impl BatchNorm {
 mod tests {
     use super::*;
     use crate::layers::TrainingPass;
-    use crate::params::{Ledger, Release, random_source};
+    use crate::params::Ledger;
     use candle_core::{DType, Device};
 
     fn norm() -> Result<(BatchNorm, Ledger)> {
-        let ledger = Ledger::seeded(0, DType::F32, &Device::Cpu);
-        let weights = Weights::new(random_source(0, DType::F32, &Device::Cpu), ledger.clone(), Release::none());
-        Ok((BatchNorm::new(2, &weights.pp("norm"))?, ledger))
+        let weights = Weights::random(0, DType::F32, &Device::Cpu);
+        Ok((BatchNorm::new(2, &weights.pp("norm"))?, weights.ledger().clone()))
     }
 
     #[test]
@@ -100,6 +104,17 @@ mod tests {
         assert_eq!(norm.mean.to_vec1::<f32>()?, [0.2, 1.0]);
         assert_eq!(norm.variance.to_vec1::<f32>()?, [1.1, 0.9], "unbiased variance 2 and 0, momentum 0.1");
         assert_eq!(ledger.trained().len(), 2, "statistics do not train");
+        Ok(())
+    }
+
+    #[test]
+    fn a_norm_that_is_kept_from_training_keeps_its_statistics() -> Result<()> {
+        let norm = BatchNorm::new(2, &Weights::random(0, DType::F32, &Device::Cpu).held())?;
+        let (x, pass) = (Tensor::new(&[[1f32, 10.], [3., 10.]], &Device::Cpu)?, TrainingPass::seeded(0));
+        let y = norm.forward(&x, Mode::Train(&pass))?.to_vec2::<f32>()?;
+        assert_eq!(y, norm.forward(&x, Mode::Eval)?.to_vec2::<f32>()?);
+        assert_eq!(norm.mean.to_vec1::<f32>()?, [0.0; 2]);
+        assert_eq!(norm.variance.to_vec1::<f32>()?, [1.0; 2]);
         Ok(())
     }
 

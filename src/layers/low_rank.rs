@@ -3,9 +3,9 @@
 use super::{Merge, Mode};
 use crate::ops::{Dropout, LowRankMap, LowRankPath};
 use crate::params::{Group, Pretrained, Weights};
-use candle_core::{Result, Tensor};
-use candle_nn::Init;
+use candle_core::{Module, Result, Tensor};
 use candle_nn::init::ZERO;
+use candle_nn::{Init, Linear, VarBuilder};
 
 /// The size of a low-rank path.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -23,17 +23,33 @@ pub struct LowRankConfig {
 /// # Shapes
 /// `x` `[.., in]`, W `[out, in]`, A `[r, in]`, B `[out, r]`, y `[.., out]`.
 ///
+/// In a model of candle's it takes a linear's place, as a [`Module`] without dropout; its A and B train with the `VarMap` that they are
+/// asked of, and are saved by it:
 /// ```
-/// use candle_core::{DType, Device, Tensor};
-/// use tadformer::layers::{LowRankConfig, LowRankLinear, Mode};
-/// use tadformer::params::{Ledger, Release, Weights, random_source};
-/// let ledger = Ledger::seeded(0, DType::F32, &Device::Cpu);
-/// let weights = Weights::new(random_source(0, DType::F32, &Device::Cpu), ledger.clone(), Release::none());
-/// let path = LowRankConfig { rank: 4, scale: 4.0, dropout: 0.0 };
-/// let linear = LowRankLinear::new(64, 10, Some(path), &weights.pp("classifier"))?;
-/// assert_eq!(linear.forward(&Tensor::ones((2, 64), DType::F32, &Device::Cpu)?, Mode::Eval)?.dims(), [2, 10]);
-/// assert_eq!(ledger.trained().len(), 2, "A and B train, W and b do not");
-/// # Ok::<(), candle_core::Error>(())
+/// use tadformer::candle_core::{DType, Device, Module, Tensor};
+/// use tadformer::candle_nn::{AdamW, Optimizer, ParamsAdamW, VarBuilder, VarMap, linear, loss};
+/// use tadformer::layers::{LowRankConfig, LowRankLinear};
+/// # let pretrained = VarMap::new();
+/// # let pretrained = VarBuilder::from_varmap(&pretrained, DType::F32, &Device::Cpu);
+/// let classifier = linear(64, 10, pretrained.pp("classifier"))?; // of any model
+/// let variables = VarMap::new();
+/// let vb = VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu);
+/// let config = LowRankConfig { rank: 4, scale: 4.0, dropout: 0.0 };
+/// let classifier = LowRankLinear::from_linear(classifier, config, vb.pp("classifier"))?;
+///
+/// let (x, classes) = (Tensor::randn(0f32, 1., (8, 64), &Device::Cpu)?, Tensor::arange(0u32, 8, &Device::Cpu)?);
+/// let mut optimizer = AdamW::new(variables.all_vars(), ParamsAdamW { lr: 0.01, ..Default::default() })?;
+/// let loss = || loss::cross_entropy(&classifier.forward(&x)?, &classes);
+/// let before = loss()?.to_scalar::<f32>()?;
+/// for _ in 0..10 {
+///     optimizer.backward_step(&loss()?)?;
+/// }
+/// assert!(loss()?.to_scalar::<f32>()? < before);
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("low-rank.safetensors");
+/// variables.save(&path)?; // `classifier.low_rank.a` and `classifier.low_rank.b`
+/// # assert_eq!(tadformer::candle_core::safetensors::load(&path, &Device::Cpu)?.len(), 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
 /// Source: TS-Module, section 3.1 of the paper, after MTLoRA. Without a low-rank path it is the plain pretrained linear.
@@ -56,8 +72,30 @@ impl LowRankLinear {
         let weight = weights.pretrained(Pretrained::Linears, (n_out, n_in), "weight", init)?;
         let bias = Some(weights.bias(Pretrained::Biases, n_out)?);
         let dropout = low_rank.map_or(0.0, |config| config.dropout);
-        let path = low_rank.map(|config| path(n_in, n_out, config, weights)).transpose()?;
+        let path = |config| path(n_in, n_out, config, weights.adapter(Group::LowRank));
+        let path = low_rank.map(path).transpose()?;
         Ok(Self { map: LowRankMap { weight, bias, path }, dropout, merged: None })
+    }
+
+    /// A linear map of any model with a trained path beside it: W and b are frozen, A and B are asked of `vb` as `low_rank.a` and
+    /// `low_rank.b`.
+    ///
+    /// W keeps its float type; b is read in that of `vb`, in which inputs are expected.
+    ///
+    /// # Errors
+    /// A rank of 0, or above the linear map's smaller side; weights that are missing or of another shape.
+    pub fn from_linear(linear: Linear, config: LowRankConfig, vb: VarBuilder) -> Result<Self> {
+        let weight = linear.weight().detach();
+        let bias = linear.bias().map(|bias| bias.detach().to_dtype(vb.dtype())).transpose()?;
+        let (n_out, n_in) = weight.dims2()?;
+        let (most, rank) = (n_in.min(n_out), config.rank);
+        if !(1..=most).contains(&rank) {
+            candle_core::bail!(
+                "`rank`: expected a number from 1 to {most}, got {rank} (of {n_in} inputs and {n_out} outputs no higher rank says more)"
+            )
+        }
+        let path = Some(path(n_in, n_out, config, vb)?);
+        Ok(Self { map: LowRankMap { weight, bias, path }, dropout: config.dropout, merged: None })
     }
 
     /// The trained path, where there is one.
@@ -98,18 +136,78 @@ impl LowRankLinear {
         self.map.pretrained(x)
     }
 
-    /// `[.., in]` to `[.., out]`.
+    /// `[.., in]` to `[.., out]` in this mode.
     ///
     /// # Errors
     /// A last dimension other than `in`.
-    pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+    pub fn forward_in(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         self.map(mode).forward(x)
     }
 }
 
-fn path(n_in: usize, n_out: usize, config: LowRankConfig, weights: &Weights) -> Result<LowRankPath> {
-    let vb = weights.adapter(Group::LowRank).pp("low_rank");
+impl Module for LowRankLinear {
+    /// In evaluation: nothing is dropped. It trains as well; for dropout there is [`LowRankLinear::forward_in`].
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.forward_in(x, Mode::Eval)
+    }
+}
+
+/// The trained path beside a linear map from `n_in` to `n_out`.
+fn path(n_in: usize, n_out: usize, config: LowRankConfig, vb: VarBuilder) -> Result<LowRankPath> {
+    let vb = vb.pp("low_rank");
     let a = vb.get_with_hints((config.rank, n_in), "a", crate::params::uniform_by_fan_in(n_in))?;
     let b = vb.get_with_hints((n_out, config.rank), "b", ZERO)?;
     Ok(LowRankPath { a, b, scale: config.scale, dropout: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{DType, Device};
+    use candle_nn::{AdamW, Optimizer, ParamsAdamW, VarMap, linear};
+
+    fn builder(variables: &VarMap) -> VarBuilder<'static> {
+        VarBuilder::from_varmap(variables, DType::F32, &Device::Cpu)
+    }
+
+    fn config(rank: usize) -> LowRankConfig {
+        LowRankConfig { rank, scale: 2.0, dropout: 0.0 }
+    }
+
+    /// Candle's AdamW over the variables of a model moved W, which was called frozen, and saved neither A nor B.
+    #[test]
+    fn beside_a_linear_of_a_var_map_a_and_b_train_and_w_stays() -> Result<()> {
+        let variables = VarMap::new();
+        let plain = linear(6, 4, builder(&variables).pp("classifier"))?;
+        let (w, b) = (plain.weight().to_vec2::<f32>()?, plain.bias().map(Tensor::to_vec1::<f32>).transpose()?);
+        let x = Tensor::randn(0f32, 1., (5, 6), &Device::Cpu)?;
+        let adapted = LowRankLinear::from_linear(plain.clone(), config(3), builder(&variables).pp("classifier"))?;
+        let start = adapted.forward(&x)?;
+        assert_eq!(start.to_vec2::<f32>()?, plain.forward(&x)?.to_vec2::<f32>()?, "B starts from zero");
+
+        let mut optimizer = AdamW::new(variables.all_vars(), ParamsAdamW { lr: 0.1, ..Default::default() })?;
+        let before = |name: &str| variables.data().lock().unwrap()[name].as_detached_tensor().copy();
+        let (a, up) = (before("classifier.low_rank.a")?, before("classifier.low_rank.b")?);
+        for _ in 0..3 {
+            optimizer.backward_step(&adapted.forward(&x)?.sqr()?.sum_all()?)?;
+        }
+        let moved =
+            |name: &str, from: &Tensor| -> Result<f32> { (before(name)? - from)?.abs()?.max_all()?.to_scalar::<f32>() };
+        assert!(moved("classifier.low_rank.a", &a)? > 0.05 && moved("classifier.low_rank.b", &up)? > 0.05);
+        assert_eq!(plain.weight().to_vec2::<f32>()?, w);
+        assert_eq!(plain.bias().map(Tensor::to_vec1::<f32>).transpose()?, b);
+        Ok(())
+    }
+
+    #[test]
+    fn a_rank_that_says_no_more_is_refused() -> Result<()> {
+        let variables = VarMap::new();
+        let plain = linear(6, 4, builder(&variables))?;
+        for rank in [0, 5] {
+            let refused = LowRankLinear::from_linear(plain.clone(), config(rank), builder(&variables));
+            let message = refused.map(drop).unwrap_err().to_string();
+            assert!(message.contains(&format!("`rank`: expected a number from 1 to 4, got {rank}")), "{message}");
+        }
+        LowRankLinear::from_linear(plain, config(4), builder(&variables)).map(drop)
+    }
 }

@@ -48,6 +48,6 @@ impl Mlp {
     /// # Errors
     /// A last dimension other than C.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        self.fc2.forward(&ops::gelu(&self.fc1.forward(x, mode)?)?, mode)
+        self.fc2.forward_in(&ops::gelu(&self.fc1.forward_in(x, mode)?)?, mode)
     }
 }

@@ -4,6 +4,8 @@ mod builder;
 mod config;
 mod extent;
 mod files;
+mod freeze;
+mod held;
 mod inference;
 mod outputs;
 mod released;

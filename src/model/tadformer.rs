@@ -1,5 +1,6 @@
 //! The model: one frozen backbone, several dense tasks.
 
+use super::held::Held;
 use super::{BaseModel, LoadReport, Outputs, TADFormerConfig};
 use crate::finite::is_finite;
 #[cfg(feature = "train")]
@@ -7,9 +8,10 @@ use crate::finite::{Finite, look};
 use crate::heads::Head;
 use crate::layers::{Merge, Mode};
 use crate::ops;
-use crate::params::{Ledger, ParameterTable, Weights, shape_source};
+use crate::params::{Ledger, ParameterTable, Weights, own_source, shape_source};
 use crate::runtime::device_name;
 use crate::tad::{Encoder, StageOutput};
+use crate::task::Task;
 use candle_core::{DType, Result, Tensor};
 use tracing::trace_span;
 
@@ -42,6 +44,7 @@ pub struct TADFormer {
     encoder: Encoder,
     heads: Vec<Box<dyn Head>>,
     ledger: Ledger,
+    held: Held,
     base: BaseModel,
     report: Option<LoadReport>,
 }
@@ -60,24 +63,31 @@ impl TADFormer {
     pub(super) fn shapes(config: &TADFormerConfig) -> crate::Result<Ledger> {
         let ledger = Ledger::counting();
         let weights = Weights::new(shape_source(DType::F32), ledger.clone(), config.release.clone());
-        Self::parts(config, &weights)?;
+        Self::parts(config, &weights, &Held::default())?;
         Ok(ledger)
     }
 
-    /// The encoder and one decoder for each task, all weights asked of `weights`.
-    pub(super) fn parts(config: &TADFormerConfig, weights: &Weights) -> Result<(Encoder, Vec<Box<dyn Head>>)> {
-        let encoder = Encoder::new(&config.swin, &config.method, &config.tasks, weights)?;
+    /// The encoder and one decoder for each task, all weights asked of `weights`, without what is held of them training.
+    pub(super) fn parts(
+        config: &TADFormerConfig,
+        weights: &Weights,
+        held: &Held,
+    ) -> Result<(Encoder, Vec<Box<dyn Head>>)> {
+        let weights = weights.clone().holding(held.groups());
+        let encoder = Encoder::new(&config.swin, &config.method, &config.tasks, &weights)?;
         let (widths, places) = (config.swin.widths(), weights.pp("heads"));
-        let heads = config
-            .tasks
-            .iter()
-            .map(|task| config.head_of(&task.name).build(&widths, task.outputs, &places.pp(&task.name)));
-        Ok((encoder, heads.collect::<Result<_>>()?))
+        let head = |task: &Task| {
+            let place = places.pp(&task.name);
+            let place = if held.head(task) { place.held() } else { place };
+            config.head_of(&task.name).build(&widths, task.outputs, &place)
+        };
+        Ok((encoder, config.tasks.iter().map(head).collect::<Result<_>>()?))
     }
 
     pub(super) fn assemble(config: TADFormerConfig, weights: &Weights, ledger: Ledger) -> Result<Self> {
-        let (encoder, heads) = Self::parts(&config, weights)?;
-        Ok(Self { config, encoder, heads, ledger, base: BaseModel::default(), report: None })
+        let held = Held::default();
+        let (encoder, heads) = Self::parts(&config, weights, &held)?;
+        Ok(Self { config, encoder, heads, ledger, held, base: BaseModel::default(), report: None })
     }
 
     pub(super) fn with_base(self, base: BaseModel, report: Option<LoadReport>) -> Self {
@@ -87,6 +97,19 @@ impl TADFormer {
     /// The same model under the name its file knows the backbone by.
     pub(super) fn with_origin(self, base: BaseModel) -> Self {
         Self { base, ..self }
+    }
+
+    /// The same model of the same tensors, with this held.
+    pub(super) fn hold(&mut self, held: Held) -> Result<()> {
+        let weights = Weights::over(own_source(&self.ledger)).with_release(self.config.release.clone());
+        let (encoder, heads) = Self::parts(&self.config, &weights, &held)?;
+        (self.encoder, self.heads, self.ledger, self.held) = (encoder, heads, weights.ledger().clone(), held);
+        Ok(())
+    }
+
+    /// What is held of it.
+    pub(super) fn held(&self) -> &Held {
+        &self.held
     }
 
     /// Images `[B, 3, H, W]` to each task's outputs `[B, n, H, W]`.

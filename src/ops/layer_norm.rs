@@ -4,7 +4,7 @@ use super::cpu::simd;
 use super::cpu::{Real, Values, for_rows, sum_rows, values};
 use super::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use super::shapes::Shapes;
-use candle_core::{D, DType, Result, Tensor};
+use candle_core::{D, DType, Module, Result, Tensor};
 
 /// `y = (x - mean) / sqrt(var + eps) * weight + bias`, mean and biased variance over the channels.
 ///
@@ -60,6 +60,12 @@ impl LayerNorm {
     pub(super) fn kernel<T: Real>(&self) -> Result<NormKernel<'_, T>> {
         let trains = self.weight.track_op() || self.bias.track_op();
         Ok(NormKernel { weight: values(&self.weight)?, bias: values(&self.bias)?, eps: T::of(self.eps), trains })
+    }
+}
+
+impl Module for LayerNorm {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.forward(x)
     }
 }
 

@@ -5,6 +5,7 @@ use candle_core::{DType, Device, Result, Shape, Tensor, Var};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 use std::collections::HashSet;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What becomes of a weight.
@@ -12,12 +13,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub enum Role {
     /// An optimizer moves it.
     Trained(Var),
+    /// It could train and is kept as it is for now: saved with an adapter, moved by no optimizer.
+    Held(Var),
     /// Nothing moves it.
     Frozen(Tensor),
     /// Running statistics: training moves it, no optimizer does.
     Statistics(Var),
     /// It would train, had the ledger not only counted: a shape without memory.
     Counted(Tensor),
+}
+
+/// Whether a weight that could train does.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Fate {
+    Trains,
+    IsHeld,
 }
 
 /// One weight of a model.
@@ -35,7 +45,7 @@ impl Entry {
     /// The value.
     pub fn tensor(&self) -> &Tensor {
         match &self.role {
-            Role::Trained(var) | Role::Statistics(var) => var.as_tensor(),
+            Role::Trained(var) | Role::Held(var) | Role::Statistics(var) => var.as_tensor(),
             Role::Frozen(tensor) | Role::Counted(tensor) => tensor,
         }
     }
@@ -75,10 +85,22 @@ struct Entries {
     names: HashSet<String>,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// Where a new weight's value comes from.
+#[derive(Clone)]
 enum Values {
     Drawn { seed: u64 },
     None,
+    Asked(VarBuilder<'static>),
+}
+
+impl fmt::Debug for Values {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Drawn { seed } => write!(f, "drawn with seed {seed}"),
+            Self::None => write!(f, "none"),
+            Self::Asked(_) => write!(f, "asked of a builder"),
+        }
+    }
 }
 
 impl Ledger {
@@ -92,9 +114,20 @@ impl Ledger {
         Self { entries: Arc::default(), values: Values::None, dtype: DType::F32, device: Device::Cpu }
     }
 
+    /// An empty ledger whose weights are asked of this builder: what it gives as a variable is the one that trains.
+    pub(super) fn over(source: VarBuilder<'static>) -> Self {
+        let (dtype, device) = (source.dtype(), source.device().clone());
+        Self { entries: Arc::default(), values: Values::Asked(source), dtype, device }
+    }
+
     /// A builder of trained weights of one group, to hand to a module.
     pub fn builder(&self, group: Group) -> VarBuilder<'static> {
-        let side = TrainedSide { ledger: self.clone(), group };
+        self.builder_of(group, Fate::Trains)
+    }
+
+    /// [`Ledger::builder`] of weights with this fate.
+    pub(super) fn builder_of(&self, group: Group, fate: Fate) -> VarBuilder<'static> {
+        let side = TrainedSide { ledger: self.clone(), group, fate };
         VarBuilder::from_backend(Box::new(side), self.dtype, self.device.clone())
     }
 
@@ -118,12 +151,17 @@ impl Ledger {
         &self.device
     }
 
-    /// Records a weight that starts from `value` and trains; gives what the module computes with.
-    pub(super) fn train_from(&self, name: String, group: Group, value: &Tensor) -> Result<Tensor> {
+    /// Records a weight that starts from `value` and could train; gives what the module computes with.
+    pub(super) fn train_from(&self, name: String, group: Group, value: &Tensor, fate: Fate) -> Result<Tensor> {
         if matches!(self.values, Values::None) {
             return self.record(name, group, Role::Counted(value.clone()));
         }
-        self.record(name, group, Role::Trained(Var::from_tensor(&value.to_dtype(self.dtype)?)?))
+        let var = Var::from_tensor(&value.to_dtype(self.dtype)?)?;
+        match fate {
+            Fate::Trains => self.record(name, group, Role::Trained(var)),
+            // The same values, and no gradient of them is ever made.
+            Fate::IsHeld => Ok(self.record(name, group, Role::Held(var))?.detach()),
+        }
     }
 
     /// Records a weight that stays as it is.
@@ -133,19 +171,26 @@ impl Ledger {
 
     /// Records running statistics and gives the variable that training updates.
     pub(super) fn statistics(&self, name: String, shape: Shape, value: f64) -> Result<Var> {
-        // They are no parameters, and counting needs no memory for them.
-        let shape = if matches!(self.values, Values::None) { Shape::from(()) } else { shape };
-        let var = Var::from_tensor(&(Tensor::zeros(shape, self.dtype, &self.device)? + value)?)?;
+        let start = match &self.values {
+            Values::Drawn { .. } => Tensor::full(value, shape, &self.device)?.to_dtype(self.dtype)?,
+            // They are no parameters, and counting needs no memory for them.
+            Values::None => Tensor::zeros((), self.dtype, &self.device)?,
+            Values::Asked(source) => source.get_with_hints(shape, &name, Init::Const(value))?,
+        };
+        let var = Var::from_tensor(&start)?;
         self.record(name, Group::Statistics, Role::Statistics(var.clone()))?;
         Ok(var)
     }
 
-    fn draw(&self, name: &str, group: Group, shape: Shape, init: Init) -> Result<Tensor> {
-        let values = match self.values {
-            Values::Drawn { seed } => initial::draw(seed, name, Some(group), &shape, init)?,
-            Values::None => return Tensor::zeros((), self.dtype, &self.device)?.broadcast_as(shape),
-        };
-        initial::tensor(values, &shape, self.dtype, &self.device)
+    fn value(&self, name: &str, group: Group, shape: Shape, init: Init) -> Result<Tensor> {
+        match &self.values {
+            Values::Drawn { seed } => {
+                let values = initial::draw(*seed, name, Some(group), &shape, init)?;
+                initial::tensor(values, &shape, self.dtype, &self.device)
+            }
+            Values::None => Tensor::zeros((), self.dtype, &self.device)?.broadcast_as(shape),
+            Values::Asked(source) => source.get_with_hints(shape, name, init),
+        }
     }
 
     fn record(&self, name: String, group: Group, role: Role) -> Result<Tensor> {
@@ -168,12 +213,13 @@ impl Ledger {
 struct TrainedSide {
     ledger: Ledger,
     group: Group,
+    fate: Fate,
 }
 
 impl SimpleBackend for TrainedSide {
     fn get(&self, shape: Shape, name: &str, init: Init, _: DType, _: &Device) -> Result<Tensor> {
-        let value = self.ledger.draw(name, self.group, shape, init)?;
-        self.ledger.train_from(name.to_owned(), self.group, &value)
+        let value = self.ledger.value(name, self.group, shape, init)?;
+        self.ledger.train_from(name.to_owned(), self.group, &value, self.fate)
     }
 
     fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> Result<Tensor> {

@@ -26,13 +26,21 @@ pub fn frozen_source(ledger: &Ledger) -> VarBuilder<'static> {
         Role::Frozen(tensor) => Some((entry.name, tensor)),
         _ => None,
     };
-    let tensors = ledger.entries().into_iter().filter_map(frozen).collect();
-    VarBuilder::from_backend(Box::new(Frozen(tensors)), ledger.dtype(), ledger.device().clone())
+    of_tensors(ledger, ledger.entries().into_iter().filter_map(frozen).collect())
 }
 
-struct Frozen(HashMap<String, Tensor>);
+/// A source that gives all of a model's weights as they are: what trains as its own variables.
+pub(crate) fn own_source(ledger: &Ledger) -> VarBuilder<'static> {
+    of_tensors(ledger, ledger.entries().into_iter().map(|entry| (entry.name.clone(), entry.tensor().clone())).collect())
+}
 
-impl SimpleBackend for Frozen {
+fn of_tensors(ledger: &Ledger, tensors: HashMap<String, Tensor>) -> VarBuilder<'static> {
+    VarBuilder::from_backend(Box::new(Tensors(tensors)), ledger.dtype(), ledger.device().clone())
+}
+
+struct Tensors(HashMap<String, Tensor>);
+
+impl SimpleBackend for Tensors {
     fn get(&self, shape: Shape, name: &str, _: Init, dtype: DType, device: &Device) -> Result<Tensor> {
         match self.0.get(name).filter(|tensor| *tensor.shape() == shape) {
             Some(tensor) => Ok(tensor.clone()),

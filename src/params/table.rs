@@ -28,7 +28,7 @@ impl ParameterTable {
             let count = entry.tensor().elem_count();
             match entry.role {
                 Role::Trained(_) | Role::Counted(_) => groups.entry(entry.group).or_default().trained += count,
-                Role::Frozen(_) => groups.entry(entry.group).or_default().frozen += count,
+                Role::Frozen(_) | Role::Held(_) => groups.entry(entry.group).or_default().frozen += count,
                 Role::Statistics(_) => {}
             }
         }

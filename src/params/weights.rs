@@ -1,10 +1,13 @@
 //! The two sides a module's weights come from, walking the same prefixes.
 
-use super::{Group, Ledger, Pretrained, Release};
+use super::ledger::Fate;
+use super::{Group, Ledger, Pretrained, Release, random_source};
 use crate::ops;
 use candle_core::{DType, Device, Result, Shape, Tensor, Var};
 use candle_nn::init::ZERO;
 use candle_nn::{Init, VarBuilder};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Frozen weights on one side, trained ones on the other: what a module with both is built from.
 ///
@@ -13,14 +16,13 @@ use candle_nn::{Init, VarBuilder};
 /// ```
 /// use candle_core::{DType, Device};
 /// use candle_nn::Init;
-/// use tadformer::params::{Group, Ledger, Pretrained, Release, Weights, random_source};
-/// let ledger = Ledger::seeded(0, DType::F32, &Device::Cpu);
-/// let weights = Weights::new(random_source(0, DType::F32, &Device::Cpu), ledger.clone(), Release::none());
+/// use tadformer::params::{Group, Pretrained, Weights};
+/// let weights = Weights::random(0, DType::F32, &Device::Cpu);
 /// let here = weights.pp("classifier");
 /// let frozen = here.pretrained(Pretrained::Linears, (10, 64), "weight", Init::Const(0.5))?;
 /// let trained = here.adapter(Group::Heads).get(10, "bias")?;
 /// assert!(!frozen.is_variable() && trained.is_variable());
-/// assert_eq!(ledger.trained()[0].name, "classifier.bias");
+/// assert_eq!(weights.ledger().trained()[0].name, "classifier.bias");
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 #[derive(Clone)]
@@ -30,12 +32,61 @@ pub struct Weights {
     release: Release,
     /// The float type that frozen matrices are stored in, where it is another than the one they came in.
     storage: Option<DType>,
+    held: Held,
+}
+
+/// What is made and does not train for now, though it could.
+#[derive(Clone, Debug)]
+enum Held {
+    Groups(Arc<BTreeSet<Group>>),
+    Everything,
+}
+
+impl Held {
+    fn fate(&self, group: Group) -> Fate {
+        match self {
+            Self::Groups(groups) if !groups.contains(&group) => Fate::Trains,
+            Self::Groups(_) | Self::Everything => Fate::IsHeld,
+        }
+    }
 }
 
 impl Weights {
-    /// Pretrained weights from `source`, trained ones recorded in `ledger`.
+    /// All weights drawn at random, the same for the same seed; the pretrained ones frozen.
+    pub fn random(seed: u64, dtype: DType, device: &Device) -> Self {
+        Self::new(random_source(seed, dtype, device), Ledger::seeded(seed, dtype, device), Release::none())
+    }
+
+    /// All weights asked of a builder of candle's, at its prefix; the pretrained ones frozen, whatever it gives.
+    ///
+    /// What a `VarMap` gives is saved with it, and what trains of it are its variables: an optimizer over all of them moves no other.
+    /// The values of a file are where training starts from.
+    ///
+    /// ```
+    /// use tadformer::candle_core::{DType, Device};
+    /// use tadformer::candle_nn::{VarBuilder, VarMap};
+    /// use tadformer::heads::{HrNetConfig, HrNetHead};
+    /// use tadformer::params::Weights;
+    /// let variables = VarMap::new();
+    /// let vb = VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu);
+    /// let config = HrNetConfig::new([8, 16]);
+    /// let head = HrNetHead::new(&config, &[64, 128], 5, &Weights::over(vb.pp("depth")))?;
+    /// assert!(variables.data().lock().is_ok_and(|all| all.contains_key("depth.norm.running_mean")));
+    /// # Ok::<(), tadformer::candle_core::Error>(())
+    /// ```
+    pub fn over(vb: VarBuilder<'static>) -> Self {
+        let ledger = Ledger::over(vb.root());
+        Self::new(vb, ledger, Release::none())
+    }
+
+    /// Pretrained weights from `source`, trained ones recorded in `ledger`. What `source` gives as a variable stays frozen.
     pub fn new(source: VarBuilder<'static>, ledger: Ledger, release: Release) -> Self {
-        Self { source, ledger, release, storage: None }
+        Self { source, ledger, release, storage: None, held: Held::Groups(Arc::default()) }
+    }
+
+    /// The same with these pretrained groups released to train.
+    pub fn with_release(self, release: Release) -> Self {
+        Self { release, ..self }
     }
 
     /// The same with frozen matrices (the linears' and the reductions') stored in this float type; what reads them computes in
@@ -44,9 +95,19 @@ impl Weights {
         Self { storage: Some(storage), ..self }
     }
 
+    /// The same, with what could train of these groups kept as it is.
+    pub(crate) fn holding(self, groups: BTreeSet<Group>) -> Self {
+        Self { held: Held::Groups(groups.into()), ..self }
+    }
+
+    /// The same, with all that could train kept as it is.
+    pub(crate) fn held(self) -> Self {
+        Self { held: Held::Everything, ..self }
+    }
+
     /// The same two sides one name further down.
     pub fn pp(&self, name: impl ToString) -> Self {
-        Self { source: self.source.pp(name), ledger: self.ledger.clone(), release: self.release.clone(), ..*self }
+        Self { source: self.source.pp(name), ..self.clone() }
     }
 
     /// A weight of the pretrained backbone: frozen, or trained from its pretrained value where its group is released.
@@ -88,7 +149,7 @@ impl Weights {
 
     /// A builder of new weights of one group, at this place's prefix.
     pub fn adapter(&self, group: Group) -> VarBuilder<'static> {
-        let builder = self.ledger.builder(group);
+        let builder = self.ledger.builder_of(group, self.held.fate(group));
         if self.source.prefix().is_empty() { builder } else { builder.set_prefix(self.source.prefix()) }
     }
 
@@ -98,6 +159,11 @@ impl Weights {
     /// A name made twice.
     pub fn statistics(&self, shape: impl Into<Shape>, name: &str, value: f64) -> Result<Var> {
         self.ledger.statistics(self.full_name(name), shape.into(), value)
+    }
+
+    /// The record of all weights made so far, under whichever prefix.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// The device of all weights.
@@ -114,8 +180,11 @@ impl Weights {
     fn settle(&self, group: Pretrained, besides: Option<Pretrained>, name: &str, value: Tensor) -> Result<Tensor> {
         let name = self.full_name(name);
         if self.release.contains(group) || besides.is_some_and(|other| self.release.contains(other)) {
-            return self.ledger.train_from(name, Group::Pretrained(group), &value);
+            let group = Group::Pretrained(group);
+            return self.ledger.train_from(name, group, &value, self.held.fate(group));
         }
+        // A variable of somebody's would get a gradient, and their optimizer would move it.
+        let value = value.detach();
         let value = match (self.storage, group) {
             (Some(storage), Pretrained::Linears | Pretrained::Reductions) => value.to_dtype(storage)?,
             _ => value,
@@ -138,12 +207,13 @@ fn resize_table(table: &Tensor, from: usize, to: usize) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::params::random_source;
+    use candle_nn::VarMap;
     use std::collections::HashMap;
 
     fn weights(release: Release) -> (Weights, Ledger) {
-        let ledger = Ledger::seeded(1, DType::F32, &Device::Cpu);
-        (Weights::new(random_source(1, DType::F32, &Device::Cpu), ledger.clone(), release), ledger)
+        let weights = Weights::random(1, DType::F32, &Device::Cpu).with_release(release);
+        let ledger = weights.ledger().clone();
+        (weights, ledger)
     }
 
     #[test]
@@ -189,6 +259,35 @@ mod tests {
         let (weights, _) = weights(Release::none());
         weights.adapter(Group::Heads).get(3, "w")?;
         assert!(weights.adapter(Group::Heads).get(3, "w").unwrap_err().to_string().contains("`w` is made twice"));
+        Ok(())
+    }
+
+    /// Candle's AdamW moved the frozen weights of a `VarMap`.
+    #[test]
+    fn variables_on_the_frozen_side_get_no_gradient_and_those_on_the_trained_side_are_the_callers() -> Result<()> {
+        let variables = VarMap::new();
+        let vb = VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu);
+        let init = Init::Randn { mean: 0.0, stdev: 1.0 };
+        let alone = Weights::new(vb.clone(), Ledger::seeded(0, DType::F32, &Device::Cpu), Release::none());
+        let frozen = alone.pretrained(Pretrained::Linears, 3, "alone", init)?;
+        assert!(!frozen.is_variable() && !frozen.track_op());
+
+        let weights = Weights::over(vb.pp("here")).with_release(Release::none().with(Pretrained::Norms));
+        let frozen = weights.pretrained(Pretrained::Linears, 3, "frozen", init)?;
+        let released = weights.pretrained(Pretrained::Norms, 3, "released", init)?;
+        let added = weights.pp("low").adapter(Group::LowRank).get_with_hints(3, "added", init)?;
+        weights.statistics(3, "mean", 0.5)?;
+        assert!(!frozen.is_variable());
+        let all = variables.data().lock().unwrap();
+        for (name, tensor) in [("here.released", &released), ("here.low.added", &added)] {
+            assert_eq!(all[name].id(), tensor.id(), "{name} is the map's own variable");
+        }
+        assert_eq!(all["here.mean"].to_vec1::<f32>()?, [0.5; 3]);
+        let names: Vec<String> = weights.ledger().trained().into_iter().map(|entry| entry.name).collect();
+        assert_eq!(names, ["here.released", "here.low.added"]);
+        let gradients = ((frozen * released)? * added)?.sum_all()?.backward()?;
+        let with_gradient = all.iter().filter(|(_, var)| gradients.get(var).is_some()).count();
+        assert_eq!(with_gradient, 2, "no more than train");
         Ok(())
     }
 

@@ -10,4 +10,4 @@ pub(crate) use map::colour;
 pub use map::{DepthRange, photo_picture, picture};
 pub use panel::Panel;
 pub use png::save_png;
-pub(crate) use png::write_png;
+pub(crate) use png::{encode_png, write_png};

@@ -2,18 +2,19 @@
 
 use super::decode::Readout;
 use super::npy;
-use crate::Result;
-use crate::data::{PIXEL_LIMIT, check_photo, decode_photo, image_tensor};
+use crate::data::{PIXEL_LIMIT, check_photo, decode_photo, decode_photo_bytes, image_tensor};
 use crate::files::write_atomically;
 use crate::model::{InferenceModel, OpenOptions, TADFormer};
-use crate::picture::{DepthRange, colour, write_png};
+use crate::picture::{DepthRange, colour, encode_png, write_png};
 use crate::sample::normalise;
 use crate::task::{Task, TaskKind};
+use crate::{Error, Result};
 use candle_core::{DType, Tensor};
 use image::imageops::FilterType;
 use image::metadata::Orientation;
 use image::{DynamicImage, GenericImageView, RgbImage};
 use std::convert::Infallible;
+use std::io::{self, Write};
 use std::path::Path;
 
 /// A model that takes photos of any size.
@@ -82,7 +83,27 @@ impl Predictor {
     /// # Errors
     /// A file that cannot be read or is no image, or one of more pixels than the limit; outputs that are no numbers.
     pub fn predict_file(&self, path: impl AsRef<Path>) -> Result<Vec<Prediction>> {
-        let (photo, orientation) = decode_photo(path.as_ref(), self.pixel_limit)?;
+        self.of_decoded(decode_photo(path.as_ref(), self.pixel_limit)?)
+    }
+
+    /// Every task's map of a photo in the content of a PNG or JPEG file, as a server gets it.
+    ///
+    /// ```no_run
+    /// # fn serve(predictor: &tadformer::Predictor, upload: &[u8]) -> tadformer::Result<Vec<u8>> {
+    /// let predictions = predictor.predict_bytes(upload)?;
+    /// let mut png = Vec::new();
+    /// predictions[0].write_picture(&mut png)?;
+    /// # Ok(png) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Predictor::predict_file`].
+    pub fn predict_bytes(&self, bytes: &[u8]) -> Result<Vec<Prediction>> {
+        self.of_decoded(decode_photo_bytes(bytes, self.pixel_limit)?)
+    }
+
+    /// Every task's map of a photo as its file stores it, at the size that it has when it is turned.
+    fn of_decoded(&self, (photo, orientation): (DynamicImage, Orientation)) -> Result<Vec<Prediction>> {
         let size = turned(photo.dimensions(), orientation);
         let mut small = self.reduced(&photo)?;
         drop(photo);
@@ -169,27 +190,47 @@ impl Prediction {
         write_png(path.as_ref(), (self.width, self.height), |pixels| self.colours(|strip| pixels.write_all(strip)))
     }
 
+    /// Writes the picture as a PNG to anything that takes bytes, a strip of rows at a time.
+    ///
+    /// # Errors
+    /// A writer that fails.
+    pub fn write_picture(&self, mut to: impl Write) -> Result<()> {
+        let written =
+            encode_png(&mut to, (self.width, self.height), |pixels| self.colours(|strip| pixels.write_all(strip)));
+        written.map_err(Error::io(Path::new("the picture"), "write"))
+    }
+
     /// Writes the array in NumPy's format.
     ///
     /// # Errors
     /// A folder or disk that cannot be written to.
     pub fn save_npy(&self, path: impl AsRef<Path>) -> Result<()> {
+        write_atomically(path.as_ref(), |file| self.npy(file))
+    }
+
+    /// Writes the array in NumPy's format to anything that takes bytes, a strip of rows at a time.
+    ///
+    /// # Errors
+    /// A writer that fails.
+    pub fn write_npy(&self, mut to: impl Write) -> Result<()> {
+        self.npy(&mut to).map_err(Error::io(Path::new("the array"), "write"))
+    }
+
+    fn npy(&self, to: &mut dyn Write) -> io::Result<()> {
         let (height, width) = self.size();
-        write_atomically(path.as_ref(), |file| {
-            if self.task.kind.is_classes() {
-                file.write_all(&npy::header::<u8>(&[height, width]))?;
-                let write = |at: usize, pixel: [f32; 3], row: &mut [u8]| row[at] = pixel[0] as u8;
-                return self.outputs.strips((height, width), 1, write, |strip| file.write_all(strip));
-            }
-            let channels = self.task.kind.label_channels();
-            let shape = [channels, height, width];
-            file.write_all(&npy::header::<f32>(if channels == 1 { &shape[1..] } else { &shape }))?;
-            (0..channels).try_for_each(|c| {
-                let write = |at: usize, pixel: [f32; 3], row: &mut [u8]| {
-                    row[4 * at..][..4].copy_from_slice(&pixel[c].to_le_bytes());
-                };
-                self.outputs.strips((height, width), 4, write, |strip| file.write_all(strip))
-            })
+        if self.task.kind.is_classes() {
+            to.write_all(&npy::header::<u8>(&[height, width]))?;
+            let write = |at: usize, pixel: [f32; 3], row: &mut [u8]| row[at] = pixel[0] as u8;
+            return self.outputs.strips((height, width), 1, write, |strip| to.write_all(strip));
+        }
+        let channels = self.task.kind.label_channels();
+        let shape = [channels, height, width];
+        to.write_all(&npy::header::<f32>(if channels == 1 { &shape[1..] } else { &shape }))?;
+        (0..channels).try_for_each(|c| {
+            let write = |at: usize, pixel: [f32; 3], row: &mut [u8]| {
+                row[4 * at..][..4].copy_from_slice(&pixel[c].to_le_bytes());
+            };
+            self.outputs.strips((height, width), 4, write, |strip| to.write_all(strip))
         })
     }
 

@@ -5,8 +5,8 @@ use crate::{Result, TaskSet};
 
 /// Samples by index, the same ones every time.
 ///
-/// Every sample has a label of every task, `[c, H, W]` as [`Sample`] says, filled with
-/// [`IGNORE`](crate::sample::IGNORE) where nothing is known; samples that are to share a batch have one size.
+/// A sample has labels of these tasks and no others, `[c, H, W]` as [`Sample`] says, with [`IGNORE`](crate::sample::IGNORE) where nothing
+/// is known; one that it lacks is unknown everywhere. Samples that are to share a batch have one size.
 ///
 /// ```
 /// use tadformer::candle_core::{Device, Tensor};

@@ -124,11 +124,12 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Stacks samples, normalises the images to `dtype` and moves all to `device`; labels stay f32.
+    /// Stacks samples, normalises the images to `dtype` and moves all to `device`; labels stay f32. A label that one sample has and
+    /// another lacks is [`IGNORE`] everywhere for the other, in whichever order they come.
     ///
     /// # Errors
-    /// No sample at all, samples of different sizes, images that are no floats, values that are NaN or infinite, a label that one
-    /// sample has and another lacks.
+    /// No sample at all, samples of different sizes, images that are no floats, values that are NaN or infinite, labels of one name and
+    /// different shapes.
     pub fn stack(samples: &[Sample], dtype: DType, device: &Device) -> Result<Self> {
         for (i, sample) in samples.iter().enumerate() {
             sample.check_numbers(&format!(" of sample {i} of a batch"))?;
@@ -159,22 +160,7 @@ impl Batch {
         }
         let images: Vec<&Tensor> = samples.iter().map(|sample| &sample.image).collect();
         let images = normalise(&Tensor::stack(&images, 0)?.to_device(device)?.to_dtype(dtype)?)?;
-        let stack = |name: &String| -> Result<(String, Tensor)> {
-            let maps = samples.iter().map(|sample| {
-                sample.labels.get(name).ok_or_else(|| {
-                    let cure = "fill it with 255 where nothing is known";
-                    Error::config(
-                        "label",
-                        format!("`{name}` in every sample of the batch"),
-                        "a sample without it",
-                        cure,
-                    )
-                })
-            });
-            Ok((name.clone(), Tensor::stack(&maps.collect::<Result<Vec<_>>>()?, 0)?.to_device(device)?))
-        };
-        let labels = first.labels.keys().map(stack).collect::<Result<_>>()?;
-        Ok(Self { images, labels })
+        Ok(Self { images, labels: stack_labels(samples, device)? })
     }
 
     /// The batch as a model takes it: images of its float type, images and labels on its device.
@@ -217,11 +203,37 @@ impl Batch {
     }
 }
 
+/// The labels that any of the samples has, `[B, c, H, W]` by task name.
+fn stack_labels(samples: &[Sample], device: &Device) -> Result<BTreeMap<String, Tensor>> {
+    let mut known = BTreeMap::new();
+    for (name, label) in samples.iter().flat_map(|sample| &sample.labels) {
+        known.entry(name).or_insert(label);
+    }
+    let stack = |(name, one): (&String, &Tensor)| -> Result<(String, Tensor)> {
+        let unknown = Tensor::full(IGNORE, one.shape(), one.device())?.to_dtype(one.dtype())?;
+        let labels: Vec<&Tensor> = samples.iter().map(|sample| sample.labels.get(name).unwrap_or(&unknown)).collect();
+        if let Some(other) = labels.iter().find(|label| label.dims() != one.dims()) {
+            let (what, expected) =
+                (format!("label `{name}` of a batch"), format!("{:?}, as in the others", one.dims()));
+            return Err(Error::Shape { what, expected, got: other.dims().into() });
+        }
+        Ok((name.clone(), Tensor::stack(&labels, 0)?.to_device(device)?))
+    };
+    known.into_iter().map(stack).collect()
+}
+
 /// Subtracts ImageNet's mean and divides by its standard deviation: `[B, 3, H, W]` from 0 to 1 to what Swin expects.
 ///
 /// # Errors
 /// Images that are not `[B, 3, H, W]`, or not of floats.
 pub fn normalise(images: &Tensor) -> candle_core::Result<Tensor> {
+    if !images.dtype().is_float() || !matches!(images.dims(), [_, 3, _, _]) {
+        candle_core::bail!(
+            "images: expected floats [B, 3, H, W] from 0 to 1, got {} {:?} (divide bytes by 255; RGB, the channels first)",
+            images.dtype().as_str(),
+            images.dims()
+        )
+    }
     let constant =
         |values: &[f32; 3]| Tensor::new(values, images.device())?.reshape((1, 3, 1, 1))?.to_dtype(images.dtype());
     images.broadcast_sub(&constant(&IMAGENET_MEAN)?)?.broadcast_div(&constant(&IMAGENET_STD)?)
@@ -284,12 +296,39 @@ mod tests {
         Ok(())
     }
 
+    /// Was dropped in silence where the first sample lacked it, and refused in the other order.
+    #[test]
+    fn a_label_that_one_sample_lacks_is_unknown_there_in_either_order() -> Result<()> {
+        let depth = Tensor::full(2f32, (1, 4, 6), &Device::Cpu)?;
+        let with = Sample::new(map(3, 4, DType::F32), [("depth", depth)])?;
+        let without = Sample::of_image(map(3, 4, DType::F32));
+        for (samples, want) in [([&with, &without], [2.0, IGNORE]), ([&without, &with], [IGNORE, 2.0])] {
+            let batch = Batch::stack(&samples.map(Sample::clone), DType::F32, &Device::Cpu)?;
+            assert_eq!(batch.labels["depth"].dims(), [2, 1, 4, 6]);
+            let values = batch.labels["depth"].flatten_from(1)?.to_vec2::<f32>()?;
+            assert!(values.iter().zip(want).all(|(label, want)| label.iter().all(|v| *v == want)), "{values:?}");
+        }
+        let other = Sample { labels: [("depth".to_owned(), map(3, 4, DType::F32))].into(), ..without };
+        let message = Batch::stack(&[with, other], DType::F32, &Device::Cpu).unwrap_err().to_string();
+        assert!(
+            message.contains("label `depth` of a batch: expected shape [1, 4, 6], as in the others, got [3, 4, 6]")
+        );
+        Ok(())
+    }
+
     #[test]
     fn bytes_are_not_taken_for_an_image_of_0_to_1() {
         let stack = |dtype| Batch::stack(&[Sample::of_image(map(3, 4, dtype))], DType::F32, &Device::Cpu);
         let message = stack(DType::U8).unwrap_err().to_string();
         assert!(message.contains("floats from 0 to 1, got u8") && message.contains("divide bytes by 255"), "{message}");
         assert!(stack(DType::F64).is_ok());
+        for (images, got) in [((2, 3, 4, 6), "got u8 [2, 3, 4, 6]"), ((2, 4, 3, 6), "got u8 [2, 4, 3, 6]")] {
+            let images = Tensor::zeros(images, DType::U8, &Device::Cpu).unwrap();
+            let message = normalise(&images).unwrap_err().to_string();
+            assert!(message.contains(got) && message.contains("divide bytes by 255"), "{message}");
+        }
+        let grey = Tensor::zeros((2, 1, 4, 6), DType::F32, &Device::Cpu).unwrap();
+        assert!(normalise(&grey).unwrap_err().to_string().contains("got f32 [2, 1, 4, 6]"));
     }
 
     #[test]

@@ -9,11 +9,10 @@ use candle_core::{Result, Tensor};
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
-/// use tadformer::params::{Ledger, Release, Weights, random_source};
+/// use tadformer::params::Weights;
 /// use tadformer::swin::{Swin, SwinConfig};
 /// let config = SwinConfig { embed_dim: 8, num_heads: vec![1, 2, 4, 4], ..SwinConfig::tiny() };
-/// let ledger = Ledger::seeded(0, DType::F32, &Device::Cpu);
-/// let weights = Weights::new(random_source(0, DType::F32, &Device::Cpu), ledger, Release::none());
+/// let weights = Weights::random(0, DType::F32, &Device::Cpu);
 /// let swin = Swin::new(&config, &weights)?;
 /// let stages = swin.forward(&Tensor::zeros((1, 3, 50, 70), DType::F32, &Device::Cpu)?)?;
 /// assert_eq!(stages[0].before_merging.tokens.dims(), [1, 13 * 18, 8]);

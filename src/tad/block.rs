@@ -25,12 +25,11 @@ use candle_core::{Result, Tensor};
 /// ```
 /// use candle_core::{DType, Device, Tensor};
 /// use tadformer::layers::Mode;
-/// use tadformer::params::{Ledger, Release, Weights, random_source};
+/// use tadformer::params::Weights;
 /// use tadformer::swin::{StagePlan, SwinConfig, Tokens};
 /// use tadformer::TADBlock;
 /// use tadformer::tad::{Method, PerTask, Prompts};
-/// let ledger = Ledger::seeded(0, DType::F32, &Device::Cpu);
-/// let weights = Weights::new(random_source(0, DType::F32, &Device::Cpu), ledger, Release::none());
+/// let weights = Weights::random(0, DType::F32, &Device::Cpu);
 /// let plan = StagePlan::new(&SwinConfig::tiny(), 0, Method::tadformer(8).block_low_rank(0)).block(1);
 /// let paths = PerTask::default().prompts(Prompts::None);
 /// let block = TADBlock::new(plan, &paths, &"semseg=21,depth=1".parse()?, None, &weights.pp("block"))?;

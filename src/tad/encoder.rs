@@ -15,10 +15,9 @@ use tracing::trace_span;
 /// ```
 /// use candle_core::{DType, Device, Tensor};
 /// use tadformer::layers::Mode;
-/// use tadformer::params::{Ledger, Release, Weights, random_source};
+/// use tadformer::params::Weights;
 /// use tadformer::tad::{Encoder, Method};
-/// let ledger = Ledger::seeded(0, DType::F32, &Device::Cpu);
-/// let weights = Weights::new(random_source(0, DType::F32, &Device::Cpu), ledger, Release::none());
+/// let weights = Weights::random(0, DType::F32, &Device::Cpu);
 /// let swin = tadformer::SwinConfig { embed_dim: 16, depths: vec![2, 2], num_heads: vec![2, 4], ..Default::default() };
 /// let encoder = Encoder::new(&swin, &Method::tadformer(4), &"semseg=21,depth=1".parse()?, &weights)?;
 /// let stages = encoder.forward(&Tensor::zeros((1, 3, 32, 48), DType::F32, &Device::Cpu)?, Mode::Eval)?;

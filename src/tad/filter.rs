@@ -6,7 +6,7 @@ use crate::ops;
 use crate::ops::FilterWeights;
 use crate::params::{Group, Weights, uniform_by_fan_in};
 use crate::task::TaskSet;
-use candle_core::{Result, Tensor};
+use candle_core::{Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
 /// A depth-wise k x k filter made for each map from the map's own pooled context.
@@ -60,8 +60,18 @@ impl DynamicTaskFilter {
     /// `[b, r, h, w]` to `[b, r, h, w]`.
     ///
     /// # Errors
-    /// A map of other than four dimensions, or of another rank.
+    /// A map of other than four dimensions, of other channels, or in another float type.
     pub fn forward(&self, map: &Tensor) -> Result<Tensor> {
+        let (rank, dtype) = (self.weights.weight.dim(1)?, self.weights.weight.dtype());
+        if !matches!(map.dims(), [_, r, _, _] if *r == rank) || map.dtype() != dtype {
+            candle_core::bail!(
+                "dynamic-filter: expected a map [b, {rank}, h, w] of {}, got {:?} of {} (turn it with to_dtype, or make the filter \
+                 for its channels and in its type)",
+                dtype.as_str(),
+                map.dims(),
+                map.dtype().as_str()
+            )
+        }
         let FeatureMap { tokens, size } = FeatureMap::from_nchw(map)?;
         FeatureMap { tokens: self.forward_tokens(&tokens, size)?, size }.to_nchw()
     }
@@ -80,6 +90,12 @@ impl DynamicTaskFilter {
     /// Tokens of another rank.
     pub fn taps(&self, tokens: &Tensor) -> Result<Tensor> {
         ops::filter_taps(tokens, &self.weights)
+    }
+}
+
+impl Module for DynamicTaskFilter {
+    fn forward(&self, map: &Tensor) -> Result<Tensor> {
+        self.forward(map)
     }
 }
 
@@ -243,6 +259,22 @@ mod tests {
         let want = map.conv2d(weight, 1, 1, 1, 2)?.broadcast_add(&bias.reshape((1, 2, 1, 1))?)?;
         close(&filter.forward_tokens(&tokens, (3, 4))?.narrow(0, 3, 1)?, &FeatureMap::from_nchw(&want)?.tokens, 1e-12)?;
         check(&[&tokens], |v| filter.forward_tokens(&v[0], (3, 4)))
+    }
+
+    #[test]
+    fn maps_of_other_channels_or_types_are_refused_with_the_cure() -> Result<()> {
+        let (filter, _) = dynamic()?;
+        for (dims, dtype, got) in [
+            (vec![1, 3, 4, 5], DType::F64, "got [1, 3, 4, 5] of f64"),
+            (vec![2, 4, 5], DType::F64, "got [2, 4, 5] of f64"),
+            (vec![1, 2, 4, 5], DType::F32, "got [1, 2, 4, 5] of f32"),
+            (vec![1, 2, 4, 5], DType::U8, "got [1, 2, 4, 5] of u8"),
+        ] {
+            let message = filter.forward(&Tensor::zeros(dims, dtype, &Device::Cpu)?).unwrap_err().to_string();
+            assert!(message.contains("expected a map [b, 2, h, w] of f64"), "{message}");
+            assert!(message.contains(got) && message.contains("to_dtype"), "{message}");
+        }
+        Ok(())
     }
 
     #[test]

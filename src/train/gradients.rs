@@ -4,6 +4,7 @@ use crate::ops;
 use crate::params::{Entry, Ledger};
 use crate::{Error, Result, readback};
 use candle_core::{Tensor, backprop::GradStore};
+use std::collections::HashMap;
 
 /// The gradient of each trained weight that has one, in the ledger's order.
 pub struct Gradients {
@@ -48,6 +49,12 @@ impl Gradients {
     /// One for each trained weight; `None` for a weight that the loss does not depend on.
     pub fn iter(&self) -> impl Iterator<Item = Option<&Tensor>> {
         self.grads.iter().map(Option::as_ref)
+    }
+
+    /// Those that there are, by their weights' names.
+    pub(super) fn by_name(&self) -> HashMap<&str, &Tensor> {
+        let named = self.names.iter().zip(&self.grads);
+        named.filter_map(|(name, grad)| Some((name.as_str(), grad.as_ref()?))).collect()
     }
 
     /// Scales all of them so that their joint Euclidean norm is at most `limit`, and gives the norm they had.

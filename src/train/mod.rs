@@ -4,6 +4,7 @@ mod adamw;
 mod evaluate;
 mod gradients;
 mod history;
+mod output;
 mod progress;
 mod schedule;
 mod trainer;

@@ -1,6 +1,7 @@
 //! The training loop.
 
 use super::evaluate::label;
+use super::output::Output;
 use super::{AdamW, AdamWConfig, Evaluation, Gradients, History, Observer, Schedule, StepRecord, evaluate};
 use crate::layers::{Mode, TrainingPass};
 use crate::loss::{MultiTaskLoss, UnreadLosses};
@@ -32,7 +33,7 @@ pub struct TrainConfig {
     pub seed: u64,
     /// Whether blocks keep what backward needs, or make it again to save memory.
     pub gradient_checkpointing: GradientCheckpointing,
-    /// Where the best adapter is kept.
+    /// Where the best adapter is kept; its folder is made where there is none, and is one run's alone.
     pub adapter: PathBuf,
 }
 
@@ -58,6 +59,10 @@ impl TrainConfig {
         }
         if self.accumulate == 0 {
             return Err(Error::config("accumulate", "at least 1", 0, "1 takes each batch as a step"));
+        }
+        if model.ledger().trained().is_empty() {
+            let cure = "release a group, or let one that was frozen train: `TADFormer::unfreeze`";
+            return Err(Error::config("model", "a weight that trains", "none", cure));
         }
         if !matches!(model.ledger().dtype(), DType::F32 | DType::F64) {
             let got = model.ledger().dtype().as_str();
@@ -125,13 +130,17 @@ pub struct Trainer<'a> {
     optimizer: AdamW,
     reference: BTreeMap<String, f64>,
     stop: Arc<AtomicBool>,
+    /// Held until the trainer is dropped.
+    _output: Output,
 }
 
 impl<'a> Trainer<'a> {
-    /// Checks the settings and makes the optimizer.
+    /// Checks the settings, makes the optimizer, and makes, tries and holds the adapter's folder until it is dropped: another trainer,
+    /// in this process or another, is refused it (on unix, where the file system knows locks).
     ///
     /// # Errors
-    /// A setting that cannot work, or a model in half precision.
+    /// A setting that cannot work, or a model in half precision or of which nothing trains; a folder that cannot be made or written to, has no room for the
+    /// adapter, or is another run's.
     pub fn new(model: &'a TADFormer, config: TrainConfig) -> Result<Self> {
         config.check(model)?;
         Ok(Self {
@@ -139,6 +148,7 @@ impl<'a> Trainer<'a> {
             loss: MultiTaskLoss::new(&model.config().tasks),
             reference: BTreeMap::new(),
             stop: Arc::default(),
+            _output: Output::take(&config.adapter, model)?,
             model,
             config,
         })
@@ -378,7 +388,7 @@ mod tests {
 
     fn model() -> Result<TADFormer> {
         let swin = SwinConfig { embed_dim: 8, depths: vec![1; 4], num_heads: vec![1, 2, 2, 4], ..SwinConfig::tiny() };
-        let head = HrNetConfig { channels: vec![2, 2, 4, 4] };
+        let head = HrNetConfig::new([2, 2, 4, 4]);
         let builder = TADFormer::builder(SwinConfig { image_size: 64, window: 4, ..swin }).rank(2).head(head);
         builder.tasks("semseg=3,sal=1,normals=3".parse()?).build()
     }

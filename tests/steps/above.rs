@@ -8,7 +8,7 @@ use candle_nn::VarBuilder;
 use std::collections::HashMap;
 use tadformer::layers::FeatureMap;
 use tadformer::loss::task_loss;
-use tadformer::params::{Group, Ledger, Release, Weights, random_source};
+use tadformer::params::{Group, Ledger, Release, Weights};
 use tadformer::swin::{PatchEmbed, SwinConfig};
 use tadformer::tad::StaticTaskFilter;
 use tadformer::{DynamicTaskFilter, TaskKind, TaskSet};
@@ -16,8 +16,7 @@ use tadformer::{DynamicTaskFilter, TaskKind, TaskSet};
 /// Weights of the case's float type, drawn from a seed.
 fn weights(draws: &mut Draws) -> Weights {
     let (seed, dtype) = (draws.seed(), draws.case.dtype);
-    let ledger = Ledger::seeded(seed, dtype, &Device::Cpu);
-    Weights::new(random_source(seed, dtype, &Device::Cpu), ledger, Release::none())
+    Weights::random(seed, dtype, &Device::Cpu)
 }
 
 pub fn dynamic_task_filter(draws: &mut Draws) -> Result<Step> {

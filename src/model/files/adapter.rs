@@ -397,7 +397,7 @@ impl TADFormer {
         let place = checkpoint.path();
         let mut values = Vec::new();
         for entry in self.ledger().entries() {
-            let (Role::Trained(var) | Role::Statistics(var)) = entry.role else { continue };
+            let (Role::Trained(var) | Role::Held(var) | Role::Statistics(var)) = entry.role else { continue };
             let (name, want) = (&entry.name, var.dims());
             let wrong = |what: String| {
                 Error::file(place, format!("tensor `{name}` {what}"), "the file is damaged or of another model")
