@@ -134,6 +134,7 @@ pub mod checkpoint;
 #[cfg(feature = "data")]
 pub mod data;
 mod error;
+#[doc(hidden)] // for the examples; what a program reads and writes has a function of its own
 pub mod files;
 mod finite;
 pub mod heads;
@@ -146,6 +147,7 @@ pub mod model;
 mod named;
 pub mod ops;
 pub mod params;
+#[doc(hidden)] // for the example of that name
 pub mod parity;
 #[cfg(feature = "data")]
 pub mod picture;

@@ -105,13 +105,13 @@ impl AdamW {
         let AdamWConfig { beta1, beta2, eps, weight_decay } = self.config;
         let steps = i32::try_from(self.steps).unwrap_or(i32::MAX);
         let (correct1, correct2) = (1.0 - beta1.powi(steps), 1.0 - beta2.powi(steps));
-        let by = AdamWStep { beta1, beta2, eps, unbias: 1.0 / correct2, rate: rate / correct1, keep: 1.0 };
+        let by = AdamWStep { beta1, beta2, eps, unbias: 1.0 / correct2, rate: rate / correct1, shrink: 1.0 };
         // By name: of a model of which a part was frozen meanwhile there are fewer.
         let grads = grads.by_name();
         for slot in &self.slots {
             let Some(grad) = grads.get(slot.name.as_str()) else { continue };
-            let keep = if slot.decays { 1.0 - rate * weight_decay } else { 1.0 };
-            ops::adamw_step(&slot.var, grad, &slot.moments, AdamWStep { keep, ..by })?;
+            let shrink = if slot.decays { 1.0 - rate * weight_decay } else { 1.0 };
+            ops::adamw_step(&slot.var, grad, &slot.moments, AdamWStep { shrink, ..by })?;
         }
         Ok(())
     }

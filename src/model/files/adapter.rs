@@ -3,7 +3,7 @@
 //! Both are one safetensors file whose metadata holds, under [`ModelFile::KEY`], a JSON document; `docs/adapter-format.md` tells all of it.
 
 use super::differences::differences;
-use super::location::Source;
+use super::location::Location;
 use crate::checkpoint::Checkpoint;
 use crate::files::write_tensors;
 #[cfg(feature = "hub")]
@@ -146,9 +146,9 @@ impl ModelFile {
 
     /// Opens what a path or an id of the hub names.
     fn of(source: &Path, options: &OpenOptions) -> Result<Self> {
-        match Source::of(source) {
-            Source::Path(path) => Self::open(path),
-            Source::Id(id) => Self::by_id(id, options),
+        match Location::of(source) {
+            Location::Path(path) => Self::open(path),
+            Location::Id(id) => Self::by_id(id, options),
         }
     }
 
@@ -278,9 +278,9 @@ impl ModelFile {
 
 /// The checkpoint that a path or an id of the hub names.
 pub(in crate::model) fn weights_of(source: &Path, options: &OpenOptions) -> Result<PathBuf> {
-    match Source::of(source) {
-        Source::Path(path) => Ok(path.to_owned()),
-        Source::Id(id) => weights_by_id(id, options),
+    match Location::of(source) {
+        Location::Path(path) => Ok(path.to_owned()),
+        Location::Id(id) => weights_by_id(id, options),
     }
 }
 

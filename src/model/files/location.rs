@@ -5,14 +5,14 @@ use std::path::Path;
 
 /// A path, or an id.
 #[derive(Debug, PartialEq)]
-pub(in crate::model) enum Source<'a> {
+pub(in crate::model) enum Location<'a> {
     /// A file or folder, which need not exist.
     Path(&'a Path),
     /// `OWNER/NAME`, with `@REVISION` where it matters.
     Id(&'a str),
 }
 
-impl<'a> Source<'a> {
+impl<'a> Location<'a> {
     /// What exists is a path; so is what reads like one, since a mistyped path is nothing to ask the network for.
     pub(in crate::model) fn of(source: &'a Path) -> Self {
         match source.to_str() {
@@ -46,14 +46,14 @@ mod tests {
     #[test]
     fn mistyped_paths_are_no_ids() {
         for path in ["/a/b", "./a", "../a", "runs/finetune/adapter", "runs/adapter.safetensors", "a.pth", "src"] {
-            assert_eq!(Source::of(Path::new(path)), Source::Path(Path::new(path)), "{path}");
+            assert_eq!(Location::of(Path::new(path)), Location::Path(Path::new(path)), "{path}");
         }
     }
 
     #[test]
     fn anything_else_is_an_id() {
         for id in ["microsoft/swin-tiny-patch4-window7-224", "timm/swin.ms_in1k", "a/b@refs/pr/1", "gpt2"] {
-            assert_eq!(Source::of(Path::new(id)), Source::Id(id));
+            assert_eq!(Location::of(Path::new(id)), Location::Id(id));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A model started from a pretrained Swin, its sizes read off what lies beside the weights.
 
-use super::location::Source;
+use super::location::Location;
 #[cfg(feature = "hub")]
 use super::origin::WEIGHTS;
 use crate::Result;
@@ -28,9 +28,9 @@ impl TADFormer {
     /// # Errors
     /// Another architecture, which is named; a path or model that cannot be read or had.
     pub fn from_pretrained(source: impl AsRef<Path>) -> Result<TADFormerBuilder> {
-        let path = match Source::of(source.as_ref()) {
-            Source::Path(path) => path,
-            Source::Id(id) => return by_id(id),
+        let path = match Location::of(source.as_ref()) {
+            Location::Path(path) => path,
+            Location::Id(id) => return by_id(id),
         };
         let config = path.join(CONFIG);
         let swin = if config.exists() { SwinConfig::of_config(config)? } else { SwinConfig::of_checkpoint(path)? };

@@ -8,7 +8,7 @@ use serde::Deserialize;
 /// The parts of a pickled configuration that are read here; whatever a file leaves out is as the released code has it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "UPPERCASE")]
-pub(in crate::model) struct Recipe {
+pub(in crate::model) struct ReleasedConfig {
     data: Data,
     model: Model,
     train: Train,
@@ -61,7 +61,7 @@ struct Train {
     freeze_downsample_reduction: Option<bool>,
 }
 
-impl Recipe {
+impl ReleasedConfig {
     /// Reads the configuration beside a checkpoint's weights; of a file without one, nothing is said.
     ///
     /// # Errors
@@ -74,21 +74,21 @@ impl Recipe {
     /// What a configuration says; else the problem and the cure.
     fn read(config: &serde_json::Value) -> std::result::Result<Self, (String, &'static str)> {
         let foreign = |e| (format!("its configuration is not the released code's: {e}"), "save its `model` alone");
-        let recipe = Self::deserialize(config).map_err(foreign)?;
-        if let Some(network) = recipe.model.r#type.as_ref().filter(|network| *network != "swin") {
+        let config = Self::deserialize(config).map_err(foreign)?;
+        if let Some(network) = config.model.r#type.as_ref().filter(|network| *network != "swin") {
             let problem = format!("its MODEL.TYPE is `{network:.100}`");
             return Err((problem, "take a model of type `swin`"));
         }
-        if let Some(scale) = recipe.model.swin.qk_scale {
+        if let Some(scale) = config.model.swin.qk_scale {
             let problem = format!("its MODEL.SWIN.QK_SCALE is {scale}");
             return Err((problem, "only the inverse root of a head's channels is built here"));
         }
-        let scales = &recipe.model.tadmtl.shared_scale;
+        let scales = &config.model.tadmtl.shared_scale;
         if scales.iter().any(|scale| *scale != scales[0]) {
             let problem = format!("its MODEL.TADMTL.SHARED_SCALE is {scales:?}");
             return Err((problem, "only one scale for all stages is built here"));
         }
-        Ok(recipe)
+        Ok(config)
     }
 
     pub(in crate::model) fn image_size(&self) -> Option<usize> {
@@ -142,15 +142,15 @@ mod tests {
 
     #[test]
     fn what_is_not_said_is_as_the_released_code_has_it() {
-        let recipe = Recipe::read(&json!({"SEED": 1})).unwrap();
-        assert_eq!((recipe.image_size(), recipe.drop_path(), recipe.scale(), recipe.dropout()), (None, 0.2, 4.0, 0.05));
-        assert!(recipe.mixes() && recipe.gates() && recipe.tasks.is_empty());
-        assert_eq!(recipe.release(), Release::tadformer());
+        let config = ReleasedConfig::read(&json!({"SEED": 1})).unwrap();
+        assert_eq!((config.image_size(), config.drop_path(), config.scale(), config.dropout()), (None, 0.2, 4.0, 0.05));
+        assert!(config.mixes() && config.gates() && config.tasks.is_empty());
+        assert_eq!(config.release(), Release::tadformer());
     }
 
     #[test]
     fn what_is_said_counts() {
-        let recipe = Recipe::read(&json!({
+        let config = ReleasedConfig::read(&json!({
             "TASKS": ["sal", "edge"],
             "DATA": {"IMG_SIZE": 448},
             "MODEL": {"TYPE": "swin", "DROP_PATH_RATE": 0.1, "SWIN": {"QK_SCALE": null}, "TADMTL": {
@@ -161,13 +161,13 @@ mod tests {
         }))
         .unwrap();
         assert_eq!(
-            (recipe.image_size(), recipe.drop_path(), recipe.scale(), recipe.dropout()),
+            (config.image_size(), config.drop_path(), config.scale(), config.dropout()),
             (Some(448), 0.1, 2.0, 0.5)
         );
-        assert!(!recipe.mixes() && !recipe.gates());
-        assert_eq!(recipe.tasks, ["sal", "edge"]);
+        assert!(!config.mixes() && !config.gates());
+        assert_eq!(config.tasks, ["sal", "edge"]);
         let release = Release::tadformer().without(Pretrained::PatchEmbedding).with(Pretrained::Reductions);
-        assert_eq!(recipe.release(), release);
+        assert_eq!(config.release(), release);
     }
 
     #[test]
@@ -179,7 +179,7 @@ mod tests {
             (json!({"DATA": {"IMG_SIZE": "large"}}), "not the released code's"),
             (json!({"TASKS": 3}), "not the released code's"),
         ] {
-            assert!(Recipe::read(&config).unwrap_err().0.contains(words), "{config}");
+            assert!(ReleasedConfig::read(&config).unwrap_err().0.contains(words), "{config}");
         }
     }
 }

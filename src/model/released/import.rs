@@ -1,6 +1,6 @@
 //! Checkpoints of the released TADFormer code, and of MTLoRA, from which it came, as models of this crate.
 
-use super::config::Recipe;
+use super::config::ReleasedConfig;
 use super::sizes;
 use super::sizes::Order;
 use crate::checkpoint::Checkpoint;
@@ -58,7 +58,7 @@ impl ReleasedFile {
     /// whose order nothing tells.
     pub fn open(path: impl AsRef<Path>, tasks: Option<&TaskSet>) -> Result<Self> {
         let checkpoint = Checkpoint::open(path)?;
-        let recipe = Recipe::of(&checkpoint)?;
+        let config = ReleasedConfig::of(&checkpoint)?;
         let (family, tensors, unused) = names::canonical(checkpoint.clone())?;
         if family != Family::Released {
             let cure = "give a Swin alone with `pretrained`";
@@ -66,7 +66,7 @@ impl ReleasedFile {
         }
         let code =
             if tensors.shape("prompts.table").is_some() { ReleasedCode::TADFormer } else { ReleasedCode::MTLoRA };
-        let config = configuration(code, &tensors, &recipe, tasks)?;
+        let config = configuration(code, &tensors, &config, tasks)?;
         config.check()?;
         let report = LoadReport::compare(family, &tensors, unused, &TADFormer::shapes(&config)?);
         report.check()?;
@@ -152,17 +152,17 @@ fn values(tensor: &candle_core::Tensor) -> Result<Vec<f32>> {
 fn configuration(
     code: ReleasedCode,
     tensors: &Checkpoint,
-    recipe: &Recipe,
+    config: &ReleasedConfig,
     given: Option<&TaskSet>,
 ) -> Result<TADFormerConfig> {
     let found = SwinConfig::of_tensors(tensors)?;
-    let image_size = recipe.image_size().unwrap_or(found.image_size);
-    let swin = SwinConfig { image_size, drop_path: recipe.drop_path(), ..found };
+    let image_size = config.image_size().unwrap_or(found.image_size);
+    let swin = SwinConfig { image_size, drop_path: config.drop_path(), ..found };
     let order = if code == ReleasedCode::TADFormer { Order::Matters } else { Order::Free };
-    let tasks = sizes::tasks(tensors, recipe, given, order)?;
+    let tasks = sizes::tasks(tensors, config, given, order)?;
     let head = sizes::head(tensors, &tasks, swin.stages())?;
     let (method, release) = match code {
-        ReleasedCode::TADFormer => (sizes::method(tensors, &swin, recipe, tasks.len())?, recipe.release()),
+        ReleasedCode::TADFormer => (sizes::method(tensors, &swin, config, tasks.len())?, config.release()),
         ReleasedCode::MTLoRA => Tuning::DecodersOnly.settings(0),
     };
     Ok(TADFormerConfig { method, tasks, head: head.into(), release, ..TADFormerConfig::new(swin) })

@@ -1,6 +1,6 @@
 //! What the tensors of the released code tell of its tasks, adapters and decoders.
 
-use super::config::Recipe;
+use super::config::ReleasedConfig;
 use crate::checkpoint::Checkpoint;
 use crate::heads::HrNetConfig;
 use crate::swin::SwinConfig;
@@ -26,10 +26,10 @@ pub(in crate::model) enum Order {
     Free,
 }
 
-/// The tasks that are decoded: those given, else in the recipe's order.
+/// The tasks that are decoded: those given, else in the config's order.
 pub(in crate::model) fn tasks(
     tensors: &Checkpoint,
-    recipe: &Recipe,
+    config: &ReleasedConfig,
     given: Option<&TaskSet>,
     order: Order,
 ) -> Result<TaskSet> {
@@ -41,7 +41,7 @@ pub(in crate::model) fn tasks(
         let cure = "give a whole model of the released code; a backbone alone is given with `pretrained`";
         return Err(Error::file(path, "no decoder as HRNet's, `decoders.decoders.TASK.last_layer`", cure));
     }
-    let said = &recipe.tasks;
+    let said = &config.tasks;
     let names: Vec<String> = match given {
         Some(given) => given.iter().map(|task| task.name.clone()).collect(),
         None if !said.is_empty() => said.clone(),
@@ -88,22 +88,22 @@ pub(in crate::model) fn head(tensors: &Checkpoint, tasks: &TaskSet, stages: usiz
 pub(in crate::model) fn method(
     tensors: &Checkpoint,
     swin: &SwinConfig,
-    recipe: &Recipe,
+    config: &ReleasedConfig,
     tasks: usize,
 ) -> Result<Method> {
     let rows = tensors.shape("prompts.table").and_then(|shape| shape.first().copied()).unwrap_or_default();
     if !rows.is_multiple_of(tasks) {
         return Err(no_multiple(tensors.path(), rows, tasks));
     }
-    let linears = linears(tensors, swin, recipe);
+    let linears = linears(tensors, swin, config);
     let filter = filter(tensors, swin, linears.as_ref().map_or(1, |low_rank| low_rank.stage_rank(0)));
-    let prompts = Prompts::Learned { per_task: rows / tasks, gate: gate(tensors, recipe, filter) };
+    let prompts = Prompts::Learned { per_task: rows / tasks, gate: gate(tensors, config, filter) };
     let paths = PerTask::default().filter(filter).prompts(prompts);
     Ok(Method::none().linears(linears.map_or(LinearAdapter::None, LinearAdapter::LowRank)).task_paths(paths))
 }
 
 /// The low-rank paths that stand in the first block of each stage.
-fn linears(tensors: &Checkpoint, swin: &SwinConfig, recipe: &Recipe) -> Option<LowRank> {
+fn linears(tensors: &Checkpoint, swin: &SwinConfig, config: &ReleasedConfig) -> Option<LowRank> {
     let low_rank = |i: usize, place: &str| tensors.shape(&format!("layers.{i}.blocks.0.{place}.low_rank.a"));
     let adapted: Vec<_> = LINEARS.into_iter().filter(|(_, place)| low_rank(0, place).is_some()).collect();
     let rank_of = |i| adapted.iter().find_map(|(_, place)| low_rank(i, place)?.first().copied());
@@ -111,16 +111,16 @@ fn linears(tensors: &Checkpoint, swin: &SwinConfig, recipe: &Recipe) -> Option<L
     let first = *ranks.first()?;
     let ranks = if ranks.iter().all(|rank| *rank == first) { vec![first] } else { ranks };
     let on = adapted.into_iter().map(|(linear, _)| linear);
-    Some(LowRank::new(first).ranks(ranks).on(on).scale(recipe.scale()).dropout(recipe.dropout()))
+    Some(LowRank::new(first).ranks(ranks).on(on).scale(config.scale()).dropout(config.dropout()))
 }
 
 /// How the stages mix the TPC feature in. The code that has the paper's filter is the corrected one.
-fn gate(tensors: &Checkpoint, recipe: &Recipe, filter: TaskFilterKind) -> Gate {
+fn gate(tensors: &Checkpoint, config: &ReleasedConfig, filter: TaskFilterKind) -> Gate {
     let corrected = matches!(filter, TaskFilterKind::Dynamic { .. });
     let reading = if corrected { TpcReading::Positions } else { TpcReading::Swapped };
     match tensors.shape("layers.0.gate") {
-        _ if !recipe.mixes() => Gate::None,
-        Some(_) if recipe.gates() => Gate::Learned { reading },
+        _ if !config.mixes() => Gate::None,
+        Some(_) if config.gates() => Gate::Learned { reading },
         _ => Gate::Average { reading },
     }
 }

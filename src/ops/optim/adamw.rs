@@ -30,11 +30,11 @@ pub(crate) struct AdamWStep {
     pub(crate) unbias: f64,
     /// The learning rate with the first moment's correction: `lr / (1 - β1^t)`.
     pub(crate) rate: f64,
-    /// What is kept of the weight by decay: `1 - lr λ`.
-    pub(crate) keep: f64,
+    /// What decay multiplies the weight by: `1 - lr λ`.
+    pub(crate) shrink: f64,
 }
 
-/// `m = β1 m + (1-β1) g`, `v = β2 v + (1-β2) g²`, `w = keep w - rate m / (sqrt(unbias v) + eps)`, all in place.
+/// `m = β1 m + (1-β1) g`, `v = β2 v + (1-β2) g²`, `w = shrink w - rate m / (sqrt(unbias v) + eps)`, all in place.
 ///
 /// The composed definition makes some ten passes over arrays of the weight's size; the fused one reads and writes each once.
 pub(crate) fn adamw_step(weight: &Var, grad: &Tensor, moments: &Moments, step: AdamWStep) -> Result<()> {
@@ -54,7 +54,7 @@ fn composed(weight: &Var, grad: &Tensor, moments: &Moments, step: AdamWStep) -> 
     let second = ((second * step.beta2)? + (grad.sqr()? * (1.0 - step.beta2))?)?;
     let deviation = ((&second * step.unbias)?.sqrt()? + step.eps)?;
     let update = ((&first / deviation)? * step.rate)?;
-    weight.set(&((weight.as_detached_tensor() * step.keep)? - update)?)?;
+    weight.set(&((weight.as_detached_tensor() * step.shrink)? - update)?)?;
     moments.first.set(&first)?;
     moments.second.set(&second)
 }
@@ -83,11 +83,11 @@ vectorised_fn! {
     fn block<T: Real>(w: &mut [T], m: &mut [T], v: &mut [T], g: &[T], by: AdamWStep) {
         let (beta1, beta2, eps) = (T::of(by.beta1), T::of(by.beta2), T::of(by.eps));
         let (new1, new2) = (T::of(1.0 - by.beta1), T::of(1.0 - by.beta2));
-        let (unbias, rate, keep) = (T::of(by.unbias), T::of(by.rate), T::of(by.keep));
+        let (unbias, rate, shrink) = (T::of(by.unbias), T::of(by.rate), T::of(by.shrink));
         for (((w, m), v), g) in w.iter_mut().zip(m).zip(v).zip(g) {
             *m = *m * beta1 + *g * new1;
             *v = *v * beta2 + *g * *g * new2;
-            *w = *w * keep - *m / ((*v * unbias).sqrt() + eps) * rate;
+            *w = *w * shrink - *m / ((*v * unbias).sqrt() + eps) * rate;
         }
     }
 }
@@ -132,7 +132,7 @@ mod tests {
     use crate::ops::finite_difference::{close, normal};
     use candle_core::DType;
 
-    const STEP: AdamWStep = AdamWStep { beta1: 0.9, beta2: 0.99, eps: 1e-8, unbias: 1.5, rate: 0.1, keep: 0.95 };
+    const STEP: AdamWStep = AdamWStep { beta1: 0.9, beta2: 0.99, eps: 1e-8, unbias: 1.5, rate: 0.1, shrink: 0.95 };
 
     fn weight_and_moments(dims: &[usize], dtype: DType) -> Result<(Var, Moments)> {
         let var = |seed| Var::from_tensor(&normal(seed, dims)?.to_dtype(dtype)?);
