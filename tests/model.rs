@@ -256,7 +256,8 @@ fn bad_images_are_refused_with_the_cure() -> Result<()> {
     for (dtype, cure) in [(DType::F64, "turn them with to_dtype"), (DType::U8, "divide bytes by 255")] {
         let message = refuse(images(1, 64, 64)?.to_dtype(dtype)?);
         assert!(
-            message.contains("images: expected f32, the model's float type, got") && message.contains(cure),
+            message.contains("images: expected f32 on cpu, where the model's weights are, got")
+                && message.contains(cure),
             "{message}"
         );
     }

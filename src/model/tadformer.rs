@@ -12,7 +12,7 @@ use crate::params::{Ledger, ParameterTable, Weights, own_source, shape_source};
 use crate::runtime::device_name;
 use crate::tad::{Encoder, StageOutput};
 use crate::task::Task;
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use tracing::trace_span;
 
 /// One frozen Swin, fine-tuned for several dense tasks with few trained parameters.
@@ -206,18 +206,26 @@ impl TADFormer {
                  (stack normalised RGB images; enlarge those smaller than a patch)"
             )
         }
+        self.check_place(images)
+    }
+
+    /// Float type and device are those of the weights.
+    fn check_place(&self, images: &Tensor) -> Result<()> {
         let (dtype, device) = (self.ledger.dtype(), self.ledger.device());
-        if images.dtype() != dtype || !images.device().same_device(device) {
-            candle_core::bail!(
-                "images: expected {} on {}, where the model's weights are, got {} on {} (turn them with to_dtype, move them with \
-                 to_device; Batch::to does both)",
-                dtype.as_str(),
-                device_name(device),
-                images.dtype().as_str(),
-                device_name(images.device())
-            )
+        if images.dtype() == dtype && images.device().same_device(device) {
+            return Ok(());
         }
-        Ok(())
+        let place = |dtype: DType, device: &Device| format!("{} on {}", dtype.as_str(), device_name(device));
+        let cure = if images.dtype().is_float() {
+            "turn them with to_dtype, move them with to_device; Batch::to does both"
+        } else {
+            "divide bytes by 255, then sample::normalise"
+        };
+        candle_core::bail!(
+            "images: expected {}, where the model's weights are, got {} ({cure})",
+            place(dtype, device),
+            place(images.dtype(), images.device())
+        )
     }
 }
 
