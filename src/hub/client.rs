@@ -7,7 +7,8 @@ use super::address::{Address, Endpoint};
 use super::failure::{Failure, Outcome};
 use super::hub::Hub;
 use super::pace::Pace;
-use super::{regular, reply};
+use super::reply;
+use crate::files::read_start;
 use crate::{Error, Result};
 use std::io::Read;
 use std::ops::Range;
@@ -201,7 +202,7 @@ fn secret(endpoint: &Endpoint, token: Option<&str>) -> Result<Option<HeaderValue
 
 /// The certificates of a file, in place of those that come with the crate.
 fn roots(path: &Path) -> Result<RootCerts> {
-    let pem = regular::read(path, MOST_CERTIFICATE_BYTES)?;
+    let pem = read_start(path, MOST_CERTIFICATE_BYTES)?;
     let certificate = |item| match item {
         Ok(PemItem::Certificate(certificate)) => Some(certificate),
         _ => None,

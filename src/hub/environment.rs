@@ -2,7 +2,7 @@
 
 use super::address::Endpoint;
 use super::hub::{Hub, Lookup};
-use super::regular;
+use crate::files::read_start;
 use hf_hub::Cache;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -51,7 +51,7 @@ fn hub(variable: impl Fn(&str) -> Option<String>) -> Hub {
 
 /// A token on a line of its own in a file.
 fn token_in(path: &Path) -> Option<String> {
-    let token = String::from_utf8(regular::read(path, MOST_TOKEN_BYTES).ok()?).ok()?;
+    let token = String::from_utf8(read_start(path, MOST_TOKEN_BYTES).ok()?).ok()?;
     Some(token).filter(|token| !token.trim().is_empty())
 }
 

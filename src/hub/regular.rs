@@ -1,8 +1,9 @@
-//! Files opened as what they must be: regular ones, and the cache's own never through a link.
+//! The cache's own files: regular ones, opened through no link.
 
+use crate::files::name_of;
 use crate::{Error, Result};
 use std::fs::{File, FileType, OpenOptions};
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::path::Path;
 
 /// Opens a file of the cache for reading; `None` where there is none.
@@ -46,43 +47,8 @@ fn follow_nothing(path: &Path, _: &mut OpenOptions) -> Result<()> {
 /// What is said of anything but a regular file in the cache.
 pub(super) fn refusal(path: &Path, kind: FileType) -> Option<Error> {
     let problem = |found| format!("{found} lies where the cache keeps a file of its own");
-    other_kind(kind).map(|found| Error::file(path, problem(found), "remove it: the file is made or downloaded anew"))
-}
-
-/// The start of a file that somebody names, `most` bytes of it; their links are followed.
-pub(super) fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
-    let kind = path.metadata().map_err(Error::io(path, "read"))?.file_type();
-    if let Some(found) = other_kind(kind) {
-        return Err(Error::file(path, format!("is {found}"), "name a file"));
-    }
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes));
-    read.map(|_| bytes).map_err(Error::io(path, "read"))
-}
-
-/// What is no regular file, in words.
-fn other_kind(kind: FileType) -> Option<&'static str> {
-    match () {
-        () if kind.is_file() => None,
-        () if kind.is_symlink() => Some("a link"),
-        () if kind.is_dir() => Some("a folder"),
-        () => Some(special(kind)),
-    }
-}
-
-#[cfg(unix)]
-fn special(kind: FileType) -> &'static str {
-    use std::os::unix::fs::FileTypeExt;
-    match () {
-        () if kind.is_fifo() => "a FIFO",
-        () if kind.is_socket() => "a socket",
-        () => "a device",
-    }
-}
-
-#[cfg(not(unix))]
-fn special(_: FileType) -> &'static str {
-    "something else"
+    let cure = "remove it: the file is made or downloaded anew";
+    (!kind.is_file()).then(|| Error::file(path, problem(name_of(kind)), cure))
 }
 
 #[cfg(test)]
@@ -121,9 +87,5 @@ mod tests {
         assert_eq!(std::fs::read(at("victim")).unwrap(), b"precious");
         assert!(!at("none").exists());
         assert!(open(&at("none")).unwrap().is_none());
-        for (name, kind) in [("folder", "is a folder"), ("fifo", "is a FIFO"), ("/dev/zero", "is a device")] {
-            assert!(read(&at(name), 5).unwrap_err().to_string().contains(kind));
-        }
-        assert_eq!(read(&at("link"), 5).unwrap(), b"preci");
     }
 }
