@@ -62,7 +62,8 @@ fn main() -> anyhow::Result<()> {
 /// One cold start, as a line of JSON, in milliseconds.
 fn once(backbone: &str, side: usize) -> anyhow::Result<Value> {
     let start = Instant::now();
-    let builder = TADFormer::from_pretrained(backbone)?.tasks("semseg=21,normals=3,sal=1,human_parts=7".parse()?);
+    let builder =
+        TADFormer::builder_from_pretrained(backbone)?.tasks("semseg=21,normals=3,sal=1,human_parts=7".parse()?);
     let model = builder.rank(16).build()?;
     let load = milliseconds(start);
     let forward = || -> anyhow::Result<f64> {

@@ -121,7 +121,7 @@ fn located(source: &str) -> anyhow::Result<Source> {
         Err(Error::Hub { problem: HubProblem::NoSuchFile { .. }, .. }) => {}
         Err(e) => return Err(e.into()),
     }
-    let builder = TADFormer::from_pretrained(source)?;
+    let builder = TADFormer::builder_from_pretrained(source)?;
     builder.checkpoint().map(|path| Source::Path(path.to_owned())).context("the hub gave no weights")
 }
 

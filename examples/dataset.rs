@@ -75,7 +75,7 @@ fn main() -> anyhow::Result<()> {
     let (folder, held_out) = (folder(photos), folder(held_out));
     say!("{} photos to train on, {} to validate on", folder.len(), held_out.len());
 
-    // A small model drawn at random; with pretrained weights: TADFormer::from_pretrained("microsoft/swin-tiny-patch4-window7-224")?
+    // A small model drawn at random; with pretrained weights: TADFormer::builder_from_pretrained("microsoft/swin-tiny-patch4-window7-224")?
     let small = SwinConfig { embed_dim: 24, num_heads: vec![1, 2, 4, 8], depths: vec![1; 4], ..SwinConfig::tiny() };
     let model = TADFormer::builder(small).image_size(SIDE).tasks(tasks.clone()).rank(4).build()?;
     let options = BatchOptions::new(4);

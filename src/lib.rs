@@ -15,7 +15,7 @@
 //! use tadformer::TADFormer;
 //!
 //! // An id on the Hugging Face hub, or a folder or file of transformers, timm, torchvision or the original code.
-//! let model = TADFormer::from_pretrained("microsoft/swin-tiny-patch4-window7-224")?
+//! let model = TADFormer::builder_from_pretrained("microsoft/swin-tiny-patch4-window7-224")?
 //!     .tasks("semseg=7,normals=3,depth=1".parse()?)
 //!     .rank(16)
 //!     .build()?;

@@ -56,7 +56,7 @@ fn a_folder_that_is_written_for_a_library_is_read_with_the_same_sizes_and_weight
             let file = BackboneFile::open(folder.path()).unwrap();
             assert_eq!(file.report().family, family);
             assert_eq!(file.digest().unwrap(), given.digest().unwrap());
-            let builder = TADFormer::from_pretrained(folder.path()).unwrap();
+            let builder = TADFormer::builder_from_pretrained(folder.path()).unwrap();
             assert_eq!(builder.config().swin, want);
             let head = HrNetConfig::new(vec![2; want.stages()]);
             assert_eq!(builder.rank(1).head(head).build().unwrap().base().digest, given.digest().unwrap());
@@ -132,7 +132,7 @@ fn a_folder_with_an_adapter_and_its_backbone_becomes_one_file() {
     let swin = out.path().join("swin");
     std::fs::create_dir(&swin).unwrap();
     convert(out.path().join("model.safetensors"), &swin, &["--to", "timm"]).unwrap();
-    assert_eq!(TADFormer::from_pretrained(&swin).unwrap().config().swin, model.config().swin);
+    assert_eq!(TADFormer::builder_from_pretrained(&swin).unwrap().config().swin, model.config().swin);
 }
 
 /// This test binary again, as another process whose environment names the hub.
@@ -154,7 +154,7 @@ fn with_hub(server: &Server, does: &str, out: &Path) {
 fn ids_of_swins_and_of_adapters_are_sources() {
     let (server, out) = (Server::start(), tempfile::tempdir().unwrap());
     server.put("someone/swin", Model::of_folder(&golden("swin_w4_128/transformers")));
-    let model = TADFormer::from_pretrained(golden("swin_w4_128/timm")).unwrap().rank(2).build().unwrap();
+    let model = TADFormer::builder_from_pretrained(golden("swin_w4_128/timm")).unwrap().rank(2).build().unwrap();
     let folder = tempfile::tempdir().unwrap();
     model.save_adapter(folder.path().join("adapter.safetensors")).unwrap();
     server.put("colleague/rooms", Model::of_folder(folder.path()));

@@ -122,7 +122,7 @@ fn on_a_file(folder: &Path, release: Release) -> (TADFormer, PathBuf, PathBuf) {
     std::fs::create_dir(backbone.parent().unwrap()).unwrap();
     std::fs::create_dir(&out).unwrap();
     std::fs::copy(golden, &backbone).unwrap();
-    let model = TADFormer::from_pretrained(&backbone).unwrap().rank(2).release(release).build().unwrap();
+    let model = TADFormer::builder_from_pretrained(&backbone).unwrap().rank(2).release(release).build().unwrap();
     randomise_b(&model).unwrap();
     (model, backbone, out.join("adapter.safetensors"))
 }
@@ -358,6 +358,6 @@ fn another_window_resizes_the_bias_tables_and_reports_it() {
 fn without_the_hub_an_id_names_the_feature() {
     let message = refusal(TADFormer::from_adapter("someone/rooms"));
     assert!(message.contains("someone/rooms") && message.contains("feature `hub`"), "{message}");
-    let message = TADFormer::from_pretrained("someone/swin").map(drop).unwrap_err().to_string();
+    let message = TADFormer::builder_from_pretrained("someone/swin").map(drop).unwrap_err().to_string();
     assert!(message.contains("feature `hub`"), "{message}");
 }

@@ -125,7 +125,7 @@ fn a_backbones_origin_has_the_documented_keys() {
     std::fs::create_dir_all(&snapshot).unwrap();
     std::fs::copy(golden.join("model.safetensors"), snapshot.join("model.safetensors")).unwrap();
     let row = rows("Metadata").into_iter().find(|(key, _)| key == "base.origin").unwrap().1.concat();
-    let of = |path: &Path| TADFormer::from_pretrained(path).unwrap().rank(2).build().unwrap();
+    let of = |path: &Path| TADFormer::builder_from_pretrained(path).unwrap().rank(2).build().unwrap();
     for model in [builder().build().unwrap(), of(&golden), of(&snapshot)] {
         let origin = written(|path| model.save_adapter(path).unwrap()).metadata["base"]["origin"].clone();
         let keys = origin.as_object().unwrap().keys().filter(|key| *key != "kind");

@@ -126,7 +126,8 @@ fn weights_that_are_no_numbers_are_refused_by_name() {
     let path = folder.path().join("model.safetensors");
     for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         Parts::of(&golden()).with_value("layers.1.blocks.0.attn.qkv.weight", value).write(&path);
-        let message = TADFormer::from_pretrained(&path).unwrap().rank(2).build().map(drop).unwrap_err().to_string();
+        let message =
+            TADFormer::builder_from_pretrained(&path).unwrap().rank(2).build().map(drop).unwrap_err().to_string();
         assert!(message.contains("`layers.1.blocks.0.attn.qkv.weight` holds NaN or infinity"), "{message}");
     }
     let (_folder, path) = adapter(builder());
@@ -389,7 +390,7 @@ fn thousands_of_views_of_one_storage_are_not_made_copies() {
         |path: &Path| Checkpoint::open(path).map(drop),
         |path: &Path| BackboneFile::open(path).map(drop),
         |path: &Path| ReleasedFile::open(path, None).map(drop),
-        |path: &Path| TADFormer::from_pretrained(path).map(drop),
+        |path: &Path| TADFormer::builder_from_pretrained(path).map(drop),
     ] {
         let (message, bytes) = during(|| open(&path).unwrap_err().to_string());
         assert!(message.contains("ask for 8388608000 bytes, over 4 times the"), "{message}");
@@ -453,7 +454,7 @@ mod special {
         ("a released model", |path| ReleasedFile::open(path, None).map(drop)),
         ("a model's file", |path| ModelFile::open(path).map(drop)),
         ("an adapter", |path| TADFormer::from_adapter(path).map(drop)),
-        ("a pretrained model", |path| TADFormer::from_pretrained(path).map(drop)),
+        ("a pretrained model", |path| TADFormer::builder_from_pretrained(path).map(drop)),
         ("an adapter onto a model", |path| builder().build()?.load_adapter(path)),
         ("a golden file", |path| tadformer::parity::compare(path, DType::F32, &Device::Cpu).map(drop)),
         #[cfg(feature = "data")]
@@ -496,8 +497,8 @@ mod special {
         };
         let folder_in_its_place: Special = |path| std::fs::create_dir(path).unwrap();
         let readers: [(&str, Reader); 5] = [
-            ("config.json", |folder| TADFormer::from_pretrained(folder).map(drop)),
-            ("model.safetensors", |folder| TADFormer::from_pretrained(folder).map(drop)),
+            ("config.json", |folder| TADFormer::builder_from_pretrained(folder).map(drop)),
+            ("model.safetensors", |folder| TADFormer::builder_from_pretrained(folder).map(drop)),
             ("adapter.safetensors", |folder| TADFormer::from_adapter(folder).map(drop)),
             ("backbone", |folder| TADFormer::from_adapter(folder).map(drop)),
             ("README.md", |folder| {

@@ -71,7 +71,7 @@ fn same(a: &TADFormer, b: &TADFormer) -> bool {
 }
 
 fn refusal(hub: &Hub, id: &str) -> Error {
-    TADFormer::from_hub(id, hub).map(drop).unwrap_err()
+    TADFormer::builder_from_hub(id, hub).map(drop).unwrap_err()
 }
 
 /// The hub's problem, and the message.
@@ -112,12 +112,12 @@ fn each_format_gives_the_same_features_as_its_local_folder_and_the_second_time_n
     for (id, local) in
         [(ID, "transformers"), ("timm/swin", "timm"), ("original/swin", "original.pth"), ("bare/swin", "original.pth")]
     {
-        let model = build(TADFormer::from_hub(id, &hub).unwrap());
-        let local = build(TADFormer::from_pretrained(golden(local)).unwrap().drop_path(0.0));
+        let model = build(TADFormer::builder_from_hub(id, &hub).unwrap());
+        let local = build(TADFormer::builder_from_pretrained(golden(local)).unwrap().drop_path(0.0));
         assert_eq!(model.base().digest, local.base().digest);
         assert!(same(&model, &local), "{id}");
         assert!(!server.requests().is_empty());
-        let again = build(TADFormer::from_hub(id, &hub).unwrap());
+        let again = build(TADFormer::builder_from_hub(id, &hub).unwrap());
         assert!(same(&again, &local));
         assert!(server.requests().is_empty(), "{id}");
     }
@@ -127,7 +127,7 @@ fn each_format_gives_the_same_features_as_its_local_folder_and_the_second_time_n
 #[test]
 fn the_cache_has_the_layout_of_the_hubs_python_tools() {
     let (_server, cache, hub) = start(transformers());
-    build(TADFormer::from_hub(ID, &hub).unwrap());
+    build(TADFormer::builder_from_hub(ID, &hub).unwrap());
     let (weights, config) = (weights(), std::fs::read(golden("transformers/config.json")).unwrap());
     let (large, small, commit) = (sha256(&weights), git_id(&config), transformers().commit());
     let model = cache.path().join("models--someone--swin-small");
@@ -147,7 +147,7 @@ fn the_cache_has_the_layout_of_the_hubs_python_tools() {
 fn safetensors_come_before_a_pickle_and_nothing_else_is_downloaded() {
     let model = transformers().with("pytorch_model.bin", "a pickle").with("README.md", "words");
     let (_server, cache, hub) = start(model);
-    build(TADFormer::from_hub(ID, &hub).unwrap());
+    build(TADFormer::builder_from_hub(ID, &hub).unwrap());
     let found = tree(cache.path()).join("\n");
     assert!(
         found.contains("model.safetensors") && !found.contains("pytorch_model") && !found.contains("README"),
@@ -158,12 +158,12 @@ fn safetensors_come_before_a_pickle_and_nothing_else_is_downloaded() {
 #[test]
 fn a_filled_cache_serves_with_the_server_gone() {
     let (server, cache, hub) = start(transformers());
-    let first = build(TADFormer::from_hub(ID, &hub).unwrap());
+    let first = build(TADFormer::builder_from_hub(ID, &hub).unwrap());
     let commit = transformers().commit();
     drop(server);
     for hub in [hub.clone(), hub.clone().offline()] {
         for id in [ID.to_owned(), format!("{ID}@main"), format!("{ID}@{commit}")] {
-            assert!(same(&first, &build(TADFormer::from_hub(&id, &hub).unwrap())), "{id}");
+            assert!(same(&first, &build(TADFormer::builder_from_hub(&id, &hub).unwrap())), "{id}");
         }
     }
     // Another process, told by the environment alone.
@@ -225,13 +225,13 @@ fn models_that_cannot_be_had_are_told_apart() {
     check(&hub, &no_revision, |p| matches!(p, HubProblem::NoSuchRevision { .. }), &["`v9`"]);
     let no_commit = format!("{ID}@{}", "0".repeat(40));
     check(&hub, &no_commit, |p| matches!(p, HubProblem::NoSuchRevision { .. }), &["a whole commit"]);
-    assert!(TADFormer::from_hub("someone/private", &hub.clone().token("hf_right")).is_ok());
+    assert!(TADFormer::builder_from_hub("someone/private", &hub.clone().token("hf_right")).is_ok());
 }
 
 #[test]
 fn a_token_goes_to_the_hub_and_nowhere_else() {
     let (server, _cache, hub) = start(Model { token: Some("hf_right".into()), ..transformers() });
-    TADFormer::from_hub(ID, &hub.token("hf_right")).unwrap();
+    TADFormer::builder_from_hub(ID, &hub.token("hf_right")).unwrap();
     let requests = server.requests();
     assert!(requests.iter().any(|request| request.path.starts_with("/cdn/")));
     for request in requests {
@@ -274,7 +274,7 @@ fn errors_of_the_server_that_pass_are_asked_again() {
     for route in ["/revision/", "/paths-info/", "/resolve/", "/cdn/"] {
         server.fail(route, Fault::Status(500), 3);
     }
-    build(TADFormer::from_hub(ID, &hub).unwrap());
+    build(TADFormer::builder_from_hub(ID, &hub).unwrap());
     server.put("someone/other", transformers());
     server.fail("/revision/", Fault::Status(503), usize::MAX);
     let (found, message) = problem(&hub, "someone/other");
@@ -287,7 +287,7 @@ fn an_error_page_is_never_taken_for_the_file() {
     let hub = hub.patience(Duration::from_millis(200));
     for status in [404, 403, 500] {
         server.fail("/cdn/", Fault::Status(status), 1000);
-        assert!(TADFormer::from_hub(ID, &hub).is_err(), "{status}");
+        assert!(TADFormer::builder_from_hub(ID, &hub).is_err(), "{status}");
         assert!(!tree(cache.path()).iter().any(|file| file.contains("model.safetensors")));
     }
 }
@@ -305,7 +305,7 @@ fn a_download_that_is_cut_goes_on_where_it_was() {
             record.lock().unwrap().push((file.done, file.total));
         }
     });
-    build(TADFormer::from_hub(ID, &hub).unwrap());
+    build(TADFormer::builder_from_hub(ID, &hub).unwrap());
     let requests = server.requests();
     let starts: Vec<usize> =
         requests.iter().filter(|r| r.path.starts_with("/cdn/")).filter_map(|r| Some(r.range?.0)).collect();
@@ -320,8 +320,8 @@ fn a_server_that_knows_no_ranges_sends_all_again() {
     let (server, _cache, hub) = start(transformers());
     server.fail("/cdn/", Fault::CutAfter(100_000), 1);
     server.fail("/cdn/", Fault::NoRanges, 1000);
-    let model = build(TADFormer::from_hub(ID, &hub).unwrap());
-    assert!(same(&model, &build(TADFormer::from_pretrained(golden("transformers")).unwrap())));
+    let model = build(TADFormer::builder_from_hub(ID, &hub).unwrap());
+    assert!(same(&model, &build(TADFormer::builder_from_pretrained(golden("transformers")).unwrap())));
 }
 
 #[test]
@@ -329,7 +329,7 @@ fn a_silent_server_is_given_up_and_a_slow_one_is_not() {
     let (server, _cache, hub) = start(transformers());
     let hub = hub.patience(Duration::from_millis(200));
     server.fail("/cdn/", Fault::Pieces(100_000, Duration::from_millis(50)), 1);
-    build(TADFormer::from_hub(ID, &hub).unwrap());
+    build(TADFormer::builder_from_hub(ID, &hub).unwrap());
     server.put("someone/other", transformers());
     server.fail("/revision/", Fault::StallAfter(3), 1);
     let start = Instant::now();
@@ -350,7 +350,7 @@ fn a_damaged_download_is_thrown_away() {
     assert!(matches!(&found, HubProblem::Damaged { file, .. } if file == "model.safetensors"), "{message}");
     assert!(message.contains("try again"), "{message}");
     assert!(!tree(cache.path()).iter().any(|file| file.contains("incomplete") || file.contains("model.safetensors")));
-    build(TADFormer::from_hub(ID, &hub).unwrap());
+    build(TADFormer::builder_from_hub(ID, &hub).unwrap());
 }
 
 #[test]
@@ -366,7 +366,7 @@ fn a_damaged_start_that_an_earlier_process_left_is_downloaded_anew() {
     let left = blobs.join(format!("{}.incomplete", git_id(pointer.as_bytes())));
     for length in [1000, weights().len(), weights().len() + 1] {
         std::fs::write(&left, vec![7; length]).unwrap();
-        build(TADFormer::from_hub(ID, &hub).unwrap());
+        build(TADFormer::builder_from_hub(ID, &hub).unwrap());
         std::fs::remove_file(blobs.join(sha256(&weights()))).unwrap();
     }
     drop(server);
@@ -393,7 +393,7 @@ fn a_branch_that_moved_is_followed_when_asked_and_shares_what_did_not_change() {
 #[test]
 fn an_adapter_knows_its_published_backbone_and_has_it_again() {
     let (server, cache, hub) = start(transformers());
-    let model = build(TADFormer::from_hub(ID, &hub).unwrap());
+    let model = build(TADFormer::builder_from_hub(ID, &hub).unwrap());
     let commit = transformers().commit();
     assert_eq!(model.base().origin, Origin::Hub { id: ID.into(), revision: commit.clone() });
     let out = tempfile::tempdir().unwrap();
@@ -410,7 +410,7 @@ fn an_adapter_knows_its_published_backbone_and_has_it_again() {
     assert!(same(&model, &open(hub.clone().cache(elsewhere.path())).unwrap()));
     // A path in the cache says the same.
     let snapshot = cache.path().join("models--someone--swin-small/snapshots").join(&commit);
-    let model = build(TADFormer::from_pretrained(snapshot).unwrap());
+    let model = build(TADFormer::builder_from_pretrained(snapshot).unwrap());
     assert_eq!(model.base().origin.published(), Some((ID.to_owned(), commit)));
     model.save_adapter(&path).unwrap();
     drop(cache);
@@ -431,7 +431,7 @@ const ADAPTER: &str = "colleague/rooms";
 /// A backbone on the hub, an adapter made for it on the hub, and nothing in the cache.
 fn published_adapter() -> (Server, TempDir, Hub, TADFormer) {
     let (server, cache, hub) = start(transformers());
-    let model = build(TADFormer::from_hub(ID, &hub).unwrap());
+    let model = build(TADFormer::builder_from_hub(ID, &hub).unwrap());
     server.put(ADAPTER, adapter_model(&model));
     server.requests();
     let empty = tempfile::tempdir().unwrap();
@@ -486,7 +486,7 @@ fn a_backbone_that_is_published_nowhere_is_brought_from_the_adapters_own_model()
     let folder = tempfile::tempdir().unwrap();
     let local = folder.path().join("original.pth");
     std::fs::copy(golden("original.pth"), &local).unwrap();
-    let model = build(TADFormer::from_pretrained(&local).unwrap());
+    let model = build(TADFormer::builder_from_pretrained(&local).unwrap());
     server.put(ADAPTER, adapter_model(&model));
     // Another machine has another file at that path, or none.
     std::fs::copy(golden("expected.safetensors"), &local).unwrap();
@@ -590,8 +590,8 @@ fn child_that(does: &str, hub: &[(String, String)], more: &[(&str, &str)]) -> Ch
 #[test]
 #[ignore = "other tests run it in a process of its own"]
 fn what_another_process_does() {
-    let model = build(TADFormer::from_pretrained(ID).unwrap());
-    assert!(same(&model, &build(TADFormer::from_pretrained(golden("transformers")).unwrap())));
+    let model = build(TADFormer::builder_from_pretrained(ID).unwrap());
+    assert!(same(&model, &build(TADFormer::builder_from_pretrained(golden("transformers")).unwrap())));
 }
 
 #[test]
@@ -630,8 +630,8 @@ fn a_process_that_is_killed_half_way_leaves_nothing_that_another_would_take() {
     assert!(!tree(cache.path()).iter().any(|file| file.contains("model.safetensors")));
     assert!(problem(&hub.clone().offline(), ID).1.contains("with config.json"));
     server.requests();
-    let model = build(TADFormer::from_hub(ID, &hub).unwrap());
-    assert!(same(&model, &build(TADFormer::from_pretrained(golden("transformers")).unwrap())));
+    let model = build(TADFormer::builder_from_hub(ID, &hub).unwrap());
+    assert!(same(&model, &build(TADFormer::builder_from_pretrained(golden("transformers")).unwrap())));
     let requests = server.requests();
     let parts: Vec<_> = requests.iter().filter(|r| r.path.starts_with("/cdn/")).filter_map(|r| r.range).collect();
     assert_eq!(parts, [(half, Some(weights().len() - 1))], "it goes on where the other stopped");

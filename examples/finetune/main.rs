@@ -162,8 +162,8 @@ fn build(options: &Options, device: &candle_core::Device) -> anyhow::Result<TADF
             };
             TADFormer::builder(sizes).head(HrNetConfig::new([16, 24, 32, 48]))
         }
-        path if Path::new(path).exists() => TADFormer::from_pretrained(path)?,
-        id if id.contains('/') => TADFormer::from_hub(id, &Hub::default().progress(download::bar()))?,
+        path if Path::new(path).exists() => TADFormer::builder_from_pretrained(path)?,
+        id if id.contains('/') => TADFormer::builder_from_hub(id, &Hub::default().progress(download::bar()))?,
         preset => {
             let unknown = "--backbone: no file or folder of this name, no OWNER/NAME of the hub, and no preset";
             TADFormer::builder(preset.parse().context(unknown)?)

@@ -20,14 +20,14 @@ impl TADFormer {
     ///
     /// ```no_run
     /// use tadformer::TADFormer;
-    /// let builder = TADFormer::from_pretrained("microsoft/swin-tiny-patch4-window7-224")?;
+    /// let builder = TADFormer::builder_from_pretrained("microsoft/swin-tiny-patch4-window7-224")?;
     /// let model = builder.tasks("semseg=21,depth=1".parse()?).rank(16).image_size(448).build()?;
     /// # Ok::<(), tadformer::Error>(())
     /// ```
     ///
     /// # Errors
     /// Another architecture, which is named; a path or model that cannot be read or had.
-    pub fn from_pretrained(source: impl AsRef<Path>) -> Result<TADFormerBuilder> {
+    pub fn builder_from_pretrained(source: impl AsRef<Path>) -> Result<TADFormerBuilder> {
         let path = match Location::of(source.as_ref()) {
             Location::Path(path) => path,
             Location::Id(id) => return by_id(id),
@@ -44,14 +44,14 @@ impl TADFormer {
     /// ```no_run
     /// use tadformer::{TADFormer, hub::Hub};
     /// let hub = Hub::default().cache("models").progress(|file| println!("{}: {} of {}", file.file, file.done, file.total));
-    /// let model = TADFormer::from_hub("timm/swin_base_patch4_window12_384.ms_in22k_ft_in1k", &hub)?.rank(16).build()?;
+    /// let model = TADFormer::builder_from_hub("timm/swin_base_patch4_window12_384.ms_in22k_ft_in1k", &hub)?.rank(16).build()?;
     /// # Ok::<(), tadformer::Error>(())
     /// ```
     ///
     /// # Errors
     /// Another architecture, which is named; whatever keeps the model from being had, as [`crate::HubProblem`] tells apart.
     #[cfg(feature = "hub")]
-    pub fn from_hub(id: &str, hub: &crate::hub::Hub) -> Result<TADFormerBuilder> {
+    pub fn builder_from_hub(id: &str, hub: &crate::hub::Hub) -> Result<TADFormerBuilder> {
         let model = hub.model(id)?;
         let config = model.first_of(&[CONFIG], crate::swin::MOST_CONFIG_BYTES)?;
         let config = config.map(SwinConfig::of_config).transpose()?;
@@ -64,7 +64,7 @@ impl TADFormer {
 
 #[cfg(feature = "hub")]
 fn by_id(id: &str) -> Result<TADFormerBuilder> {
-    TADFormer::from_hub(id, &Default::default())
+    TADFormer::builder_from_hub(id, &Default::default())
 }
 
 #[cfg(not(feature = "hub"))]
