@@ -107,8 +107,8 @@
 //! [`model::ReleasedFile`] imports its checkpoints with both.
 //!
 //! # See where time goes
-//! Steps are spans of [`tracing`], level trace, entered on the thread that calls: parts of the model (`patch-embedding`, `stage` with
-//! its `index`, `heads`, `outputs`) at the target `tadformer::model`; inside them, and in backward passes, every step at
+//! The model's parts and its steps are spans of [`tracing`], level trace, entered on the thread that calls: parts (`patch-embedding`,
+//! `stage` with its `index`, `heads`, `outputs`) at the target `tadformer::model`; inside them, and in backward passes, every step at
 //! `tadformer::op`, its fields `kind`, `pass` (`forward`, `backward`, `update`), `definition` (`fused`, `composed`) and `bytes`, what
 //! it reads and writes.
 //! The example `profile` sums them with `--trace`.

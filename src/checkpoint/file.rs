@@ -98,7 +98,7 @@ impl Checkpoint {
         ["safetensors", "pth", "pt", "bin"].contains(&ending)
     }
 
-    /// Tensors in memory.
+    /// A checkpoint of tensors in memory.
     pub fn from_tensors(tensors: HashMap<String, Tensor>) -> Self {
         Self::of(PathBuf::from("memory"), Tensors::Memory(Arc::new(tensors)))
     }

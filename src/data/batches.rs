@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 pub struct BatchOptions {
     /// Samples in a batch.
     pub size: usize,
-    /// Of the images; labels are always f32.
+    /// The float type of the images; labels are always f32.
     pub dtype: DType,
     /// Where batches go.
     pub device: Device,
@@ -47,8 +47,8 @@ impl BatchOptions {
 /// An iterator over batches, which background threads make ahead of time.
 ///
 /// Seed, data set and batch size settle which samples come in which batch, whatever the number of workers. An error, which names
-/// the sample ([`Error::Dataset`]), or a panic of the data set takes the place of its batch, and the iteration goes on after it. Dropping the iterator
-/// ends the threads: it waits for the one sample that each may be reading.
+/// the sample ([`Error::Dataset`]), or a panic of the data set takes the place of its batch, and the iteration goes on after it.
+/// Dropping the iterator ends the threads: it waits for the one sample that each may be reading.
 ///
 /// The threads are the iterator's own, not rayon's: candle computes on rayon's, and reading there would make its
 /// products wait.

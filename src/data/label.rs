@@ -4,7 +4,7 @@ use crate::sample::IGNORE;
 use crate::{Error, Result, TaskKind};
 use candle_core::{Device, Tensor};
 
-/// A label as it is stored, every value of which its task has: a byte a pixel, three for normals and two for depth.
+/// A label as it is stored, checked to hold only values that its task has: a byte a pixel, three for normals and two for depth.
 ///
 /// A tensor of it takes four bytes a value; so crop and resize before you make one.
 #[derive(Clone, Debug, PartialEq, Eq)]

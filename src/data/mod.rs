@@ -1,8 +1,8 @@
 //! Data: samples by index, and batches of them read ahead of the training.
 //!
-//! [`Scenes`](crate::scenes::Scenes) renders its samples and so needs no download; whatever else implements [`Dataset`] can be trained on alike.
-//! [`read_photo`], [`image_tensor`] and [`read_label`] are what one over files is made of: the example `dataset` is one. Both keep
-//! bytes until a tensor is made of them, after cropping and resizing.
+//! [`Scenes`](crate::scenes::Scenes) renders its samples and so needs no download; whatever else implements [`Dataset`] can be trained
+//! on alike. [`read_photo`], [`image_tensor`] and [`read_label`] are what a data set over files is made of: the example `dataset` is one.
+//! Photos and labels stay bytes until a tensor is made of them, after cropping and resizing.
 //!
 //! ```
 //! use std::sync::Arc;

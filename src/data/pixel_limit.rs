@@ -7,7 +7,8 @@ use std::path::Path;
 ///
 /// A photo of so many takes 0.1 to 0.8 GB while it is decoded, a progressive JPEG up to 1.2, a label 0.1 to 0.3.
 /// [`read_photo_within`](super::read_photo_within), [`read_photo_bytes_within`](super::read_photo_bytes_within),
-/// [`read_label_within`](super::read_label_within) and [`Predictor::with_pixel_limit`](crate::Predictor::with_pixel_limit) take another limit.
+/// [`read_label_within`](super::read_label_within) and [`Predictor::with_pixel_limit`](crate::Predictor::with_pixel_limit) take
+/// another limit.
 pub const PIXEL_LIMIT: u64 = 100_000_000;
 
 /// No side is longer, however few pixels there are: rows are held whole, and resized as such.

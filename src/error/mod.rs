@@ -46,7 +46,7 @@ pub enum Error {
     },
     /// A checkpoint lacks tensors that the model needs, or holds them in other shapes.
     Checkpoint(String),
-    /// An adapter was made for another backbone, other tasks or another version.
+    /// An adapter was made for another backbone, other tasks or another configuration.
     AdapterMismatch {
         /// The adapter file.
         path: PathBuf,

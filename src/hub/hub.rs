@@ -103,8 +103,8 @@ impl Hub {
 
     /// The longest silence before the hub counts as not answering; 20 seconds by default, and a day at most.
     ///
-    /// Another process that downloads the same file is waited for as long as it gets on; five times as long as this without, and it
-    /// is given up.
+    /// Another process that downloads the same file is waited for as long as it gets on, and given up when it has stood still for five
+    /// times as long as this.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience.min(LONGEST_PATIENCE);
         self
@@ -124,7 +124,7 @@ impl Hub {
         self
     }
 
-    /// Is told how far a download is, by the thread that downloads, many times a second.
+    /// Has `report` told how far a download is, by the thread that downloads, many times a second.
     pub fn progress(mut self, report: impl Fn(Progress<'_>) + Send + Sync + 'static) -> Self {
         self.report = Some(Arc::new(report));
         self

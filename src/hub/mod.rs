@@ -9,12 +9,12 @@
 //!
 //! The cache is the one that the hub's Python tools fill and read: `models--OWNER--NAME/{blobs,refs,snapshots}` and `.locks`. What it
 //! holds is used without asking the hub. What is downloaded is checked against the object id that the hub lists for it before any
-//! reader can find it, and a blob is compared with the digest that it is called by once in each process; a download that was cut
-//! goes on where it stopped, in this process or the next, and one process downloads while others wait for it.
+//! reader can find it, and once in each process a blob is compared with the digest that names it; a download that was cut goes on
+//! where it stopped, in this process or the next, and one process downloads while others wait for it.
 //!
-//! A hub is not trusted with anything but the content of its models: every answer is bounded in size and in time, it is followed to
-//! `http` and `https` alone, never from the second to the first, and nothing is written outside the cache folder. Proxies are those
-//! of `ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`.
+//! A hub is not trusted with anything but the content of its models: every answer is bounded in size and in time, redirects are
+//! followed to `http` and `https` alone, never from the second to the first, and nothing is written outside the cache folder.
+//! Proxies are those of `ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`.
 
 mod address;
 mod cache;

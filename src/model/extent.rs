@@ -41,7 +41,7 @@ impl TADFormerConfig {
             .try_for_each(|width| check_values(&format!("stage {i}: "), &[tasks, patches, width], MOST_TASK_VALUES))
     }
 
-    /// A path may have a rank above its linear's smaller side, for the task filter stands between A and B; not above every side.
+    /// Refuses more parameters in all than [`MOST_PARAMETERS`].
     fn check_parameters(&self) -> Result<()> {
         let total = ParameterTable::of(&TADFormer::shapes(self)?).total();
         if total <= MOST_PARAMETERS {

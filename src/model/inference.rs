@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Result, Tensor};
 /// decoders' projections.
 ///
 /// `W x + s B A x` is one product with `W + s B A`, and `P R n` one with `P R`. A task-adapting block's tasks read the frozen products
-/// alone, so its projection and perceptron stay apart. (BatchNorm is folded, and a decoder's first convolution applied at each
+/// alone, so its projection and MLP stay apart. (BatchNorm is folded, and a decoder's first convolution applied at each
 /// stage's own resolution, in every evaluation; they need no merging.)
 ///
 /// The kept weights stand beside the folded ones, for [`InferenceModel::unmerge`].

@@ -15,7 +15,8 @@ impl TADFormer {
     ///
     /// What was trained is carried over bit for bit: what tasks share (low-rank paths, dynamic filters, gates, released weights),
     /// and of each task that stays its rows of the prompts, its static filters, its decoder and the decoder's statistics. What
-    /// only new tasks have is drawn with `seed`. This model stays as it is.
+    /// only new tasks have is drawn with `seed`. What [`TADFormer::freeze`] keeps trains in the new model until it is frozen there. This
+    /// model stays as it is.
     ///
     /// Without prompts the outputs of the tasks that stay are equal to rounding: products of another number of tasks add up in
     /// another order, which moves outputs of order one by less than 1e-5. With prompts they move, though no weight does: the

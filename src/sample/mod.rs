@@ -114,7 +114,7 @@ fn check_numbers(what: &str, map: &Tensor, cure: &str) -> Result<()> {
     Err(Error::config(what, "numbers", got, cure))
 }
 
-/// Several samples of one size, ready for a model; [`PaddedBatch`] makes one of several sizes.
+/// Several samples of one size, ready for a model; [`PaddedBatch`] makes a batch of samples of several sizes.
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// `[B, 3, H, W]`, normalised by ImageNet's mean and standard deviation.

@@ -47,7 +47,7 @@ impl Default for AdamWConfig {
     }
 }
 
-/// `m = β1 m + (1-β1) g`, `v = β2 v + (1-β2) g²`, `w = w (1 - lr λ) - lr m̂ / (sqrt(v̂) + eps)`, as PyTorch computes it.
+/// AdamW, as PyTorch computes it: `m = β1 m + (1-β1) g`, `v = β2 v + (1-β2) g²`, `w = w (1 - lr λ) - lr m̂ / (sqrt(v̂) + eps)`.
 ///
 /// 1-D weights, biases and position bias tables do not decay. candle-nn's AdamW knows one decay for all and keeps its state to itself.
 ///

@@ -4,7 +4,7 @@ use super::{Evaluation, History, StepRecord};
 use indicatif::{ProgressBar as Bar, ProgressStyle};
 use std::io::Write;
 
-/// Is told of every step and validation.
+/// What is told of every step and validation of a run.
 ///
 /// The best weights are in their file before [`Observer::validated`] hears of them. Nothing that an observer writes can end a run, if it
 /// takes no notice of what a terminal answers that has gone: `println!` and `eprintln!` panic there, `writeln!` tells.
@@ -17,7 +17,7 @@ pub trait Observer {
     fn finished(&mut self, history: &History);
 }
 
-/// Shows nothing.
+/// An [`Observer`] that shows nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 
@@ -29,7 +29,7 @@ impl Observer for Silent {
 
 /// A bar with each task's loss, images a second and the time left; a line for each validation.
 ///
-/// Draws to standard error, and nothing where that is no terminal but the lines; where it is closed, nothing.
+/// It is drawn on standard error. Where that is no terminal only the lines are written, and where it is closed nothing is.
 #[derive(Debug)]
 pub struct ProgressBar {
     bar: Bar,

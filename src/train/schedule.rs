@@ -3,7 +3,7 @@
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Rises linearly from `start` to `base` over `warmup` steps, then falls along a cosine to `end` at `steps`.
+/// A learning rate that rises linearly from `start` to `base` over `warmup` steps, then falls along a cosine to `end` at `steps`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Schedule {

@@ -139,8 +139,8 @@ impl<'a> Trainer<'a> {
     /// in this process or another, is refused it (on unix, where the file system knows locks).
     ///
     /// # Errors
-    /// A setting that cannot work, or a model in half precision or of which nothing trains; a folder that cannot be made or written to, has no room for the
-    /// adapter, or is another run's.
+    /// A setting that cannot work, or a model in half precision or of which nothing trains; a folder that cannot be made or written to,
+    /// has no room for the adapter, or is another run's.
     pub fn new(model: &'a TADFormer, config: TrainConfig) -> Result<Self> {
         config.check(model)?;
         Ok(Self {

@@ -89,7 +89,7 @@ impl ModelFile {
     /// Opens an adapter or a full export; in a folder, its `adapter.safetensors`.
     ///
     /// # Errors
-    /// A file that cannot be read, was not written by this crate, or by a newer version of it.
+    /// A file that cannot be read, that this crate did not write, or that a newer version of it wrote in another format.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let path = if path.is_dir() { path.join(ADAPTER) } else { path.to_owned() };
@@ -339,7 +339,8 @@ impl TADFormer {
     /// digest; one of the Hugging Face hub, or of the hub's cache, is [published](Origin::published), and recorded alone.
     ///
     /// # Errors
-    /// A folder or disk that cannot be written to; nothing is left half-written then.
+    /// A backbone to be written that its file no longer holds as training started from it, such as that of a full export (give it as
+    /// [`OpenOptions::backbone`]); a folder or disk that cannot be written to. Nothing is left half-written then.
     pub fn save_adapter(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         // First, so that no adapter is left without its backbone.
@@ -356,7 +357,7 @@ impl TADFormer {
     /// Writes every weight, under timm's names for the backbone and the crate's own for the rest.
     ///
     /// # Errors
-    /// As [`TADFormer::save_adapter`].
+    /// A folder or disk that cannot be written to; nothing is left half-written then.
     pub fn save_full(&self, path: impl AsRef<Path>) -> Result<()> {
         self.save(path.as_ref(), Stored::Full, |_| true)
     }
