@@ -121,6 +121,16 @@ fn asked_to_stop_it_ends_after_the_step_and_keeps_what_was_learnt() {
     assert_eq!(Some(report.best_step), kept);
 }
 
+/// It validated after every step.
+#[test]
+fn a_run_that_validates_every_0_steps_does_so_at_its_end_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut watcher = Watcher { best: vec![], stop_after: 0, flag: None, finished: false };
+    let config = TrainConfig { validate_every: 0, ..config(3, folder.path()) };
+    train(&builder().build().unwrap(), config, &mut watcher).unwrap();
+    assert_eq!(watcher.best.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [3]);
+}
+
 /// A run whose stop is asked for when the validation of this number (counted from 1) has been read halfway.
 fn stopped_in_validation(number: usize) -> (TrainReport, Vec<(usize, bool)>) {
     let folder = tempfile::tempdir().unwrap();

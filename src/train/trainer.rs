@@ -223,7 +223,7 @@ impl<'a> Trainer<'a> {
             observer.step(&names, &record, batches.iter().map(Batch::len).sum());
             history.push(record);
             let mut stopped = self.stopped();
-            if stopped || step == steps || step.is_multiple_of(self.config.validate_every.max(1)) {
+            if stopped || step == steps || step.is_multiple_of(self.config.validate_every) {
                 let evaluation = match &best {
                     Some(_) if !stopped => self.evaluate_unless_stopped(validation()?)?,
                     _ => Some(evaluate(self.model, validation()?)?),
