@@ -107,10 +107,10 @@
 //! [`model::ReleasedFile`] imports its checkpoints with both.
 //!
 //! # See where time goes
-//! The model's parts and its steps are spans of [`tracing`], level trace, entered on the thread that calls: parts (`patch-embedding`,
-//! `stage` with its `index`, `heads`, `outputs`) at the target `tadformer::model`; inside them, and in backward passes, every step at
-//! `tadformer::op`, its fields `kind`, `pass` (`forward`, `backward`, `update`), `definition` (`fused`, `composed`) and `bytes`, what
-//! it reads and writes.
+//! Parts of the model and the [steps](ops) inside them are spans of [`tracing`], level trace, entered on the thread that calls. Parts
+//! (`patch-embedding`, `stage` with its `index`, `heads`, `outputs`) have the target `tadformer::model`. Steps, of backward passes and
+//! of the optimizer too, have the target `tadformer::op` and the fields `kind`, `pass` (`forward`, `backward`, `update`), `definition`
+//! (`fused`, `composed`) and `bytes`, what a step reads and writes.
 //! The example `profile` sums them with `--trace`.
 //!
 //! # Features

@@ -44,11 +44,13 @@ impl HrNetConfig {
     }
 }
 
-/// `output(relu(norm(hidden(concat of resized projections))))`, every step a 1x1 convolution, on channels-last rows.
+/// HRNet's decoder: each stage's map is projected, and all are mixed at the finest map's size.
+///
+/// `output(relu(norm(hidden(concat of resized projections))))`, hidden and output 1x1 convolutions, norm a BatchNorm; projections have
+/// no bias, and the hidden layer is four times as wide as all of them together.
 ///
 /// # Shapes
-/// Maps `[B, N_i, C_i]`, finest first, to `[B, n, h, w]` of the finest; projections have no bias, the hidden layer is
-/// four times as wide as their sum.
+/// Maps `[B, N_i, C_i]`, finest first, to `[B, n, h, w]` of the finest.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};

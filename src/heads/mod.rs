@@ -18,7 +18,7 @@ pub trait Head: Send + Sync + std::fmt::Debug {
     /// Maps of other channels than the head was made for; in training, a single value for each channel.
     fn forward(&self, stages: &[StageMap], mode: Mode) -> Result<Tensor>;
 
-    /// Folds what is linear for inference, or restores it; `mergings` are still to come for each stage's map.
+    /// Folds what is linear for inference, or restores it; `mergings` are those still to come for the stages' maps.
     ///
     /// # Errors
     /// Mergings of other channels than the projections.

@@ -7,10 +7,13 @@ use crate::params::{Group, Weights};
 use candle_core::{Result, Tensor, Var};
 use candle_nn::init::{ONE, ZERO};
 
-/// `(x - mean) / sqrt(var + 1e-5) * weight + bias` over rows, with the batch's moments in training and running ones in evaluation.
+/// Batch normalisation of rows, by the batch's moments in training and by running ones in evaluation.
+///
+/// `(x - mean) / sqrt(var + 1e-5) * weight + bias`, mean and biased variance of each channel.
 ///
 /// Running statistics move by a tenth of the difference at each training step, the variance's unbiased, as PyTorch's do.
-/// candle-nn's BatchNorm keeps its statistics among the trained variables; this one does not.
+/// candle-nn's BatchNorm keeps its statistics among the trained variables; this one does not. One whose scale does not train is as in
+/// evaluation, in training too.
 #[derive(Debug)]
 pub struct BatchNorm {
     weight: Tensor,

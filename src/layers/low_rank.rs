@@ -18,7 +18,9 @@ pub struct LowRankConfig {
     pub dropout: f64,
 }
 
-/// `y = W x + b + s B (A dropout(x))`, W and b frozen; A from a uniform distribution in ±1/sqrt(in), B zero.
+/// A linear map whose weights are pretrained, and beside it a trained path of low rank.
+///
+/// `y = W x + b + s B (A dropout(x))`, W and b frozen where they are not released; at first A is uniform in ±1/sqrt(in), and B zero.
 ///
 /// # Shapes
 /// `x` `[.., in]`, W `[out, in]`, A `[r, in]`, B `[out, r]`, y `[.., out]`.
@@ -103,7 +105,7 @@ impl LowRankLinear {
         self.map.path.as_ref()
     }
 
-    /// The weights as inference reads them: W with the path folded in, or turned alone; or drops those.
+    /// Makes the weights that inference reads, W with the path folded in or W only laid out for products, or drops them again.
     ///
     /// # Errors
     /// A device without room for the folded weight.
@@ -116,7 +118,7 @@ impl LowRankLinear {
         Ok(())
     }
 
-    /// The weights with what this pass drops: in training, each call draws anew.
+    /// The weights that a pass in this mode reads, with what it drops: in training, each call draws anew.
     pub fn map(&self, mode: Mode) -> LowRankMap {
         if let (Mode::Eval, Some(merged)) = (mode, &self.merged) {
             return merged.clone();

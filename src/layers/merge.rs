@@ -1,6 +1,6 @@
 //! Folding what is linear, for inference.
 
-/// Whether trained paths are folded into the frozen weights beside them, or these are as they were.
+/// Whether what is linear is folded for inference, trained paths into the frozen weights beside them, or is as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Merge {
     /// Folded, where that saves work: the folded weight stands beside the kept one.

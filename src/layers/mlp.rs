@@ -5,7 +5,7 @@ use crate::ops;
 use crate::params::Weights;
 use candle_core::{Result, Tensor};
 
-/// Where a block's two MLP layers carry low-rank paths.
+/// The low-rank paths that the two layers of an [`Mlp`] carry.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MlpLowRank {
     /// On the first layer.
@@ -14,7 +14,7 @@ pub struct MlpLowRank {
     pub fc2: Option<LowRankConfig>,
 }
 
-/// `fc2(GELU(fc1(x)))`.
+/// The two-layer perceptron of a block, `fc2(GELU(fc1(x)))`.
 #[derive(Clone, Debug)]
 pub struct Mlp {
     /// `[C]` to `[hidden]`.

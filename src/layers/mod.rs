@@ -1,4 +1,4 @@
-//! The layers that a block is made of.
+//! The layers that blocks, stages and decoders are made of, what passes between them, and how a forward pass runs them.
 
 mod batch_norm;
 mod drop;

@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub enum Mode<'a> {
     /// Nothing is dropped, running statistics are used.
     Eval,
-    /// Dropout and drop-path draw from the pass's generator; BatchNorm uses and updates with the batch's statistics.
+    /// Dropout and drop-path draw from the pass's generator; BatchNorm normalises by the batch's statistics and updates the running ones.
     Train(&'a TrainingPass),
 }
 

@@ -6,7 +6,12 @@ use crate::params::{Pretrained, Weights};
 use candle_core::{Result, Tensor};
 use candle_nn::Init;
 
-/// `reduction(norm(2 x 2 neighbours))`: `[b, H*W, C]` to `[b, ceil(H/2)*ceil(W/2), 2C]`, odd maps padded with zeros.
+/// Patch merging at the end of a stage: a quarter of the tokens, twice the channels.
+///
+/// `reduction(norm(2 x 2 neighbours))`, odd maps padded with zeros.
+///
+/// # Shapes
+/// `[b, H*W, C]` to `[b, ceil(H/2)*ceil(W/2), 2C]`.
 #[derive(Clone, Debug)]
 pub struct PatchMerging {
     norm: LayerNorm,
@@ -14,7 +19,7 @@ pub struct PatchMerging {
 }
 
 impl PatchMerging {
-    /// For maps of `channels`, from `weights` at `layers.I.downsample`.
+    /// For maps of `channels`, from `weights` at `layers.I+1.downsample`, I the stage that it ends.
     ///
     /// # Errors
     /// Weights that are missing or of another shape; a name made twice.

@@ -14,7 +14,7 @@ pub struct StageMap {
 }
 
 impl From<FeatureMap> for StageMap {
-    /// A map that nothing is to come for.
+    /// A map with no merging to come.
     fn from(map: FeatureMap) -> Self {
         Self { map, merging: None }
     }
@@ -26,7 +26,7 @@ impl StageMap {
         Self { map, merging }
     }
 
-    /// Images.
+    /// How many images it is of.
     ///
     /// # Errors
     /// Tokens without dimensions.
@@ -34,12 +34,12 @@ impl StageMap {
         self.map.tokens.dim(0)
     }
 
-    /// Height and width of the features.
+    /// Height and width of the features, after the merging.
     pub fn size(&self) -> (usize, usize) {
         if self.merging.is_some() { PatchMerging::merged(self.map.size) } else { self.map.size }
     }
 
-    /// The features.
+    /// The features, after the merging.
     ///
     /// # Errors
     /// Tokens of another number than their size says.
@@ -85,7 +85,7 @@ impl Projection {
         Self { weight, folded: None }
     }
 
-    /// Folds the reduction of the merging before it in, where there is one, or restores it.
+    /// Folds the reduction of the patch merging before it into the projection, where there is one, or restores the projection.
     ///
     /// # Errors
     /// A merging whose channels are not the projection's.

@@ -13,8 +13,8 @@ use candle_core::{Result, Tensor};
 /// `outputs` `[B, n, H, W]`, `label` `[B, 1, H, W]` with values 0 to n-1 or 255; a scalar comes back.
 ///
 /// # Errors
-/// A label that is neither a class nor 255: too large, negative, between two classes, no number. Looking costs one
-/// number read back from the device.
+/// Outputs and label of different sizes; a label that is neither a class nor 255: too large, negative, between two classes, no number.
+/// Looking costs one number read back from the device.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};

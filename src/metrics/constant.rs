@@ -62,7 +62,7 @@ impl ConstantMeter {
 }
 
 impl ConstantPrediction {
-    /// Knows nothing yet.
+    /// For a task, before any label.
     pub fn new(task: &Task) -> Self {
         Self { task: task.clone(), sums: vec![0.0; task.outputs], pixels: 0.0 }
     }
@@ -87,7 +87,7 @@ impl ConstantPrediction {
         Ok(())
     }
 
-    /// Measures on labels what has been learnt.
+    /// A meter of what has been learnt, for labels to measure it on.
     ///
     /// # Errors
     /// Memory that candle cannot have.

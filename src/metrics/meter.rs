@@ -69,8 +69,8 @@ impl Meter {
         let (n, c, pixels) = (self.task.outputs, self.task.kind.label_channels(), h * w);
         let outputs = read(format!("outputs of {}", self.task.name), outputs, [b, n, h, w])?;
         let labels = read_label(&self.task, label, [b, h, w])?;
-        self.updates += 1;
         self.check_outputs(&outputs)?;
+        self.updates += 1;
         let images = outputs.chunks_exact((n * pixels).max(1)).zip(labels.chunks_exact((c * pixels).max(1)));
         for (outputs, label) in images {
             self.add(&Image { outputs, label, pixels });
@@ -85,7 +85,7 @@ impl Meter {
             return Ok(());
         }
         let cure = "the model has diverged: take an earlier checkpoint, or train with a smaller rate".to_owned();
-        Err(Error::NonFinite { what: format!("an output of {}", self.task.name), step: self.updates, cure })
+        Err(Error::NonFinite { what: format!("an output of {}", self.task.name), step: self.updates + 1, cure })
     }
 
     fn add(&mut self, image: &Image) {

@@ -8,7 +8,9 @@ use super::shapes::Shapes;
 use candle_core::{Result, Tensor};
 use pulp::{Simd, WithSimd};
 
-/// `gelu(x) = x Φ(x) = x (1 + erf(x / √2)) / 2`, for each value.
+/// The exact Gaussian error linear unit of each value.
+///
+/// `gelu(x) = x Φ(x) = x (1 + erf(x / √2)) / 2`
 ///
 /// Candle's own `gelu_erf` has a backward whose constant is rounded to six digits; this one's is exact.
 ///

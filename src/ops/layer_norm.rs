@@ -6,6 +6,8 @@ use super::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, a
 use super::shapes::Shapes;
 use candle_core::{D, DType, Module, Result, Tensor};
 
+/// Layer normalisation over the last dimension.
+///
 /// `y = (x - mean) / sqrt(var + eps) * weight + bias`, mean and biased variance over the channels.
 ///
 /// # Shapes
@@ -39,7 +41,7 @@ impl LayerNorm {
         Self { weight, bias, eps: Self::EPS }
     }
 
-    /// y.
+    /// The normalised x.
     ///
     /// # Errors
     /// A weight or bias that is not `[C]` in x's float type; an x without values.

@@ -7,7 +7,7 @@ use super::shapes::Shapes;
 use candle_core::backend::BackendStorage;
 use candle_core::{CustomOp2, Layout, Result, Shape, Storage, Tensor};
 
-/// `y = x Wᵀ + b`.
+/// A linear map of the last dimension, `y = x Wᵀ + b`.
 ///
 /// # Shapes
 /// `x` `[.., in]`, `weight` `[out, in]`, `bias` `[out]`, result `[.., out]` in x's float type, whatever the weight's.

@@ -7,9 +7,10 @@
 //!
 //! Here are the steps that other networks have a use for, and what any of them is run by. The steps of one block or one decoder of this
 //! model alone are public for its tests and benches, and not shown: they may change with any version.
-//!
-//! `graph` says what a step is and how it joins candle's graph or a tape; `cpu` holds what kernels are made of; `swin`, `tad`, `heads`,
-//! `losses` and `optim` hold the steps of the module of the same name, and the files beside them the steps that any network has.
+
+// `graph` says what a step is and how it joins candle's graph or a tape; `cpu` holds what kernels are made of; `swin`, `tad` and `heads`
+// hold the steps of the crate's modules of those names, `losses` those of `loss`, `optim` those of the optimizer in `train`; the files
+// beside them hold the steps that any network has.
 
 mod batch_norm;
 mod constants;

@@ -39,7 +39,7 @@ pub enum Group {
     Prompts,
     /// The norms after the task-prompt conditional operator.
     PromptNorms,
-    /// One scalar a stage.
+    /// The gates at the stages' ends: one scalar a stage.
     Gates,
     /// Each task's projections of the stages.
     Projections,

@@ -20,7 +20,7 @@ pub fn shape_source(dtype: DType) -> VarBuilder<'static> {
 
 /// A source that gives a model's frozen tensors as they are, shared and not copied.
 ///
-/// What that model trains, or holds in another shape, comes as a zero without memory.
+/// What that model trains or could train, and what it has in another shape, comes as a zero without memory.
 pub fn frozen_source(ledger: &Ledger) -> VarBuilder<'static> {
     let frozen = |entry: super::Entry| match entry.role {
         Role::Frozen(tensor) => Some((entry.name, tensor)),

@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-/// Attention of a block inside its windows, before the output projection.
+/// The window attention of a block: queries, keys and values, position biases, and the output projection.
 #[derive(Clone, Debug)]
 pub struct WindowAttention {
     qkv: LowRankLinear,
@@ -42,7 +42,7 @@ impl WindowAttention {
         })
     }
 
-    /// The first half of a block, for its tokens: `x + k proj(attention(norm(x)))`.
+    /// The first half of a block with its tokens, still to be run: `x + k proj(attention(norm(x)))`, k each image's factor of drop-path.
     ///
     /// # Errors
     /// Tokens of another number than the size beside them says.

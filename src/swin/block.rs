@@ -8,7 +8,9 @@ use crate::ops::{Attended, AttentionHalf, AttentionIntermediates, MlpHalf, MlpIn
 use crate::params::Weights;
 use candle_core::{Result, Tensor};
 
-/// `y = x + attention(norm1(x))`, `y + MLP(norm2(y))`, with prompts attending in every window.
+/// A Swin block in which prompts attend in every window; without prompts and low-rank paths it is the plain one.
+///
+/// `y = x + attention(norm1(x))`, then `y + MLP(norm2(y))`.
 #[derive(Clone, Debug)]
 pub struct SwinBlock {
     norm1: LayerNorm,
@@ -26,9 +28,9 @@ pub struct SwinBlock {
 pub struct BlockIntermediates {
     /// How the map was cut.
     pub grid: WindowGrid,
-    /// What attention left in each window.
+    /// In each window: the attended patches, their frozen projection, and the prompts' scores.
     pub attention: AttentionIntermediates,
-    /// The MLP's products for the patches.
+    /// The frozen products of the MLP's two layers for the patches.
     pub mlp: MlpIntermediates,
 }
 

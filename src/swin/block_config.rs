@@ -3,7 +3,7 @@
 use super::BlockLowRank;
 use candle_core::Tensor;
 
-/// What flows from block to block.
+/// What flows from block to block: a map's patches, and the prompts.
 #[derive(Clone, Debug)]
 pub struct Tokens {
     /// `[B, H*W, C]`.

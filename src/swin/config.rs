@@ -40,7 +40,7 @@ impl SwinConfig {
         self.embed_dim.saturating_mul(halvings(i))
     }
 
-    /// Channels that leave stage `i`, after its patch merging: the widths a decoder reads.
+    /// Channels that leave each stage, after its patch merging: the widths a decoder reads.
     pub fn widths(&self) -> Vec<usize> {
         (0..self.stages()).map(|i| self.channels((i + 1).min(self.stages() - 1))).collect()
     }
@@ -50,7 +50,7 @@ impl SwinConfig {
         self.window.min(self.image_size.checked_div(self.patch_size).unwrap_or(0) / halvings(i))
     }
 
-    /// Drop-path of block `j` of stage `i`, rising linearly over all blocks.
+    /// Drop-path of block `j` of stage `i`, which there has to be, rising linearly over all blocks.
     pub fn block_drop_path(&self, i: usize, j: usize) -> f64 {
         let (before, all) = (self.depths[..i].iter().sum::<usize>() + j, self.depths.iter().sum::<usize>());
         if all < 2 { 0.0 } else { self.drop_path * before as f64 / (all - 1) as f64 }

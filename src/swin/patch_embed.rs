@@ -34,7 +34,7 @@ impl PatchEmbed {
         })
     }
 
-    /// Pads the image with zeros on the right and bottom to whole patches.
+    /// Images to a map of their tokens; sides that patches do not divide are padded with zeros on the right and bottom.
     ///
     /// # Errors
     /// Images that are not `[B, 3, H, W]`.

@@ -59,7 +59,7 @@ impl Preset {
         self.row().name
     }
 
-    /// Window 7, patches of 4, images of 448.
+    /// The configuration of this size, with windows of 7, patches of 4 and images of 448.
     pub fn config(self) -> SwinConfig {
         let Row { embed_dim, depths, num_heads, .. } = *self.row();
         SwinConfig {

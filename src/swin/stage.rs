@@ -15,7 +15,7 @@ pub struct StagePlan<'a> {
 }
 
 impl<'a> StagePlan<'a> {
-    /// Stage `index` of `config`, its blocks' linears with `low_rank` paths.
+    /// Stage `index` of `config`, which was checked and has it, its blocks' linears with `low_rank` paths.
     pub fn new(config: &'a SwinConfig, index: usize, low_rank: BlockLowRank) -> Self {
         Self { config, index, low_rank }
     }

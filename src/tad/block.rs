@@ -12,13 +12,13 @@ use candle_core::{Result, Tensor};
 /// A Swin block that also makes tokens for each task.
 ///
 /// ```text
-/// tpc_t = TPC(a, prompts of t)                      z_t = LayerNorm(tpc_t + a)
+/// tpc_t = a mean_l GELU(prompts of t · patches)     z_t = LayerNorm(tpc_t + a)
 /// x_t   = x + W a + b + s B F(A z_t)                proj, F inside each window
 /// h_t   = GELU(W1 n + b1 + s B1 F1(A1 norm2(x_t)))  n the shared normed tokens
 /// x_t   = x_t + W2 GELU(fc1(n)) + b2 + s B2 F2(A2 h_t)
-///
 /// ```
-/// a the attended patches. Each residual draws its own drop-path.
+/// a are the attended patches. The TPC operator multiplies each head's channels of a patch by a number that says how strongly task t's l
+/// prompts attend to it, from their unscaled attention scores; without prompts z_t is a. Each residual draws its own drop-path.
 ///
 /// # Shapes
 /// Shared tokens `[B, H*W, C]`; the tasks' `[T*B, H*W, C]`, the tasks leading.
@@ -53,7 +53,7 @@ pub struct TADBlock {
 /// What a task-adapting block gives besides its shared tokens.
 #[derive(Clone, Debug)]
 pub struct TaskTokens {
-    /// What makes the TPC feature; `None` without prompts.
+    /// What makes the TPC feature: the attended patches and the prompts' scores; `None` without prompts.
     pub condition: Option<TaskCondition>,
     /// How the condition's windows lie on the map.
     pub grid: WindowGrid,

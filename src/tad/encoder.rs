@@ -55,7 +55,8 @@ impl Encoder {
     /// From `weights` under timm's names, adapters beside them.
     ///
     /// # Errors
-    /// A configuration that cannot work, as [`SwinConfig::check`] tells; weights that are missing or of another shape.
+    /// A Swin that cannot work, as [`SwinConfig::check`] tells; weights that are missing or of another shape; a name made twice; a kernel
+    /// that no filter can have.
     pub fn new(swin: &SwinConfig, method: &Method, tasks: &TaskSet, weights: &Weights) -> Result<Self> {
         swin.check().map_err(candle_core::Error::wrap)?;
         let prompts = match method.prompts() {

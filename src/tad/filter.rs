@@ -79,7 +79,7 @@ impl DynamicTaskFilter {
     /// Tokens `[b, h*w, r]` of maps of `size` (h, w) to the same.
     ///
     /// # Errors
-    /// Tokens of another number than `size` says, or of another rank.
+    /// Tokens of another number than `size` says, of other channels than the filter's, or in another float type.
     pub fn forward_tokens(&self, tokens: &Tensor, size: (usize, usize)) -> Result<Tensor> {
         ops::dynamic_filter(tokens, size, &self.weights)
     }
@@ -87,7 +87,7 @@ impl DynamicTaskFilter {
     /// Each map's own filter: tokens `[b, h*w, r]` to `[b, k*k, r]`.
     ///
     /// # Errors
-    /// Tokens of another rank.
+    /// Tokens of other channels than the filter's, or in another float type.
     pub fn taps(&self, tokens: &Tensor) -> Result<Tensor> {
         ops::filter_taps(tokens, &self.weights)
     }
@@ -137,7 +137,8 @@ impl StaticTaskFilter {
     /// Tokens `[T*b, h*w, r]` of maps of `size` (h, w) to the same.
     ///
     /// # Errors
-    /// Tokens of another number than `size` says, or of another rank; maps that the tasks do not divide.
+    /// Tokens of another number than `size` says, of other channels than the filters', or in another float type; maps that the tasks do
+    /// not divide.
     pub fn forward_tokens(&self, tokens: &Tensor, size: (usize, usize)) -> Result<Tensor> {
         let ((tb, _, r), tasks) = (tokens.dims3()?, self.filters.len());
         if !tb.is_multiple_of(tasks) || self.filters.iter().any(|(_, bias)| bias.dims() != [r]) {
@@ -172,7 +173,7 @@ impl TaskFilter {
     /// The configured kind, from `weights` at the linear's place.
     ///
     /// # Errors
-    /// Weights that are missing or of another shape; a name made twice; for the dynamic filter, an even kernel or one below 3.
+    /// Weights that are missing or of another shape; a name made twice; no rank; an even kernel or, for the dynamic filter, one below 3.
     pub fn new(kind: TaskFilterKind, tasks: &TaskSet, rank: usize, weights: &Weights) -> Result<Self> {
         let vb = weights.adapter(Group::Filters).pp("filter");
         Ok(match kind {
@@ -185,7 +186,7 @@ impl TaskFilter {
     /// Tokens `[T*b, h*w, r]` of maps of `size`, the tasks leading, to the same.
     ///
     /// # Errors
-    /// Tokens of another number than `size` says, where there is a filter.
+    /// Where there is a filter, those of its own `forward_tokens`.
     pub fn forward_tokens(&self, tokens: &Tensor, size: (usize, usize)) -> Result<Tensor> {
         match self {
             Self::Dynamic(filter) => filter.forward_tokens(tokens, size),

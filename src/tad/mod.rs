@@ -1,6 +1,7 @@
 //! The paper's modules, TADFormer (arXiv 2501.04293).
 //!
-//! Each is useful alone; together they make the [`Encoder`]. B images, T tasks, l prompts a task, P = T*l, r rank.
+//! Each is useful alone; together they make the [`Encoder`]. B images, T tasks, l prompts a task, P = T*l, r rank. TPC is the paper's
+//! task-prompt conditional operator, which [`TADBlock`] spells out; what it gives is the TPC feature.
 
 mod block;
 mod encoder;

@@ -18,7 +18,7 @@ pub struct TADStage {
 }
 
 impl TADStage {
-    /// Stage `i`, from the model's `weights`.
+    /// Stage `i` of a configuration that was checked, from the model's `weights`.
     ///
     /// # Errors
     /// Weights that are missing or of another shape; a name made twice; a kernel that no filter can have.

@@ -8,6 +8,8 @@ use crate::params::Weights;
 use crate::task::TaskSet;
 use candle_core::{Result, Tensor};
 
+/// The task-aware module: a frozen product of the shared tokens, and beside it a low-rank path of each task's.
+///
 /// `y_t = W x + b + s B_t F(A_t z_t)` for each task t, F the task filter.
 ///
 /// W x + b is the shared frozen product of the block's linear; A and B are the linear's own, which the tasks share, or each task's.
@@ -45,7 +47,7 @@ impl TaskAwareLinear {
         self.path.as_ref()
     }
 
-    /// The task filter: `A z` `[T*b, N, r]` of maps of `size` to the same.
+    /// Filters `A z`: `[T*b, N, r]`, maps of `size`, the tasks leading, to the same.
     ///
     /// # Errors
     /// Tokens of another number than `size` says, where there is a filter.

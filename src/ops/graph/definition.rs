@@ -29,7 +29,7 @@ impl Definition {
     /// Both, the fused one first.
     pub const ALL: [Self; 2] = [Self::Fused, Self::Composed];
 
-    /// As ids of benches have it.
+    /// `fused` or `composed`, as traces and the ids of benches have it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Fused => "fused",

@@ -36,11 +36,12 @@ struct Entry {
     outputs: Vec<TensorId>,
 }
 
-/// Runs `f`, and gives its results as those of one node of candle's graph: backward then hands gradients from step to step
-/// without candle's sums.
+/// Runs `f` with its steps recorded on a tape, and gives its results as those of one node of candle's graph: backward then hands
+/// gradients from step to step without candle's sums.
 ///
 /// The values and the gradients are those of `f` alone, on every device; steps in it keep what `checkpointing` says. A tensor of `f`
-/// that is not among its results must not be used after it in what trains: it is a leaf there. Within a tape this runs `f` and no more.
+/// that is not among its results must not be used after it in what trains: it is a leaf there. Where a tape runs already, and inside
+/// [`without_graph`], this runs `f` with `checkpointing` and no more.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor, Var};
@@ -76,9 +77,10 @@ pub fn recorded(checkpointing: GradientCheckpointing, f: impl FnOnce() -> Result
     Ok(outputs.into_iter().filter_map(|output| if output.track_op() { trained.next() } else { Some(output) }).collect())
 }
 
-/// Runs `f`, on a tape as one step that keeps nothing: backward runs `f` again, and its steps as they would have been.
+/// Runs `f` as one step of the tape, of which nothing is kept: backward runs `f` again, its steps recorded, and goes back through them.
 ///
-/// `f` has to give the same each time: what it draws, it draws from a generator of its own. Where no tape runs this is `f` and no more.
+/// `f` has to give the same each time: what it draws, it draws from a generator of its own. Where no tape of [`recorded`] runs, this is
+/// `f` and no more.
 ///
 /// # Errors
 /// Those of `f`.
@@ -96,7 +98,7 @@ pub fn recomputed(f: impl Fn() -> Result<Vec<Tensor>> + Send + 'static) -> Resul
     Ok(outputs)
 }
 
-/// Runs `f` with steps that keep nothing and belong to no graph: no gradient goes back from what it gives.
+/// Runs `f` with steps that keep nothing and belong to no graph: no gradient goes back through them.
 ///
 /// For prediction and validation, where adapters are variables and no backward pass will follow.
 ///

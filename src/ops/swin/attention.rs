@@ -5,7 +5,7 @@ use crate::ops::matmul::matmul;
 use crate::ops::shapes::Shapes;
 use candle_core::{Result, Tensor};
 
-/// What window attention gives.
+/// What [`window_attention`] gives.
 pub struct Attention {
     /// `[B*nW, P+N, C]`: the prompts' rows first.
     pub tokens: Tensor,
@@ -13,12 +13,14 @@ pub struct Attention {
     pub prompt_scores: Option<Tensor>,
 }
 
+/// Attention inside windows, for prompts and patches together.
+///
 /// `softmax(q kᵀ / sqrt(C/nH) + bias + mask) v` for each head and window.
 ///
 /// Bias and mask touch the patch-patch part alone: prompts attend, and are attended to, freely.
 ///
 /// # Shapes
-/// `qkv` `[B*nW, P+N, 3C]`; `bias` `[nH, N, N]`; `mask` `[nW, N, N]` or none; P follows from the two.
+/// `qkv` `[B*nW, P+N, 3C]`, each window's prompts first; `bias` `[nH, N, N]`; `mask` `[nW, N, N]` or none; P follows from the two.
 ///
 /// # Errors
 /// Tensors whose shapes or float types do not fit; the mask, which is a constant, may be of any float type.

@@ -11,7 +11,10 @@ use crate::ops::shapes::Shapes;
 use candle_core::{Result, Tensor};
 use std::ops::Range;
 
-/// `y = W norm(2 x 2 neighbours)`, the neighbours in the order (0,0), (1,0), (0,1), (1,1) of (row, column) and 0 beyond odd maps; neither they nor the normed ones are kept.
+/// Patch merging and the linear map after it: `y = W norm(2 x 2 neighbours)`.
+///
+/// The neighbours are in the order (0,0), (1,0), (0,1), (1,1) of (row, column), and 0 beyond odd maps; neither they nor the normed ones
+/// are kept.
 ///
 /// # Shapes
 /// `x` `[B, H*W, C]` of maps of `size`, the norm's weights `[4C]`, `weight` `[out, 4C]`, result `[B, ceil(H/2)*ceil(W/2), out]`.

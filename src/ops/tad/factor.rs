@@ -61,6 +61,7 @@ impl Factor {
     /// # Errors
     /// As [`Factor::forward`].
     pub fn forward_shared(&self, x: &Tensor, tasks: usize) -> Result<Tensor> {
+        let [_, _, _] = Shapes::of("factor", x)?.sizes("x", x)?;
         match self {
             Self::Shared(one) => for_each_task(&linear(x, one, None)?, tasks),
             Self::PerTask(_) => self.forward(&for_each_task(x, tasks)?),

@@ -9,7 +9,8 @@ use serde::de::IgnoredAny;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Twice the largest that is published, with the names of 22 thousand classes in both directions.
+/// The most bytes of a `config.json` that is read: twice the largest that is published, with the names of 22 thousand classes in both
+/// directions.
 pub const MOST_CONFIG_BYTES: u64 = 8 << 20;
 
 pub(crate) const V2: &str =

@@ -8,8 +8,9 @@ use crate::checkpoint::{Checkpoint, Made};
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 
-/// Recognises the family from the names alone, and gives the checkpoint under timm's names with the names left out: derived
-/// tensors, which no model needs, are not among them. Queries, keys and values that have no bias anywhere get one of zeros.
+/// Recognises the family from the names alone; gives it, the checkpoint under timm's names, and the names that found no place in that.
+///
+/// Derived tensors, which no model needs, are in neither. Queries, keys and values that have no bias anywhere get one of zeros.
 ///
 /// # Errors
 /// A checkpoint of another network, or of several; SwinV2, which computes attention differently; a Swin with absolute position

@@ -47,12 +47,12 @@ pub struct PerTask {
 pub enum TaskFilterKind {
     /// The paper's: a depth-wise filter made from each input's own context, shared by the tasks.
     Dynamic {
-        /// Side of the filter: odd, at least 3.
+        /// Side of the filter: odd, 3 to 63.
         kernel: usize,
     },
     /// The released code's: one learned depth-wise filter for each task.
     Static {
-        /// Side of the filter: odd, at least 3.
+        /// Side of the filter: odd, 3 to 63.
         kernel: usize,
     },
     /// Nothing.
@@ -70,7 +70,7 @@ pub enum Prompts {
     None,
     /// The paper's: one learned table, which enters the first stage.
     Learned {
-        /// Prompts l of each task.
+        /// Prompts l of each task, at least 1; those of all tasks together at most 512.
         per_task: usize,
         /// How a stage mixes a task's TPC feature with its tokens.
         gate: Gate,
@@ -127,7 +127,7 @@ impl Prompts {
         Self::Learned { per_task, gate: Gate::Learned { reading: TpcReading::Positions } }
     }
 
-    /// Prompts l of each task.
+    /// Prompts l of each task; 0 where there are none.
     pub fn per_task(&self) -> usize {
         match self {
             Self::None => 0,

@@ -11,7 +11,8 @@ use candle_core::{D, Result, Tensor};
 /// scale, plus a learned shift.
 ///
 /// # Shapes
-/// `taps` `[b, r*k*k]` channel-major with k odd, at least 3, `scale` and `shift` `[r*k*k]`, result `[b, k*k, r]`: one row of channels for each tap.
+/// `taps` `[b, r*k*k]` channel-major with k odd, at least 3, `scale` and `shift` `[r*k*k]`, result `[b, k*k, r]`: one row of channels
+/// for each tap.
 ///
 /// # Errors
 /// Tensors whose shapes or float types do not fit; a k that is even or below 3: its deviation would not exist.
@@ -30,7 +31,7 @@ pub fn filter_norm(taps: &Tensor, scale: &Tensor, shift: &Tensor, kernel_size: u
 }
 
 /// Depth-wise convolution, stride 1 and zero padding, every map with its own filter:
-/// `y[b, y, x, c] = Σ_ij u[b, y + i - k/2, x + j - k/2, c] taps[b, i k + j, c]`.
+/// `out[b, y, x, c] = Σ_ij u[b, y + i - k/2, x + j - k/2, c] taps[b, i k + j, c]`.
 ///
 /// # Shapes
 /// `u` `[b, h, w, r]`, `taps` `[b, k*k, r]` with k odd, result `[b, h, w, r]`.
