@@ -25,6 +25,11 @@ pub(in crate::ops) trait Real:
     fn exponential(self) -> Self;
 }
 
+/// Constants, such as drop-path's factors.
+pub(in crate::ops) fn all_of<T: Real>(values: &[f64]) -> Vec<T> {
+    values.iter().map(|value| T::of(*value)).collect()
+}
+
 impl Real for f64 {
     #[inline(always)]
     fn of(value: f64) -> Self {

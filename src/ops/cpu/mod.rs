@@ -16,7 +16,7 @@ mod weight;
 
 pub(in crate::ops) use blocks::Blocks;
 pub(in crate::ops) use buffers::{resize, zeroed};
-pub(in crate::ops) use float::Real;
+pub(in crate::ops) use float::{Real, all_of};
 pub(in crate::ops) use parts::{Fresh, Parts, Place, copies, unwritten};
 pub(in crate::ops) use product::{Into, Matrix, add_product, new_product, product, product_into};
 pub(in crate::ops) use rows::{for_rows, sum_rows};

@@ -1,5 +1,6 @@
 //! Whether steps keep what backward needs, or make it again.
 
+use super::scope::scoped;
 use std::cell::Cell;
 
 /// Whether a step's intermediate values are kept for backward or made again.
@@ -29,14 +30,7 @@ thread_local! {
 impl GradientCheckpointing {
     /// Runs `f` with every step that this thread makes in it so; what held before holds again afterwards, also where `f` panics.
     pub fn run<R>(self, f: impl FnOnce() -> R) -> R {
-        struct Before(GradientCheckpointing);
-        impl Drop for Before {
-            fn drop(&mut self) {
-                ASKED.set(self.0);
-            }
-        }
-        let _before = Before(ASKED.replace(self));
-        f()
+        scoped(&ASKED, self, f)
     }
 
     /// What this thread is to do.

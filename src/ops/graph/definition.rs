@@ -1,5 +1,6 @@
 //! Which of a step's two definitions runs: its fused kernel, or candle's primitives.
 
+use super::scope::scoped;
 use candle_core::{DType, Device, Tensor};
 use std::cell::Cell;
 
@@ -42,14 +43,7 @@ impl Definition {
     /// It holds for forward passes: a graph made in `f` keeps its definition in whichever backward pass follows. What held
     /// before holds again afterwards, also where `f` panics.
     pub fn run<R>(self, f: impl FnOnce() -> R) -> R {
-        struct Before(Definition);
-        impl Drop for Before {
-            fn drop(&mut self) {
-                ASKED.set(self.0);
-            }
-        }
-        let _before = Before(ASKED.replace(self));
-        f()
+        scoped(&ASKED, self, f)
     }
 
     /// What this thread is to run.

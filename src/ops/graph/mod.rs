@@ -7,6 +7,7 @@ mod leaves;
 mod node;
 mod output;
 mod run;
+mod scope;
 mod seeds;
 mod step;
 mod tape;

@@ -16,33 +16,34 @@ use std::marker::PhantomData;
 
 /// Checks a step and makes its outputs, by its kernel where it has one for the device and the float type of its first tensor.
 pub(in crate::ops) fn apply<S: CpuKernel<f32> + CpuKernel<f64>>(step: S) -> Result<Vec<Tensor>> {
-    match Runs::of(&checked(&step)?) {
-        Runs::CpuF32 => run::<S, OnCpu<f32>>(step),
-        Runs::CpuF64 => run::<S, OnCpu<f64>>(step),
-        Runs::Composed => composed(step),
+    let (inputs, runs) = checked(&step)?;
+    match runs {
+        Runs::CpuF32 => run::<S, OnCpu<f32>>(step, inputs),
+        Runs::CpuF64 => run::<S, OnCpu<f64>>(step, inputs),
+        Runs::Composed => composed(step, inputs),
     }
 }
 
 /// By candle's primitives; where nothing asks for more, the outputs stand in candle's graph as these made them.
-fn composed<S: Step>(step: S) -> Result<Vec<Tensor>> {
+fn composed<S: Step>(step: S, inputs: Vec<Tensor>) -> Result<Vec<Tensor>> {
     match (tape::state(), GradientCheckpointing::asked()) {
         (State::None, GradientCheckpointing::Off) => {
             let op = trace::op(step.name(), Pass::Forward, Definition::Composed);
             let outputs = ByCandle::outputs(&step)?;
-            drop(op.moves(|| trace::bytes(step.inputs().unwrap_or_default().iter().chain(&outputs))));
+            drop(op.moves(|| trace::bytes(inputs.iter().chain(&outputs))));
             Ok(outputs)
         }
-        _ => run::<S, ByCandle>(step),
+        _ => run::<S, ByCandle>(step, inputs),
     }
 }
 
-/// A step's first tensor, where all of them fit.
-fn checked<S: Step>(step: &S) -> Result<Tensor> {
-    let Some(first) = step.inputs()?.into_iter().next() else {
-        candle_core::bail!("{}: expected tensors, got none", step.name())
-    };
-    step.check(Shapes::of(step.name(), &first)?)?;
-    Ok(first)
+/// A step's tensors and what runs it, where all of them fit.
+fn checked<S: Step>(step: &S) -> Result<(Vec<Tensor>, Runs)> {
+    let inputs = step.inputs()?;
+    let Some(first) = inputs.first() else { candle_core::bail!("{}: expected tensors, got none", step.name()) };
+    step.check(Shapes::of(step.name(), first)?)?;
+    let runs = Runs::of(first);
+    Ok((inputs, runs))
 }
 
 /// The two passes of a step by one of its definitions.
@@ -56,8 +57,8 @@ trait Passes<S: Step>: Send + 'static {
 
     fn backward(step: &S, saved: Self::Saved, outputs: Vec<Option<Tensor>>) -> Result<Gradients>;
 
-    /// The tensors that backward gives gradients of.
-    fn inputs(step: &S) -> Result<Vec<Tensor>>;
+    /// Of a step's inputs, the tensors that backward gives gradients of.
+    fn leaves(inputs: Vec<Tensor>) -> Vec<Tensor>;
 }
 
 /// By the step's kernels.
@@ -78,8 +79,8 @@ impl<T: Real, S: CpuKernel<T>> Passes<S> for OnCpu<T> {
         Ok(grads)
     }
 
-    fn inputs(step: &S) -> Result<Vec<Tensor>> {
-        step.inputs()
+    fn leaves(inputs: Vec<Tensor>) -> Vec<Tensor> {
+        inputs
     }
 }
 
@@ -116,15 +117,15 @@ impl<S: Step> Passes<S> for ByCandle {
     }
 
     /// Candle goes back to the leaves at once.
-    fn inputs(step: &S) -> Result<Vec<Tensor>> {
-        Ok(leaves::of(&step.inputs()?))
+    fn leaves(inputs: Vec<Tensor>) -> Vec<Tensor> {
+        leaves::of(&inputs)
     }
 }
 
 /// Runs a step by one definition: recorded where a tape runs, as one node of the graph where none does, and plainly where no input
 /// leads to a variable or nothing goes back.
-fn run<S: Step, P: Passes<S>>(step: S) -> Result<Vec<Tensor>> {
-    let tracked = step.inputs()?.iter().any(Tensor::track_op);
+fn run<S: Step, P: Passes<S>>(step: S, inputs: Vec<Tensor>) -> Result<Vec<Tensor>> {
+    let tracked = inputs.iter().any(Tensor::track_op);
     let (state, checkpointing) = (tape::state(), GradientCheckpointing::asked());
     if !tracked || state == State::Off {
         let (outputs, _) = forward::<S, P>(&step, Keep::Nothing)?;
@@ -132,7 +133,7 @@ fn run<S: Step, P: Passes<S>>(step: S) -> Result<Vec<Tensor>> {
     }
     let again = checkpointing == GradientCheckpointing::On || state == State::Forgets;
     let (outputs, saved) = forward::<S, P>(&step, if again { Keep::Nothing } else { Keep::All })?;
-    let made = Box::new(Ran::<S, P> { inputs: P::inputs(&step)?, step, saved });
+    let made = Box::new(Ran::<S, P> { inputs: P::leaves(inputs), step, saved });
     match state {
         State::Records | State::Forgets => tape::record(made, outputs),
         State::None | State::Off => node::graph(made, outputs),

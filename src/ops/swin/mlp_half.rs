@@ -4,7 +4,7 @@
 use super::halves::scale_images;
 use crate::ops;
 use crate::ops::cpu::simd;
-use crate::ops::cpu::{Blocks, Fresh, Parts, Real, Values, resize, unwritten, values, zeroed};
+use crate::ops::cpu::{Blocks, Fresh, Parts, Real, Values, all_of, resize, unwritten, values, zeroed};
 use crate::ops::gelu;
 use crate::ops::graph::trace::Pass;
 use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
@@ -82,7 +82,7 @@ impl MlpStep {
             x: values(&half.x)?,
             norm: half.norm.kernel()?,
             fc2: half.fc2.kernel(rows, *use_of_w, pass)?,
-            drop_path: half.drop_path.as_ref().map(|factors| factors.iter().map(|k| T::of(*k)).collect()),
+            drop_path: half.drop_path.as_deref().map(all_of),
             blocks: Blocks::of(rows, 1),
             tokens,
             c,

@@ -7,7 +7,7 @@ use super::shared::add_to_shared;
 use super::task_path::TaskPath;
 use super::up::{Up, UpKernel};
 use crate::ops::cpu::simd;
-use crate::ops::cpu::{Fresh, Parts, Real, Values, resize, values};
+use crate::ops::cpu::{Fresh, Parts, Real, Values, all_of, resize, values};
 use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use crate::ops::scale_images;
 use crate::ops::shapes::Shapes;
@@ -56,7 +56,7 @@ impl TaskUpdate {
         Ok(Kernel {
             shared: values(&self.shared)?,
             up: self.up.kernel()?,
-            drop_path: self.drop_path.as_ref().map(|factors| factors.iter().map(|k| T::of(*k)).collect()),
+            drop_path: self.drop_path.as_deref().map(all_of),
             rows: TaskRows { tasks: all / images, units: images * tokens, unit: 1 },
             tokens,
             c,

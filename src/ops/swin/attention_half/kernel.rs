@@ -1,7 +1,7 @@
 //! The half on slices: where rows stand, and what a block of windows gathers.
 
 use super::step::AttentionStep;
-use crate::ops::cpu::{Blocks, Real, Values, resize, values};
+use crate::ops::cpu::{Blocks, Real, Values, all_of, resize, values};
 use crate::ops::graph::trace::Pass;
 use crate::ops::layer_norm::NormKernel;
 use crate::ops::low_rank::kernel::{MapKernel, UseOfW};
@@ -28,7 +28,7 @@ impl AttentionStep {
             proj: half.proj.kernel(rows, self.use_of_w, pass)?,
             attention: WindowKernel::new(&half.bias, half.mask.as_ref(), length, c)?,
             places: half.grid.places(),
-            drop_path: half.drop_path.as_ref().map(|factors| factors.iter().map(|k| T::of(*k)).collect()),
+            drop_path: half.drop_path.as_deref().map(all_of),
             blocks: Blocks::of(images * windows, length),
             sizes: Sizes { images, tokens, c, length, n: half.grid.window() * half.grid.window(), windows },
             norm,
