@@ -223,6 +223,17 @@ mod tests {
         close(&factor.forward(&Tensor::cat(&[&x, &x], 0)?)?, &shared, 0.0)
     }
 
+    /// Candle spoke of a rank, of nobody's.
+    #[test]
+    fn shared_maps_without_images_are_refused_by_name() -> Result<()> {
+        let (own, x) = ([normal(1, &[2, 3])?, normal(2, &[2, 3])?], normal(3, &[4, 3])?);
+        for factor in [Factor::of(&own[..1]), Factor::of(&own)] {
+            let message = factor.forward_shared(&x, 2).unwrap_err().to_string();
+            assert!(message.contains("factor: expected x of 3 sizes"), "{message}");
+        }
+        Ok(())
+    }
+
     #[test]
     fn factors_of_another_number_of_tasks_or_of_several_sizes_are_refused() -> Result<()> {
         let (one, x) = (normal(1, &[2, 3])?, normal(3, &[3, 4, 3])?);
