@@ -109,8 +109,7 @@ fn render(folder: &Path) -> Result<PathBuf> {
     for index in 0..scenes.len() {
         let (sample, name) = (scenes.get(index)?, format!("scene-{index:02}.png"));
         save_png(&photo_picture(&sample.image)?, &photos.join(&name))?;
-        let classes: Vec<u8> =
-            sample.labels["semseg"].flatten_all()?.to_vec1::<f32>()?.iter().map(|v| *v as u8).collect();
+        let classes: Vec<u8> = sample.labels["semseg"].flatten_all()?.to_vec1::<u8>()?;
         let saved = GrayImage::from_raw(SIDE as u32, 80, classes).map(|label| label.save(labels.join(&name)));
         saved.transpose().map_err(|error| Error::dataset(index, error))?;
     }

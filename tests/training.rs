@@ -259,7 +259,7 @@ fn what_is_no_number_stops_with_task_and_step() {
     assert!(message.contains("images: expected numbers, got NaN"), "{message}");
     let spoil = |batch: &mut Batch| {
         let edge = &batch.labels["edge"];
-        batch.labels.insert("edge".into(), (edge * f64::NAN).unwrap());
+        batch.labels.insert("edge".into(), (edge.to_dtype(DType::F32).unwrap() * f64::NAN).unwrap());
     };
     let message = run_on(&model, one_batch(spoil), 1e-3);
     assert!(message.contains("loss of edge") && message.contains("label: expected 0, 1 or 255"), "{message}");

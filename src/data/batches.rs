@@ -1,13 +1,12 @@
 //! Batches read ahead by background threads, in an order that the seed alone settles.
 
 use super::Dataset;
-use crate::sample::IGNORE;
+use super::order::{Order, Place, Sequence};
+use crate::sample::unknown;
 use crate::{Batch, Error, Result, Sample, TaskSet};
-use candle_core::{DType, Device, Tensor};
-use rand::SeedableRng;
-use rand::rngs::StdRng;
-use rand::seq::SliceRandom;
+use candle_core::{DType, Device};
 use std::any::Any;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,19 +18,54 @@ use std::thread::JoinHandle;
 pub struct BatchOptions {
     /// Samples in a batch.
     pub size: usize,
-    /// The float type of the images; labels are always f32.
+    /// The float type of the images; labels stay f32 or u8, as their samples have them.
     pub dtype: DType,
     /// Where batches go.
     pub device: Device,
     /// Threads that read samples. Each is at most two batches ahead: one waiting, one in the making.
     pub workers: usize,
+    /// What becomes of a sample that cannot be read.
+    pub unreadable: Unreadable,
+}
+
+/// What becomes of a sample that cannot be read: an image or a label that is missing, damaged or wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unreadable {
+    /// Its error takes the place of its batch.
+    #[default]
+    Refuse,
+    /// Its batch goes without it; [`Batches::skipped`] counts it and tells why.
+    Skip,
+}
+
+/// The samples that were left out because they could not be read.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Skipped {
+    /// How many; a sample that is asked for in several epochs counts each time.
+    pub count: usize,
+    /// What was wrong with the first ones, ten at most, each with its file.
+    pub reasons: Vec<String>,
+}
+
+impl Skipped {
+    const MOST_REASONS: usize = 10;
+
+    fn add(&mut self, reason: String) {
+        tracing::warn!("left out: {reason}");
+        self.count += 1;
+        if self.reasons.len() < Self::MOST_REASONS {
+            self.reasons.push(reason);
+        }
+    }
 }
 
 impl BatchOptions {
     /// Batches of this size in f32 on the CPU, read by half of the cores, four at most.
     pub fn new(size: usize) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-        Self { size, dtype: DType::F32, device: Device::Cpu, workers: (cores / 2).clamp(1, 4) }
+        let workers = (cores / 2).clamp(1, 4);
+        Self { size, dtype: DType::F32, device: Device::Cpu, workers, unreadable: Unreadable::Refuse }
     }
 
     fn check(&self) -> Result<()> {
@@ -46,8 +80,9 @@ impl BatchOptions {
 
 /// An iterator over batches, which background threads make ahead of time.
 ///
-/// Seed, data set and batch size settle which samples come in which batch, whatever the number of workers. An error, which names
-/// the sample ([`Error::Dataset`]), or a panic of the data set takes the place of its batch, and the iteration goes on after it.
+/// Seed, data set and batch size settle which samples come in which batch, and what is drawn for them, whatever the number of workers.
+/// An error, which names the sample ([`Error::Dataset`]), or a panic of the data set takes the place of its batch, and the iteration
+/// goes on after it; with [`Unreadable::Skip`] a sample's error only takes the sample.
 /// Dropping the iterator ends the threads: it waits for the one sample that each may be reading.
 ///
 /// The threads are the iterator's own, not rayon's: candle computes on rayon's, and reading there would make its
@@ -57,16 +92,29 @@ pub struct Batches {
     workers: Vec<Worker>,
     stop: Arc<AtomicBool>,
     device: Device,
+    /// The number of the first batch, of the next, and of the one after the last.
+    first: usize,
     next: usize,
-    /// How many there will be; none if there is no end.
-    end: Option<usize>,
+    end: usize,
+    skipped: Skipped,
+    /// Samples left out since the last batch, and how many there are: a set of which nothing can be read is an error.
+    in_vain: usize,
+    samples: usize,
+}
+
+/// What a thread makes of a batch's samples.
+struct Made {
+    /// None if every sample was left out.
+    batch: Option<Batch>,
+    /// Why samples were left out.
+    skipped: Vec<String>,
 }
 
 /// A thread that makes every n-th batch.
 #[derive(Debug)]
 struct Worker {
     /// Taken on drop, which wakes a thread that waits to send.
-    batches: Option<Receiver<Result<Batch>>>,
+    batches: Option<Receiver<Result<Made>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -78,7 +126,20 @@ impl Batches {
     /// # Errors
     /// An empty data set, a size or number of workers of 0, no thread to be had.
     pub fn shuffled(dataset: Arc<dyn Dataset>, seed: u64, options: &BatchOptions) -> Result<Self> {
-        Self::start(dataset, Order::Shuffled { seed }, None, options)
+        Self::shuffled_from(dataset, seed, 0, options)
+    }
+
+    /// [`Batches::shuffled`] without the first so many batches: where an iteration that stood at [`Batches::position`] goes on.
+    ///
+    /// # Errors
+    /// As [`Batches::shuffled`].
+    pub fn shuffled_from(
+        dataset: Arc<dyn Dataset>,
+        seed: u64,
+        position: usize,
+        options: &BatchOptions,
+    ) -> Result<Self> {
+        Self::start(dataset, Order::Shuffled { seed }, position..usize::MAX, options)
     }
 
     /// Every sample once, in order; the last batch may be smaller.
@@ -88,31 +149,51 @@ impl Batches {
     pub fn once(dataset: Arc<dyn Dataset>, options: &BatchOptions) -> Result<Self> {
         options.check()?;
         let end = dataset.len().div_ceil(options.size);
-        Self::start(dataset, Order::Once, Some(end), options)
+        Self::start(dataset, Order::Once, 0..end, options)
     }
 
-    fn start(dataset: Arc<dyn Dataset>, order: Order, end: Option<usize>, options: &BatchOptions) -> Result<Self> {
+    /// How many batches of the data set's order have been given, those left out whole among them.
+    pub fn position(&self) -> usize {
+        self.next
+    }
+
+    /// The samples that were left out so far: see [`Unreadable::Skip`].
+    pub fn skipped(&self) -> &Skipped {
+        &self.skipped
+    }
+
+    fn start(dataset: Arc<dyn Dataset>, order: Order, numbers: Range<usize>, options: &BatchOptions) -> Result<Self> {
         options.check()?;
         if dataset.is_empty() {
             let cure = "check the folder or list that it reads";
             return Err(Error::config("data set", "at least one sample", "an empty one", cure));
         }
-        let count = options.workers.min(end.unwrap_or(usize::MAX));
-        let stop = Arc::new(AtomicBool::new(false));
+        let count = options.workers.min(numbers.len());
         // Built first, so that an error below drops it and ends the threads that already run.
-        let mut batches = Self { workers: Vec::new(), stop, device: options.device.clone(), next: 0, end };
-        for first in 0..count {
+        let mut batches = Self {
+            workers: Vec::new(),
+            stop: Arc::default(),
+            device: options.device.clone(),
+            first: numbers.start,
+            next: numbers.start,
+            end: numbers.end,
+            skipped: Skipped::default(),
+            in_vain: 0,
+            samples: dataset.len(),
+        };
+        for offset in 0..count {
             let (sender, receiver) = sync_channel(1);
             let job = Job {
                 dataset: dataset.clone(),
                 order: order.clone(),
                 size: options.size,
                 dtype: options.dtype,
+                unreadable: options.unreadable,
                 stop: batches.stop.clone(),
             };
-            let numbers = (first..end.unwrap_or(usize::MAX)).step_by(count);
+            let numbers = (numbers.start + offset..numbers.end).step_by(count);
             let thread = std::thread::Builder::new()
-                .name(format!("batches-{first}"))
+                .name(format!("batches-{offset}"))
                 .spawn(move || job.run(numbers, &sender))
                 .map_err(|error| Error::Worker(format!("cannot start a thread: {error}")))?;
             batches.workers.push(Worker { batches: Some(receiver), thread: Some(thread) });
@@ -120,11 +201,29 @@ impl Batches {
         Ok(batches)
     }
 
-    fn receive(&mut self) -> Option<Result<Batch>> {
+    fn receive(&mut self) -> Option<Result<Made>> {
         let count = self.workers.len();
-        let worker = self.workers.get(self.next % count)?;
+        let worker = self.workers.get((self.next - self.first) % count)?;
         self.next += 1;
         worker.batches.as_ref()?.recv().ok()
+    }
+
+    /// The batch that was made, on its device; none if every sample was left out.
+    fn delivered(&mut self, made: Made) -> Result<Option<Batch>> {
+        self.in_vain += made.skipped.len();
+        let last = made.skipped.last().cloned();
+        made.skipped.into_iter().for_each(|reason| self.skipped.add(reason));
+        if let Some(batch) = made.batch {
+            self.in_vain = 0;
+            return batch.to(batch.images.dtype(), &self.device).map(Some);
+        }
+        match last {
+            Some(reason) if self.in_vain >= self.samples => {
+                let cure = "look at the data set with the example `dataset`";
+                Err(Error::config("data set", "a sample that can be read", reason, cure))
+            }
+            _ => Ok(None),
+        }
     }
 }
 
@@ -132,18 +231,21 @@ impl Iterator for Batches {
     type Item = Result<Batch>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.end.is_some_and(|end| self.next >= end) {
-            return None;
+        while self.next < self.end {
+            let ended = || Err(Error::Worker("the thread that makes the batches ended early".into()));
+            let made = self.receive().unwrap_or_else(ended);
+            if let Some(batch) = made.and_then(|made| self.delivered(made)).transpose() {
+                return Some(batch);
+            }
         }
-        let ended = || Err(Error::Worker("the thread that makes the batches ended early".into()));
-        let batch = self.receive().unwrap_or_else(ended);
-        Some(batch.and_then(|batch| batch.to(batch.images.dtype(), &self.device)))
+        None
     }
 
+    /// Exact as long as nothing is left out.
     fn size_hint(&self) -> (usize, Option<usize>) {
         match self.end {
-            Some(end) => (end - self.next, Some(end - self.next)),
-            None => (usize::MAX, None),
+            usize::MAX => (usize::MAX, None),
+            end => (0, Some(end - self.next)),
         }
     }
 }
@@ -161,87 +263,63 @@ impl Drop for Batches {
     }
 }
 
-/// Which sample stands at which place.
-#[derive(Clone, Debug)]
-enum Order {
-    Once,
-    Shuffled { seed: u64 },
-}
-
-/// An order over a number of samples; keeps the epoch that it drew last.
-struct Sequence {
-    order: Order,
-    count: usize,
-    drawn: Option<(usize, Vec<usize>)>,
-}
-
-impl Sequence {
-    /// The samples at places `from..from + size`; fewer at the end of a single pass.
-    fn indices(&mut self, from: usize, size: usize) -> Vec<usize> {
-        match self.order {
-            Order::Once => (from..self.count.min(from.saturating_add(size))).collect(),
-            Order::Shuffled { seed } => {
-                (from..from.saturating_add(size)).map(|place| self.shuffled(seed, place)).collect()
-            }
-        }
-    }
-
-    fn shuffled(&mut self, seed: u64, place: usize) -> usize {
-        let (epoch, within) = (place / self.count, place % self.count);
-        if self.drawn.as_ref().is_none_or(|(drawn, _)| *drawn != epoch) {
-            let mut order: Vec<usize> = (0..self.count).collect();
-            order.shuffle(&mut StdRng::seed_from_u64(seed.wrapping_add(epoch as u64)));
-            self.drawn = Some((epoch, order));
-        }
-        self.drawn.as_ref().map_or(0, |(_, order)| order[within])
-    }
-}
-
 /// What a thread does.
 struct Job {
     dataset: Arc<dyn Dataset>,
     order: Order,
     size: usize,
     dtype: DType,
+    unreadable: Unreadable,
     stop: Arc<AtomicBool>,
 }
 
 impl Job {
-    fn run(self, numbers: impl Iterator<Item = usize>, sender: &SyncSender<Result<Batch>>) {
-        let mut sequence = Sequence { order: self.order.clone(), count: self.dataset.len(), drawn: None };
+    fn run(self, numbers: impl Iterator<Item = usize>, sender: &SyncSender<Result<Made>>) {
+        let mut sequence = Sequence::new(self.order.clone(), self.dataset.len());
         for number in numbers {
-            let indices = sequence.indices(number.saturating_mul(self.size), self.size);
-            let made = catch_unwind(AssertUnwindSafe(|| self.make(&indices)));
-            let batch = match made {
-                Ok(Some(batch)) => batch,
+            let places = sequence.places(number.saturating_mul(self.size), self.size);
+            let made = match catch_unwind(AssertUnwindSafe(|| self.make(&places))) {
+                Ok(Some(made)) => made,
                 Ok(None) => return,
-                Err(panic) => Err(Error::Worker(format!("reading samples {indices:?} panicked: {}", told(&*panic)))),
+                Err(panic) => {
+                    let indices: Vec<usize> = places.iter().map(|place| place.index).collect();
+                    Err(Error::Worker(format!("reading samples {indices:?} panicked: {}", told(&*panic))))
+                }
             };
-            if sender.send(batch).is_err() {
+            if sender.send(made).is_err() {
                 return;
             }
         }
     }
 
     /// The batch on the CPU; none if nobody wants it any more.
-    fn make(&self, indices: &[usize]) -> Option<Result<Batch>> {
-        let mut samples = Vec::with_capacity(indices.len());
-        for index in indices {
+    fn make(&self, places: &[Place]) -> Option<Result<Made>> {
+        let (mut samples, mut skipped) = (Vec::with_capacity(places.len()), Vec::new());
+        for place in places {
             if self.stop.load(Ordering::Relaxed) {
                 return None;
             }
-            let sample = self.dataset.get(*index).and_then(Sample::checked);
-            match sample.and_then(|sample| labelled_for(sample, self.dataset.tasks())) {
-                Ok(sample) => samples.push(sample),
-                Err(error @ Error::Dataset { .. }) => return Some(Err(error)),
-                Err(error) => return Some(Err(Error::dataset(*index, error))),
+            match (self.sample(place), self.unreadable) {
+                (Ok(sample), _) => samples.push(sample),
+                (Err(error), Unreadable::Refuse) => return Some(Err(error)),
+                (Err(error), Unreadable::Skip) => skipped.push(error.to_string()),
             }
         }
-        Some(Batch::of_checked(&samples, self.dtype, &Device::Cpu))
+        let stacked = (!samples.is_empty()).then(|| Batch::of_checked(&samples, self.dtype, &Device::Cpu)).transpose();
+        Some(stacked.map(|batch| Made { batch, skipped }))
+    }
+
+    fn sample(&self, place: &Place) -> Result<Sample> {
+        let sample = self.dataset.draw(place.index, place.epoch).and_then(Sample::checked);
+        let sample = sample.and_then(|sample| labelled_for(sample, self.dataset.tasks()));
+        sample.map_err(|error| match error {
+            named @ Error::Dataset { .. } => named,
+            error => Error::dataset(place.index, error),
+        })
     }
 }
 
-/// A sample with a label for each of these tasks: one that it lacks is [`IGNORE`] everywhere.
+/// A sample with a label for each of these tasks: one that it lacks is unknown everywhere.
 fn labelled_for(mut sample: Sample, tasks: &TaskSet) -> Result<Sample> {
     if let Some(name) = sample.labels.keys().find(|name| tasks.get(name).is_none()) {
         let cure = "name the label as the data set's task is named";
@@ -250,7 +328,7 @@ fn labelled_for(mut sample: Sample, tasks: &TaskSet) -> Result<Sample> {
     let (_, h, w) = sample.image.dims3()?;
     for task in tasks.iter() {
         if !sample.labels.contains_key(task.name()) {
-            let unknown = Tensor::full(IGNORE, (task.kind().label_channels(), h, w), &Device::Cpu)?;
+            let unknown = unknown(task.kind(), (h, w))?;
             sample.labels.insert(task.name().to_owned(), unknown);
         }
     }
@@ -266,10 +344,11 @@ fn told(panic: &(dyn Any + Send)) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use candle_core::Tensor;
     use std::sync::atomic::AtomicUsize;
     use std::time::{Duration, Instant};
 
-    /// Samples whose depth is their index; 13 fails, 14 is of u8, 17 panics, 18 has none, and 19 is labelled for another task.
+    /// Samples whose depth is their index plus 1000 an epoch; 13 fails, 14 is of i64, 17 panics, 18 has none, and 19 is labelled for another task.
     struct Numbers {
         count: usize,
         tasks: TaskSet,
@@ -295,7 +374,7 @@ mod tests {
             if index == 13 {
                 return Err(Error::config("index", "luck", index, "skip it"));
             }
-            let dtype = if index == 14 { DType::U8 } else { DType::F32 };
+            let dtype = if index == 14 { DType::I64 } else { DType::F32 };
             let image = Tensor::zeros((3, 2, 2), dtype, &Device::Cpu)?;
             let depth = Tensor::full(index as f32, (1, 2, 2), &Device::Cpu)?;
             let labels = match index {
@@ -304,6 +383,14 @@ mod tests {
                 _ => vec![("depth".to_owned(), depth)],
             };
             Ok(Sample { image, labels: labels.into_iter().collect() })
+        }
+
+        fn draw(&self, index: usize, epoch: usize) -> Result<Sample> {
+            let mut sample = self.get(index)?;
+            for depth in sample.labels.values_mut() {
+                *depth = (depth.clone() + 1000.0 * epoch as f64)?;
+            }
+            Ok(sample)
         }
     }
 
@@ -322,12 +409,59 @@ mod tests {
         let batches = Batches::shuffled(numbers(10), 4, &options(4, 2)).unwrap();
         let drawn: Vec<usize> = batches.take(5).flat_map(|batch| indices(&batch.unwrap())).collect();
         let (first, second) = drawn.split_at(10);
-        for epoch in [first, second] {
+        for (number, epoch) in [first, second].into_iter().enumerate() {
             let mut sorted = epoch.to_vec();
             sorted.sort_unstable();
-            assert_eq!(sorted, (0..10).collect::<Vec<_>>());
+            let drawn_in_this_epoch = 1000 * number..1000 * number + 10;
+            assert_eq!(sorted, drawn_in_this_epoch.collect::<Vec<_>>());
         }
-        assert_ne!(first, second);
+        assert_ne!(first, second.iter().map(|index| index - 1000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn an_iteration_goes_on_from_its_position_whatever_the_number_of_workers() {
+        let mut whole = Batches::shuffled(numbers(10), 4, &options(3, 2)).unwrap();
+        let drawn: Vec<Vec<usize>> = whole.by_ref().take(9).map(|batch| indices(&batch.unwrap())).collect();
+        assert_eq!(whole.position(), 9);
+        for workers in [1, 2, 3] {
+            let rest = Batches::shuffled_from(numbers(10), 4, 4, &options(3, workers)).unwrap();
+            let rest: Vec<Vec<usize>> = rest.take(5).map(|batch| indices(&batch.unwrap())).collect();
+            assert_eq!(rest, drawn[4..]);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_left_out_counted_and_named_where_that_was_asked_for() {
+        let skipping = |size, workers| BatchOptions { unreadable: Unreadable::Skip, ..options(size, workers) };
+        for (size, workers) in [(4, 1), (4, 3), (1, 2)] {
+            let mut batches = Batches::once(numbers(16), &skipping(size, workers)).unwrap();
+            let drawn: Vec<usize> = batches.by_ref().flat_map(|batch| indices(&batch.unwrap())).collect();
+            assert_eq!(drawn, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 15]);
+            let Skipped { count, reasons, .. } = batches.skipped();
+            assert_eq!(*count, 2);
+            assert!(reasons[0].starts_with("sample 13: ") && reasons[1].starts_with("sample 14: "), "{reasons:?}");
+        }
+    }
+
+    /// An endless pass over nothing would wait for ever.
+    #[test]
+    fn a_set_of_which_nothing_can_be_read_is_an_error() {
+        struct Broken(TaskSet);
+        impl Dataset for Broken {
+            fn len(&self) -> usize {
+                5
+            }
+            fn tasks(&self) -> &TaskSet {
+                &self.0
+            }
+            fn get(&self, index: usize) -> Result<Sample> {
+                Err(Error::config("file", "one", index, "none"))
+            }
+        }
+        let skipping = BatchOptions { unreadable: Unreadable::Skip, ..options(2, 2) };
+        let broken = Arc::new(Broken("depth=1".parse().unwrap()));
+        let message = Batches::shuffled(broken, 0, &skipping).unwrap().next().unwrap().unwrap_err().to_string();
+        assert!(message.contains("`data set`: expected a sample that can be read"), "{message}");
     }
 
     #[test]
@@ -350,7 +484,7 @@ mod tests {
     fn once_goes_through_in_order_and_ends_with_the_rest() {
         for workers in [1, 2, 5] {
             let mut batches = Batches::once(numbers(10), &options(4, workers)).unwrap();
-            assert_eq!(batches.size_hint(), (3, Some(3)));
+            assert_eq!(batches.size_hint().1, Some(3));
             let drawn: Vec<Vec<usize>> = batches.by_ref().map(|batch| indices(&batch.unwrap())).collect();
             assert_eq!(drawn, [vec![0, 1, 2, 3], vec![4, 5, 6, 7], vec![8, 9]]);
             assert!(batches.next().is_none());
@@ -373,7 +507,7 @@ mod tests {
     fn a_sample_of_another_type_is_named() {
         let drawn: Vec<Result<Batch>> = Batches::once(numbers(16), &options(1, 1)).unwrap().collect();
         let error = drawn[14].as_ref().unwrap_err().to_string();
-        assert!(error.starts_with("sample 14: `image`: expected f32") && error.contains("got u8"), "{error}");
+        assert!(error.starts_with("sample 14: `image`: expected f32 or u8") && error.contains("got i64"), "{error}");
         assert!(drawn[12].is_ok() && drawn[15].is_ok());
     }
 

@@ -59,18 +59,21 @@ impl Label {
     /// The label as [`Sample`](crate::Sample) holds it.
     ///
     /// # Shapes
-    /// `[c, H, W]` f32 on the CPU, c = 3 for normals and 1 otherwise, [`IGNORE`] where nothing is known.
+    /// `[c, H, W]` on the CPU, c = 3 for normals and 1 otherwise, [`IGNORE`] where nothing is known: u8 for classes and masks, f32 for
+    /// normals and depth.
     ///
     /// # Errors
     /// None in practice; candle's are passed on.
     pub fn tensor(&self) -> Result<Tensor> {
-        let values: Vec<f32> = match self.kind {
-            TaskKind::Semseg | TaskKind::HumanParts => self.pixels.iter().map(|class| f32::from(*class)).collect(),
-            TaskKind::Sal | TaskKind::Edge => self.pixels.iter().map(|level| of_level(*level)).collect(),
-            TaskKind::Depth => self.pixels.as_chunks().0.iter().map(|bytes| of_millimetres(*bytes)).collect(),
-            TaskKind::Normals => planes(self.pixels.as_chunks().0),
-        };
-        Ok(Tensor::from_vec(values, (self.kind.label_channels(), self.height, self.width), &Device::Cpu)?)
+        let shape = (self.kind.label_channels(), self.height, self.width);
+        let bytes = |pixels: Vec<u8>| Tensor::from_vec(pixels, shape, &Device::Cpu);
+        let floats = |values: Vec<f32>| Tensor::from_vec(values, shape, &Device::Cpu);
+        Ok(match self.kind {
+            TaskKind::Semseg | TaskKind::HumanParts => bytes(self.pixels.clone()),
+            TaskKind::Sal | TaskKind::Edge => bytes(self.pixels.iter().map(|level| of_level(*level)).collect()),
+            TaskKind::Depth => floats(self.pixels.as_chunks().0.iter().map(|bytes| of_millimetres(*bytes)).collect()),
+            TaskKind::Normals => floats(planes(self.pixels.as_chunks().0)),
+        }?)
     }
 
     /// The pixels that stand at these columns and rows.
@@ -94,11 +97,11 @@ fn bytes_of_a_pixel(kind: TaskKind) -> usize {
     }
 }
 
-fn of_level(level: u8) -> f32 {
+fn of_level(level: u8) -> u8 {
     match level {
-        0 => 0.0,
-        255 => 1.0,
-        _ => IGNORE,
+        0 => 0,
+        255 => 1,
+        _ => IGNORE as u8,
     }
 }
 

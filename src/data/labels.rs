@@ -36,8 +36,8 @@ const LENGTHS: std::ops::Range<f32> = 0.5..1.5;
 /// let path = folder.path().join("label.png");
 /// GrayImage::from_fn(4, 2, |x, _| Luma([if x == 3 { 255 } else { 6 }])).save(&path).unwrap();
 /// let label = read_label(&path, &"semseg=7".parse()?)?;
-/// assert_eq!(label.tensor()?.to_vec3::<f32>()?[0][1], [6.0, 6.0, 6.0, 255.0]);
-/// assert_eq!(label.crop(2, 0, 2, 2)?.resize(1, 1)?.tensor()?.to_vec3::<f32>()?, [[[6.0]]]);
+/// assert_eq!(label.tensor()?.to_vec3::<u8>()?[0][1], [6, 6, 6, 255]);
+/// assert_eq!(label.crop(2, 0, 2, 2)?.resize(1, 1)?.tensor()?.to_vec3::<u8>()?, [[[6]]]);
 /// # Ok::<(), tadformer::Error>(())
 /// ```
 pub fn read_label(path: impl AsRef<Path>, task: &Task) -> Result<Label> {
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
     use crate::picture::{picture, save_png};
     use crate::sample::IGNORE;
-    use candle_core::{Device, Tensor};
+    use candle_core::{DType, Device, Tensor};
     use png::BitDepth;
     use tempfile::TempDir;
 
@@ -199,7 +199,7 @@ mod tests {
 
     fn label(task: &str, size: (u32, u32), colour: ColorType, depth: BitDepth, bytes: &[u8]) -> Result<Vec<f32>> {
         let (_folder, path) = png(size, colour, depth, bytes);
-        let label = read_label(&path, &task.parse()?)?.tensor()?;
+        let label = read_label(&path, &task.parse()?)?.tensor()?.to_dtype(DType::F32)?;
         assert_eq!(label.dims()[1..], [size.1 as usize, size.0 as usize]);
         Ok(label.flatten_all()?.to_vec1()?)
     }
@@ -258,7 +258,8 @@ mod tests {
             let (task, path): (Task, _) = (task.parse()?, folder.path().join("drawn.png"));
             let drawn = Tensor::new(values, &Device::Cpu)?.reshape((task.kind().label_channels(), 2, 2))?;
             save_png(&picture(task.kind(), &drawn, None)?, &path)?;
-            let read = read_label(&path, &task)?.tensor()?.flatten_all()?.to_vec1::<f32>()?;
+            let read = read_label(&path, &task)?.tensor()?.to_dtype(DType::F32)?;
+            let read = read.flatten_all()?.to_vec1::<f32>()?;
             assert!(read.iter().zip(values).all(|(a, b)| (a - b).abs() < 0.01), "{task}: {read:?}");
         }
         Ok(())
@@ -271,7 +272,8 @@ mod tests {
             let (_folder, path) = png((4, 2), colour, depth, bytes);
             read_label(&path, &task.parse()?)
         };
-        let flat = |label: Label| -> Result<Vec<f32>> { Ok(label.tensor()?.flatten_all()?.to_vec1()?) };
+        let flat =
+            |label: Label| -> Result<Vec<f32>> { Ok(label.tensor()?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?) };
         let classes = of("semseg=9", Grayscale, BitDepth::Eight, &[0, 1, 2, 3, 4, 5, 6, 255])?;
         assert_eq!(classes.dimensions(), (4, 2));
         assert_eq!(flat(classes.crop(1, 0, 2, 2)?)?, [1., 2., 5., 6.]);
@@ -279,7 +281,8 @@ mod tests {
         assert_eq!(flat(classes.resize(2, 1)?)?, [0., 2.]);
         assert_eq!(flat(classes.resize(8, 2)?)?[..8], [0., 0., 1., 1., 2., 2., 3., 3.]);
         // As candle's upsample_nearest2d has it.
-        let want = classes.tensor()?.unsqueeze(0)?.upsample_nearest2d(5, 7)?.flatten_all()?.to_vec1::<f32>()?;
+        let floats = classes.tensor()?.unsqueeze(0)?.to_dtype(DType::F32)?;
+        let want = floats.upsample_nearest2d(5, 7)?.flatten_all()?.to_vec1::<f32>()?;
         assert_eq!(flat(classes.resize(7, 5)?)?, want);
         let masks = of("edge=1", Grayscale, BitDepth::Two, &[0b00_11_00_11, 0b11_00_11_00])?;
         assert_eq!(flat(masks.crop(1, 1, 3, 1)?)?, [0., 1., 0.]);

@@ -18,11 +18,12 @@
 mod batches;
 mod label;
 mod labels;
+mod order;
 mod photos;
 mod pixel_limit;
 
 pub use crate::sample::Dataset;
-pub use batches::{BatchOptions, Batches};
+pub use batches::{BatchOptions, Batches, Skipped, Unreadable};
 pub use label::Label;
 pub use labels::{read_label, read_label_within};
 pub(crate) use photos::{check_photo, decode_photo, decode_photo_bytes};

@@ -1,12 +1,15 @@
 //! Samples by their index.
 
-use super::Sample;
+use super::{Classes, Sample};
 use crate::{Result, TaskSet};
+use std::sync::Arc;
 
 /// Samples by index, the same ones every time.
 ///
 /// A sample has labels of these tasks and no others, `[c, H, W]` as [`Sample`] says, with [`IGNORE`](crate::sample::IGNORE) where nothing
 /// is known; one that it lacks is unknown everywhere. Samples that are to share a batch have one size.
+///
+/// What is drawn at random for training, such as a flip, belongs into [`Dataset::draw`].
 ///
 /// ```
 /// use tadformer::candle_core::{Device, Tensor};
@@ -46,4 +49,49 @@ pub trait Dataset: Send + Sync {
     /// # Errors
     /// A sample that cannot be read, an index beyond the end.
     fn get(&self, index: usize) -> Result<Sample>;
+
+    /// The sample as this epoch of a training sees it: [`Dataset::get`]'s, unless the set draws something at random, which index and
+    /// epoch then settle.
+    ///
+    /// # Errors
+    /// As [`Dataset::get`].
+    fn draw(&self, index: usize, _epoch: usize) -> Result<Sample> {
+        self.get(index)
+    }
+
+    /// What the sample is called in messages, reports and exported files: its index, unless the set knows better.
+    fn name(&self, index: usize) -> String {
+        format!("{index:06}")
+    }
+
+    /// The classes of a task, where the set names them.
+    fn classes(&self, _task: &str) -> Option<&Classes> {
+        None
+    }
+}
+
+impl<D: Dataset + ?Sized> Dataset for Arc<D> {
+    fn len(&self) -> usize {
+        (**self).len()
+    }
+
+    fn tasks(&self) -> &TaskSet {
+        (**self).tasks()
+    }
+
+    fn get(&self, index: usize) -> Result<Sample> {
+        (**self).get(index)
+    }
+
+    fn draw(&self, index: usize, epoch: usize) -> Result<Sample> {
+        (**self).draw(index, epoch)
+    }
+
+    fn name(&self, index: usize) -> String {
+        (**self).name(index)
+    }
+
+    fn classes(&self, task: &str) -> Option<&Classes> {
+        (**self).classes(task)
+    }
 }

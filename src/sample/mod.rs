@@ -1,14 +1,16 @@
 //! One image with its labels, and several stacked: what data makes and training takes.
 
+mod classes;
 mod dataset;
 mod padded;
 
+pub use classes::Classes;
 pub use dataset::Dataset;
 pub use padded::PaddedBatch;
 
 use crate::finite::is_finite;
-use crate::{Error, Result};
-use candle_core::{DType, Device, Tensor};
+use crate::{Error, Result, TaskKind};
+use candle_core::{DType, Device, Result as CandleResult, Tensor};
 use std::collections::BTreeMap;
 
 /// The label value that means "ignore this pixel" in every task.
@@ -22,13 +24,14 @@ pub const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
 /// One image and the labels known for it, on the CPU.
 ///
 /// # Shapes
-/// `image` `[3, H, W]` f32, red, green, blue from 0 to 1; each label `[c, H, W]` f32 with c = 3 for
-/// normals and 1 otherwise, [`IGNORE`] where nothing is known. Labels are keyed by task name.
+/// `image` `[3, H, W]`, red, green, blue: f32 from 0 to 1, or u8 from 0 to 255. Each label `[c, H, W]` with c = 3 for normals and 1
+/// otherwise, f32, or u8 where it is small enough (classes, masks), and [`IGNORE`] where nothing is known. Labels are keyed by task
+/// name; a task without one is unknown everywhere.
 #[derive(Clone, Debug)]
 pub struct Sample {
-    /// `[3, H, W]`, from 0 to 1.
+    /// `[3, H, W]`, f32 from 0 to 1 or u8 from 0 to 255.
     pub image: Tensor,
-    /// `[c, H, W]` by task name.
+    /// `[c, H, W]` by task name, f32 or u8.
     pub labels: BTreeMap<String, Tensor>,
 }
 
@@ -45,7 +48,7 @@ impl Sample {
     ///
     /// # Errors
     /// An image that is not `[3, H, W]`, a label that is not `[c, H, W]` of the image's height and width, either of another type
-    /// than f32, or with a value that is NaN or infinite.
+    /// than f32 or u8, or with a value that is NaN or infinite.
     pub fn new(image: Tensor, labels: impl IntoIterator<Item = (impl Into<String>, Tensor)>) -> Result<Self> {
         let labels = labels.into_iter().map(|(name, label)| (name.into(), label)).collect();
         Self { image, labels }.checked()
@@ -54,10 +57,10 @@ impl Sample {
     /// The sample, if it is what its fields say.
     pub(crate) fn checked(self) -> Result<Self> {
         self.size()?;
-        let cure = "an image is f32 from 0 to 1, as data::image_tensor makes it";
-        check_f32("image", &self.image, cure)?;
+        let cure = "an image is f32 from 0 to 1, as data::image_tensor makes it, or u8 from 0 to 255";
+        check_type("image", &self.image, cure)?;
         for (name, label) in &self.labels {
-            check_f32(&format!("label `{name}`"), label, "turn it with to_dtype(DType::F32)")?;
+            check_type(&format!("label `{name}`"), label, "turn it with to_dtype(DType::F32)")?;
         }
         self.check_numbers("")?;
         Ok(self)
@@ -85,17 +88,28 @@ impl Sample {
         }
     }
 
+    /// The image as floats from 0 to 1, whatever it is stored as.
+    ///
+    /// # Errors
+    /// None in practice; candle's are passed on.
+    pub fn float_image(&self) -> Result<Tensor> {
+        match self.image.dtype() {
+            DType::U8 => Ok((self.image.to_dtype(DType::F32)? / 255.0)?),
+            _ => Ok(self.image.clone()),
+        }
+    }
+
     /// An image without labels, to predict.
     pub fn of_image(image: Tensor) -> Self {
         Self { image, labels: BTreeMap::new() }
     }
 }
 
-fn check_f32(what: &str, tensor: &Tensor, cure: &str) -> Result<()> {
-    if tensor.dtype() == DType::F32 {
+fn check_type(what: &str, tensor: &Tensor, cure: &str) -> Result<()> {
+    if matches!(tensor.dtype(), DType::F32 | DType::U8) {
         return Ok(());
     }
-    Err(Error::config(what, "f32", tensor.dtype().as_str(), cure))
+    Err(Error::config(what, "f32 or u8", tensor.dtype().as_str(), cure))
 }
 
 /// Refuses a map with a value that is NaN or infinite, and tells where the first one is.
@@ -114,18 +128,24 @@ fn check_numbers(what: &str, map: &Tensor, cure: &str) -> Result<()> {
     Err(Error::config(what, "numbers", got, cure))
 }
 
+/// A label of which nothing is known, `[c, h, w]`: u8 but for the kinds that are measured in floats.
+pub(crate) fn unknown(kind: TaskKind, (h, w): (usize, usize)) -> Result<Tensor> {
+    let dtype = if matches!(kind, TaskKind::Normals | TaskKind::Depth) { DType::F32 } else { DType::U8 };
+    Ok(Tensor::full(IGNORE, (kind.label_channels(), h, w), &Device::Cpu)?.to_dtype(dtype)?)
+}
+
 /// Several samples of one size, ready for a model; [`PaddedBatch`] makes a batch of samples of several sizes.
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// `[B, 3, H, W]`, normalised by ImageNet's mean and standard deviation.
     pub images: Tensor,
-    /// `[B, c, H, W]` f32 by task name.
+    /// `[B, c, H, W]` by task name, f32 or u8 as the samples'.
     pub labels: BTreeMap<String, Tensor>,
 }
 
 impl Batch {
-    /// Stacks samples, normalises the images to `dtype` and moves all to `device`; labels stay f32. A label that one sample has and
-    /// another lacks is [`IGNORE`] everywhere for the other, in whichever order they come.
+    /// Stacks samples, normalises the images to `dtype` and moves all to `device`; labels stay f32 or u8, f32 where samples differ. A
+    /// label that one sample has and another lacks is [`IGNORE`] everywhere for the other, in whichever order they come.
     ///
     /// # Errors
     /// No sample at all, samples of different sizes, images that are no floats, values that are NaN or infinite, labels of one name and
@@ -143,10 +163,10 @@ impl Batch {
             .first()
             .ok_or_else(|| Error::config("batch", "at least one sample", "none", "use a batch size of 1 or more"))?;
         for sample in samples {
-            if !sample.image.dtype().is_float() {
-                let cure = "divide bytes by 255, as data::image_tensor does";
+            if !sample.image.dtype().is_float() && sample.image.dtype() != DType::U8 {
+                let cure = "an image is f32 from 0 to 1, as data::image_tensor makes it, or u8 from 0 to 255";
                 let got = sample.image.dtype().as_str();
-                return Err(Error::config("image of a batch", "floats from 0 to 1", got, cure));
+                return Err(Error::config("image of a batch", "floats or bytes", got, cure));
             }
             if sample.image.dims() != first.image.dims() {
                 let expected =
@@ -158,7 +178,7 @@ impl Batch {
                 });
             }
         }
-        let images: Vec<&Tensor> = samples.iter().map(|sample| &sample.image).collect();
+        let images: Vec<Tensor> = samples.iter().map(Sample::float_image).collect::<Result<_>>()?;
         let images = normalise(&Tensor::stack(&images, 0)?.to_device(device)?.to_dtype(dtype)?)?;
         Ok(Self { images, labels: stack_labels(samples, device)? })
     }
@@ -212,11 +232,13 @@ fn stack_labels(samples: &[Sample], device: &Device) -> Result<BTreeMap<String, 
     let stack = |(name, one): (&String, &Tensor)| -> Result<(String, Tensor)> {
         let unknown = Tensor::full(IGNORE, one.shape(), one.device())?.to_dtype(one.dtype())?;
         let labels: Vec<&Tensor> = samples.iter().map(|sample| sample.labels.get(name).unwrap_or(&unknown)).collect();
+        let dtype = if labels.iter().all(|label| label.dtype() == one.dtype()) { one.dtype() } else { DType::F32 };
         if let Some(other) = labels.iter().find(|label| label.dims() != one.dims()) {
             let (what, expected) =
                 (format!("label `{name}` of a batch"), format!("{:?}, as in the others", one.dims()));
             return Err(Error::Shape { what, expected, got: other.dims().into() });
         }
+        let labels: Vec<Tensor> = labels.iter().map(|label| label.to_dtype(dtype)).collect::<CandleResult<_>>()?;
         Ok((name.clone(), Tensor::stack(&labels, 0)?.to_device(device)?))
     };
     known.into_iter().map(stack).collect()
@@ -226,7 +248,7 @@ fn stack_labels(samples: &[Sample], device: &Device) -> Result<BTreeMap<String, 
 ///
 /// # Errors
 /// Images that are not `[B, 3, H, W]`, or not of floats.
-pub fn normalise(images: &Tensor) -> candle_core::Result<Tensor> {
+pub fn normalise(images: &Tensor) -> CandleResult<Tensor> {
     if !images.dtype().is_float() || !matches!(images.dims(), [_, 3, _, _]) {
         candle_core::bail!(
             "images: expected floats [B, 3, H, W] from 0 to 1, got {} {:?} (divide bytes by 255; RGB, the channels first)",
@@ -253,7 +275,7 @@ mod tests {
         let new = |image, label| Sample::new(image, [("rooms".to_owned(), label)]).map(drop);
         assert!(new(map(3, 4, f32), map(1, 4, f32)).is_ok());
         for (image, label, words) in [
-            (map(3, 4, DType::U8), map(1, 4, f32), ["`image`: expected f32, got u8", "image_tensor"]),
+            (map(3, 4, DType::I64), map(1, 4, f32), ["`image`: expected f32 or u8, got i64", "image_tensor"]),
             (map(1, 4, f32), map(1, 4, f32), ["image: expected shape [3, H, W]", "[1, 4, 6]"]),
             (map(3, 4, f32).unsqueeze(0).unwrap(), map(1, 4, f32), ["[3, H, W]", "[1, 3, 4, 6]"]),
             (map(3, 4, f32), map(1, 5, f32), ["label `rooms`: expected shape [c, 4, 6]", "[1, 5, 6]"]),
@@ -317,10 +339,16 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_not_taken_for_an_image_of_0_to_1() {
+    fn bytes_become_floats_in_a_batch_and_are_refused_by_normalise() -> Result<()> {
+        let bytes = Tensor::full(51u8, (3, 4, 6), &Device::Cpu)?;
+        let [of_bytes, of_floats] = [bytes.clone(), (bytes.to_dtype(DType::F32)? / 255.0)?].map(|image| {
+            let images = Batch::stack(&[Sample::of_image(image)], DType::F32, &Device::Cpu)?.images;
+            Result::Ok(images.flatten_all()?.to_vec1::<f32>()?)
+        });
+        assert_eq!(of_bytes?, of_floats?);
         let stack = |dtype| Batch::stack(&[Sample::of_image(map(3, 4, dtype))], DType::F32, &Device::Cpu);
-        let message = stack(DType::U8).unwrap_err().to_string();
-        assert!(message.contains("floats from 0 to 1, got u8") && message.contains("divide bytes by 255"), "{message}");
+        let message = stack(DType::I64).unwrap_err().to_string();
+        assert!(message.contains("floats or bytes, got i64") && message.contains("from 0 to 255"), "{message}");
         assert!(stack(DType::F64).is_ok());
         for (images, got) in [((2, 3, 4, 6), "got u8 [2, 3, 4, 6]"), ((2, 4, 3, 6), "got u8 [2, 4, 3, 6]")] {
             let images = Tensor::zeros(images, DType::U8, &Device::Cpu).unwrap();
@@ -329,6 +357,20 @@ mod tests {
         }
         let grey = Tensor::zeros((2, 1, 4, 6), DType::F32, &Device::Cpu).unwrap();
         assert!(normalise(&grey).unwrap_err().to_string().contains("got f32 [2, 1, 4, 6]"));
+        Ok(())
+    }
+
+    #[test]
+    fn labels_of_bytes_and_floats_share_a_batch() -> Result<()> {
+        let label = |dtype| Tensor::full(2f32, (1, 4, 6), &Device::Cpu)?.to_dtype(dtype);
+        let sample = |dtype| Sample::new(map(3, 4, DType::F32), [("semseg", label(dtype)?)]);
+        let stacked = |samples: &[Sample]| Batch::stack(samples, DType::F32, &Device::Cpu);
+        let without = Sample::of_image(map(3, 4, DType::F32));
+        let bytes = stacked(&[sample(DType::U8)?, without])?.labels["semseg"].clone();
+        assert_eq!((bytes.dtype(), bytes.max_all()?.to_scalar::<u8>()?), (DType::U8, 255));
+        let mixed = stacked(&[sample(DType::U8)?, sample(DType::F32)?])?.labels["semseg"].clone();
+        assert_eq!(mixed.flatten_all()?.to_vec1::<f32>()?, [2.0; 48]);
+        Ok(())
     }
 
     #[test]

@@ -59,7 +59,7 @@ impl PaddedBatch {
 
 fn pad(sample: &Sample, size: (usize, usize)) -> Result<Sample> {
     let mean = Tensor::new(&IMAGENET_MEAN, sample.image.device())?;
-    let image = filled(&sample.image, size, &mean)?;
+    let image = filled(&sample.float_image()?, size, &mean)?;
     let label = |(name, label): (&String, &Tensor)| {
         let ignore = Tensor::full(IGNORE, label.dim(0)?, label.device())?;
         Ok((name.clone(), filled(label, size, &ignore)?))

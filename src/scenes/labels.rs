@@ -4,7 +4,7 @@ use super::compose::FIGURE;
 use super::scene::{Hit, Scene};
 use crate::Result;
 use crate::sample::IGNORE;
-use candle_core::{Device, Tensor};
+use candle_core::{Device, Tensor, WithDType};
 use std::collections::BTreeMap;
 
 /// Surfaces of one region further apart than this many metres count as a boundary.
@@ -21,22 +21,21 @@ impl Hits<'_> {
     /// All six labels by task name.
     pub fn labels(&self) -> Result<BTreeMap<String, Tensor>> {
         let maps = [
-            ("semseg", 1, self.map(|hit| f32::from(self.class(hit)))),
-            ("human_parts", 1, self.human_parts()),
-            ("sal", 1, self.map(|hit| f32::from(u8::from(self.is_salient(hit))))),
-            ("normals", 3, self.normals()),
-            ("edge", 1, self.edges()),
-            ("depth", 1, self.map(|hit| self.depth(hit))),
+            ("semseg", self.tensor(1, self.map(|hit| self.class(hit)))?),
+            ("human_parts", self.tensor(1, self.human_parts())?),
+            ("sal", self.tensor(1, self.map(|hit| u8::from(self.is_salient(hit))))?),
+            ("normals", self.tensor(3, self.normals())?),
+            ("edge", self.tensor(1, self.edges())?),
+            ("depth", self.tensor(1, self.map(|hit| self.depth(hit)))?),
         ];
-        let (height, width) = self.size;
-        maps.into_iter()
-            .map(|(name, channels, map)| {
-                Ok((name.to_owned(), Tensor::from_vec(map, (channels, height, width), &Device::Cpu)?))
-            })
-            .collect()
+        Ok(maps.map(|(name, map)| (name.to_owned(), map)).into())
     }
 
-    fn map(&self, value: impl Fn(&Hit) -> f32) -> Vec<f32> {
+    fn tensor<T: WithDType>(&self, channels: usize, map: Vec<T>) -> Result<Tensor> {
+        Ok(Tensor::from_vec(map, (channels, self.size.0, self.size.1), &Device::Cpu)?)
+    }
+
+    fn map<T>(&self, value: impl Fn(&Hit) -> T) -> Vec<T> {
         self.hits.iter().map(value).collect()
     }
 
@@ -52,11 +51,11 @@ impl Hits<'_> {
         self.scene.camera.depth(hit.point)
     }
 
-    fn human_parts(&self) -> Vec<f32> {
+    fn human_parts(&self) -> Vec<u8> {
         if self.hits.iter().any(|hit| self.class(hit) == FIGURE) {
-            self.map(|hit| f32::from(hit.part))
+            self.map(|hit| hit.part)
         } else {
-            vec![IGNORE; self.hits.len()]
+            vec![IGNORE as u8; self.hits.len()]
         }
     }
 
@@ -66,10 +65,10 @@ impl Hits<'_> {
         (0..3).flat_map(|channel| seen.iter().map(move |normal| normal[channel])).collect()
     }
 
-    fn edges(&self) -> Vec<f32> {
+    fn edges(&self) -> Vec<u8> {
         let (height, width) = self.size;
         let is_edge = |i: usize| neighbours(i, height, width).any(|j| self.bounds(i, j));
-        (0..self.hits.len()).map(|i| f32::from(u8::from(is_edge(i)))).collect()
+        (0..self.hits.len()).map(|i| u8::from(is_edge(i))).collect()
     }
 
     /// Whether a boundary runs between neighbours and `i` is on its nearer side (or both are equally near).
@@ -109,11 +108,13 @@ mod tests {
     use crate::scenes::shape::Shape;
     use crate::scenes::texture::Texture;
     use crate::scenes::vector::{Pose, Vec3, vec3};
+    use candle_core::DType;
 
     const SIZE: (usize, usize) = (65, 65);
 
     fn label(scene: &Scene, name: &str) -> Vec<f32> {
-        hits(scene, SIZE).labels().unwrap()[name].flatten_all().unwrap().to_vec1().unwrap()
+        let label = hits(scene, SIZE).labels().unwrap()[name].to_dtype(DType::F32).unwrap();
+        label.flatten_all().unwrap().to_vec1().unwrap()
     }
 
     /// Pixels whose value is 1 in the central row, left to right.

@@ -24,7 +24,7 @@ mod shape;
 mod texture;
 mod vector;
 
-use crate::sample::Dataset;
+use crate::sample::{Classes, Dataset};
 use crate::{Error, Result, Sample, Task, TaskKind, TaskSet};
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
@@ -52,6 +52,8 @@ pub struct Scenes {
     count: usize,
     size: (usize, usize),
     tasks: TaskSet,
+    classes: Classes,
+    parts: Classes,
 }
 
 impl Scenes {
@@ -81,7 +83,7 @@ impl Scenes {
         let kinds =
             [TaskKind::Semseg, TaskKind::HumanParts, TaskKind::Sal, TaskKind::Normals, TaskKind::Edge, TaskKind::Depth];
         let tasks = TaskSet::new(kinds.map(|kind| Task::new(kind, outputs(kind))).into_iter().collect::<Result<_>>()?)?;
-        Ok(Self { seed, count, size, tasks })
+        Ok(Self { seed, count, size, tasks, classes: Classes::new(CLASSES), parts: Classes::new(PARTS) })
     }
 
     /// Renders the scene of this index.
@@ -112,6 +114,14 @@ impl Dataset for Scenes {
     fn get(&self, index: usize) -> Result<Sample> {
         self.render(index)
     }
+
+    fn classes(&self, task: &str) -> Option<&Classes> {
+        match task {
+            "semseg" => Some(&self.classes),
+            "human_parts" => Some(&self.parts),
+            _ => None,
+        }
+    }
 }
 
 /// Spreads seeds over all 64 bits (the finish of SplitMix64), so that the indices of neighbouring seeds do not overlap.
@@ -126,10 +136,11 @@ fn scatter(seed: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::sample::IGNORE;
+    use candle_core::DType;
     use rayon::prelude::*;
 
     fn values(sample: &Sample, name: &str) -> Vec<f32> {
-        sample.labels[name].flatten_all().unwrap().to_vec1().unwrap()
+        sample.labels[name].flatten_all().unwrap().to_dtype(DType::F32).unwrap().to_vec1().unwrap()
     }
 
     fn pixels(sample: &Sample) -> Vec<f32> {
