@@ -118,6 +118,7 @@
 //! | --- | --- | --- |
 //! | `data` | photos, label files, batches, pictures, [`Predictor`] | yes |
 //! | `hub` | models by their id on the Hugging Face hub, and its cache | yes |
+//! | `report` | evaluations as tables, Markdown, JSON and HTML | yes |
 //! | `scenes` | rendered scenes with their labels | yes |
 //! | `train` | the training loop, optimizer and progress bar | yes |
 //! | `cuda`, `cudnn`, `metal`, `accelerate`, `mkl` | candle's backends | no |

@@ -1,17 +1,13 @@
 //! Batches read ahead by background threads, in an order that the seed alone settles.
 
 use super::Dataset;
+use super::ahead::{Ahead, Make, Wanted};
 use super::order::{Order, Place, Sequence};
 use crate::sample::unknown;
 use crate::{Batch, Error, Result, Sample, TaskSet};
 use candle_core::{DType, Device};
-use std::any::Any;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
 
 /// How batches are made.
 #[derive(Clone, Debug)]
@@ -84,18 +80,10 @@ impl BatchOptions {
 /// An error, which names the sample ([`Error::Dataset`]), or a panic of the data set takes the place of its batch, and the iteration
 /// goes on after it; with [`Unreadable::Skip`] a sample's error only takes the sample.
 /// Dropping the iterator ends the threads: it waits for the one sample that each may be reading.
-///
-/// The threads are the iterator's own, not rayon's: candle computes on rayon's, and reading there would make its
-/// products wait.
 #[derive(Debug)]
 pub struct Batches {
-    workers: Vec<Worker>,
-    stop: Arc<AtomicBool>,
+    made: Ahead<Made>,
     device: Device,
-    /// The number of the first batch, of the next, and of the one after the last.
-    first: usize,
-    next: usize,
-    end: usize,
     skipped: Skipped,
     /// Samples left out since the last batch, and how many there are: a set of which nothing can be read is an error.
     in_vain: usize,
@@ -103,19 +91,12 @@ pub struct Batches {
 }
 
 /// What a thread makes of a batch's samples.
+#[derive(Debug)]
 struct Made {
     /// None if every sample was left out.
     batch: Option<Batch>,
     /// Why samples were left out.
     skipped: Vec<String>,
-}
-
-/// A thread that makes every n-th batch.
-#[derive(Debug)]
-struct Worker {
-    /// Taken on drop, which wakes a thread that waits to send.
-    batches: Option<Receiver<Result<Made>>>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Batches {
@@ -154,7 +135,7 @@ impl Batches {
 
     /// How many batches of the data set's order have been given, those left out whole among them.
     pub fn position(&self) -> usize {
-        self.next
+        self.made.position()
     }
 
     /// The samples that were left out so far: see [`Unreadable::Skip`].
@@ -168,44 +149,20 @@ impl Batches {
             let cure = "check the folder or list that it reads";
             return Err(Error::config("data set", "at least one sample", "an empty one", cure));
         }
-        let count = options.workers.min(numbers.len());
-        // Built first, so that an error below drops it and ends the threads that already run.
-        let mut batches = Self {
-            workers: Vec::new(),
-            stop: Arc::default(),
+        let job = || Job {
+            sequence: Sequence::new(order.clone(), dataset.len()),
+            dataset: dataset.clone(),
+            size: options.size,
+            dtype: options.dtype,
+            unreadable: options.unreadable,
+        };
+        Ok(Self {
+            made: Ahead::start(numbers, options.workers, job)?,
             device: options.device.clone(),
-            first: numbers.start,
-            next: numbers.start,
-            end: numbers.end,
             skipped: Skipped::default(),
             in_vain: 0,
             samples: dataset.len(),
-        };
-        for offset in 0..count {
-            let (sender, receiver) = sync_channel(1);
-            let job = Job {
-                dataset: dataset.clone(),
-                order: order.clone(),
-                size: options.size,
-                dtype: options.dtype,
-                unreadable: options.unreadable,
-                stop: batches.stop.clone(),
-            };
-            let numbers = (numbers.start + offset..numbers.end).step_by(count);
-            let thread = std::thread::Builder::new()
-                .name(format!("batches-{offset}"))
-                .spawn(move || job.run(numbers, &sender))
-                .map_err(|error| Error::Worker(format!("cannot start a thread: {error}")))?;
-            batches.workers.push(Worker { batches: Some(receiver), thread: Some(thread) });
-        }
-        Ok(batches)
-    }
-
-    fn receive(&mut self) -> Option<Result<Made>> {
-        let count = self.workers.len();
-        let worker = self.workers.get((self.next - self.first) % count)?;
-        self.next += 1;
-        worker.batches.as_ref()?.recv().ok()
+        })
     }
 
     /// The batch that was made, on its device; none if every sample was left out.
@@ -231,34 +188,19 @@ impl Iterator for Batches {
     type Item = Result<Batch>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        while self.next < self.end {
-            let ended = || Err(Error::Worker("the thread that makes the batches ended early".into()));
-            let made = self.receive().unwrap_or_else(ended);
+        loop {
+            let made = self.made.next()?;
             if let Some(batch) = made.and_then(|made| self.delivered(made)).transpose() {
                 return Some(batch);
             }
         }
-        None
     }
 
-    /// Exact as long as nothing is left out.
+    /// How many come at most: fewer where samples are left out.
     fn size_hint(&self) -> (usize, Option<usize>) {
-        match self.end {
-            usize::MAX => (usize::MAX, None),
-            end => (0, Some(end - self.next)),
-        }
-    }
-}
-
-impl Drop for Batches {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        for worker in &mut self.workers {
-            worker.batches = None;
-        }
-        for thread in self.workers.iter_mut().filter_map(|worker| worker.thread.take()) {
-            // A thread catches the panics of its data set, so there is nothing to learn from how it ended.
-            let _ = thread.join();
+        match self.made.left() {
+            None => (usize::MAX, None),
+            some => (0, some),
         }
     }
 }
@@ -266,37 +208,19 @@ impl Drop for Batches {
 /// What a thread does.
 struct Job {
     dataset: Arc<dyn Dataset>,
-    order: Order,
+    sequence: Sequence,
     size: usize,
     dtype: DType,
     unreadable: Unreadable,
-    stop: Arc<AtomicBool>,
 }
 
-impl Job {
-    fn run(self, numbers: impl Iterator<Item = usize>, sender: &SyncSender<Result<Made>>) {
-        let mut sequence = Sequence::new(self.order.clone(), self.dataset.len());
-        for number in numbers {
-            let places = sequence.places(number.saturating_mul(self.size), self.size);
-            let made = match catch_unwind(AssertUnwindSafe(|| self.make(&places))) {
-                Ok(Some(made)) => made,
-                Ok(None) => return,
-                Err(panic) => {
-                    let indices: Vec<usize> = places.iter().map(|place| place.index).collect();
-                    Err(Error::Worker(format!("reading samples {indices:?} panicked: {}", told(&*panic))))
-                }
-            };
-            if sender.send(made).is_err() {
-                return;
-            }
-        }
-    }
-
-    /// The batch on the CPU; none if nobody wants it any more.
-    fn make(&self, places: &[Place]) -> Option<Result<Made>> {
+impl Make<Made> for Job {
+    /// The batch on the CPU.
+    fn make(&mut self, number: usize, wanted: &Wanted) -> Option<Result<Made>> {
+        let places = self.sequence.places(number.saturating_mul(self.size), self.size);
         let (mut samples, mut skipped) = (Vec::with_capacity(places.len()), Vec::new());
-        for place in places {
-            if self.stop.load(Ordering::Relaxed) {
+        for place in &places {
+            if !wanted.is_true() {
                 return None;
             }
             match (self.sample(place), self.unreadable) {
@@ -309,6 +233,13 @@ impl Job {
         Some(stacked.map(|batch| Made { batch, skipped }))
     }
 
+    fn name(&mut self, number: usize) -> String {
+        let places = self.sequence.places(number.saturating_mul(self.size), self.size);
+        format!("samples {:?}", places.iter().map(|place| place.index).collect::<Vec<_>>())
+    }
+}
+
+impl Job {
     fn sample(&self, place: &Place) -> Result<Sample> {
         let sample = self.dataset.draw(place.index, place.epoch).and_then(Sample::checked);
         let sample = sample.and_then(|sample| labelled_for(sample, self.dataset.tasks()));
@@ -335,17 +266,11 @@ fn labelled_for(mut sample: Sample, tasks: &TaskSet) -> Result<Sample> {
     Ok(sample)
 }
 
-/// The message of a panic.
-fn told(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use candle_core::Tensor;
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::{Duration, Instant};
 
     /// Samples whose depth is their index plus 1000 an epoch; 13 fails, 14 is of i64, 17 panics, 18 has none, and 19 is labelled for another task.

@@ -15,6 +15,7 @@
 //! # Ok::<(), tadformer::Error>(())
 //! ```
 
+mod ahead;
 mod batches;
 mod label;
 mod labels;

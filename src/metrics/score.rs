@@ -1,9 +1,10 @@
 //! One figure, and what is said of it.
 
 use crate::sample::IGNORE;
+use serde::Serialize;
 
 /// One figure.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Score {
     /// Its name, such as `miou`.
