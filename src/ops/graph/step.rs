@@ -20,7 +20,7 @@ pub(in crate::ops) trait Step: Clone + Send + Sync + 'static {
     fn name(&self) -> &'static str;
 
     /// The same step with what `f` gives for each tensor that the outputs may depend on by way of a variable; the first one's device
-    /// and float type are the step's.
+    /// and float type are the step's. A tensor that it leaves out and that trains is an error in `run.rs`.
     fn map(&self, f: &mut OnTensor) -> Result<Self>;
 
     /// Whether all tensors are what every definition takes for granted: kernels write into memory that nothing has filled.

@@ -141,9 +141,7 @@ impl<T: Real> CpuKernel<T> for TaskUpdate {
                 |sums, other| sums.0.add(&other.0),
             )
         };
-        if self.x.track_op() {
-            grads.give(&self.x, dy.clone())?;
-        }
+        grads.give(&self.x, dy.clone())?;
         grads.give_values(&self.shared, dshared)?;
         // SAFETY: the blocks cover all rows of all tasks, and `UpKernel::backward` writes each.
         let df = unsafe { df.written() };
