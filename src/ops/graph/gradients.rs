@@ -4,11 +4,11 @@ use crate::ops::cpu::Real;
 use candle_core::{Device, Result, Tensor, TensorId};
 use std::collections::HashMap;
 
-/// Gradients by the tensor that they are of.
+/// InputGradients by the tensor that they are of.
 #[derive(Default)]
-pub(in crate::ops) struct Gradients(HashMap<TensorId, Tensor>);
+pub(in crate::ops) struct InputGradients(HashMap<TensorId, Tensor>);
 
-impl Gradients {
+impl InputGradients {
     /// Gives a tensor that leads to a variable its gradient, added to what it has; others want none.
     pub(in crate::ops) fn give(&mut self, input: &Tensor, gradient: Tensor) -> Result<()> {
         if gradient.dims() != input.dims() {
@@ -20,7 +20,7 @@ impl Gradients {
         self.give_id(input.id(), gradient)
     }
 
-    /// [`Gradients::give`] from values; in the input's own float type, which a stored weight's may be.
+    /// [`InputGradients::give`] from values; in the input's own float type, which a stored weight's may be.
     pub(in crate::ops) fn give_values<T: Real>(&mut self, input: &Tensor, values: Vec<T>) -> Result<()> {
         if !input.track_op() {
             return Ok(());
@@ -28,7 +28,7 @@ impl Gradients {
         self.give(input, Tensor::from_vec(values, input.dims(), &Device::Cpu)?.to_dtype(input.dtype())?)
     }
 
-    /// [`Gradients::give`] where only the tensor's name in the graph is at hand.
+    /// [`InputGradients::give`] where only the tensor's name in the graph is at hand.
     pub(super) fn give_id(&mut self, input: TensorId, gradient: Tensor) -> Result<()> {
         let sum = match self.0.remove(&input) {
             Some(before) => (before + gradient)?,

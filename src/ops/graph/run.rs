@@ -2,7 +2,7 @@
 
 use super::checkpointing::GradientCheckpointing;
 use super::definition::{Definition, Runs};
-use super::gradients::Gradients;
+use super::gradients::InputGradients;
 use super::output::Output;
 use super::seeds;
 use super::step::{CpuKernel, Keep, Made, Passed, Step};
@@ -55,7 +55,7 @@ trait Passes<S: Step>: Send + 'static {
 
     fn forward(step: &S, keep: Keep) -> Result<Passed<Self::Saved>>;
 
-    fn backward(step: &S, saved: Self::Saved, outputs: Vec<Option<Tensor>>) -> Result<Gradients>;
+    fn backward(step: &S, saved: Self::Saved, outputs: Vec<Option<Tensor>>) -> Result<InputGradients>;
 
     /// Of a step's inputs, the tensors that backward gives gradients of.
     fn leaves(inputs: Vec<Tensor>) -> Vec<Tensor>;
@@ -73,8 +73,8 @@ impl<T: Real, S: CpuKernel<T>> Passes<S> for OnCpu<T> {
         step.forward(keep)
     }
 
-    fn backward(step: &S, saved: Self::Saved, outputs: Vec<Option<Tensor>>) -> Result<Gradients> {
-        let mut grads = Gradients::default();
+    fn backward(step: &S, saved: Self::Saved, outputs: Vec<Option<Tensor>>) -> Result<InputGradients> {
+        let mut grads = InputGradients::default();
         step.backward(saved, outputs, &mut grads)?;
         if grads.are_of(&step.inputs()?) { Ok(grads) } else { forgotten(step) }
     }
@@ -112,8 +112,8 @@ impl<S: Step> Passes<S> for ByCandle {
         Ok((values, (keep == Keep::All).then_some(outputs)))
     }
 
-    fn backward(_: &S, saved: Vec<Tensor>, outputs: Vec<Option<Tensor>>) -> Result<Gradients> {
-        let mut grads = Gradients::default();
+    fn backward(_: &S, saved: Vec<Tensor>, outputs: Vec<Option<Tensor>>) -> Result<InputGradients> {
+        let mut grads = InputGradients::default();
         seeds::backward(saved.iter().zip(outputs), &mut grads)?;
         Ok(grads)
     }
@@ -154,7 +154,7 @@ impl<S: Step, P: Passes<S>> Made for Ran<S, P> {
     }
 
     /// A second backward over the same graph makes the forward pass again, as does one with checkpointing.
-    fn backward(&mut self, outputs: Vec<Option<Tensor>>) -> Result<Gradients> {
+    fn backward(&mut self, outputs: Vec<Option<Tensor>>) -> Result<InputGradients> {
         let saved = match self.saved.take() {
             Some(saved) => Some(saved),
             None => forward::<S, P>(&self.step, Keep::All)?.1,
@@ -163,7 +163,7 @@ impl<S: Step, P: Passes<S>> Made for Ran<S, P> {
             candle_core::bail!("{}: backward needs what forward did not keep", self.name())
         };
         let read = trace::bytes(outputs.iter().flatten());
-        let bytes = |grads: &Gradients| read + trace::bytes(self.inputs.iter().chain(grads.values()));
+        let bytes = |grads: &InputGradients| read + trace::bytes(self.inputs.iter().chain(grads.values()));
         let pass = || P::backward(&self.step, saved, outputs);
         trace::pass((self.step.name(), Pass::Backward, P::DEFINITION), pass, bytes)
     }
@@ -213,7 +213,7 @@ mod tests {
             Ok((vec![Output::new::<T>(sum, self.x.shape())], Some(())))
         }
 
-        fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
+        fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut InputGradients) -> Result<()> {
             let dy = only(outputs.into_iter().flatten().collect())?;
             grads.give(&self.x, dy.clone())?;
             grads.give(&self.y, dy)

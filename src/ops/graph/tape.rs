@@ -5,7 +5,7 @@
 //! between; what candle's own ops do between two steps is a small graph that ends at leaves, and goes back by candle's means.
 
 use super::checkpointing::GradientCheckpointing;
-use super::gradients::Gradients;
+use super::gradients::InputGradients;
 use super::leaves::Leaves;
 use super::output::Output;
 use super::step::{Keep, Made};
@@ -23,7 +23,7 @@ enum Tape {
     /// They are nodes of candle's graph.
     None,
     /// They are recorded.
-    Records(Vec<Entry>),
+    Records(Vec<TapedStep>),
     /// They will be made again: nothing is kept but what they depend on.
     Forgets(Leaves),
     /// Nothing will go back: nothing is kept at all.
@@ -39,7 +39,7 @@ impl Tape {
     fn push(&mut self, made: Box<dyn Made>, outputs: Vec<TensorId>) {
         match self {
             Self::None | Self::Off => {}
-            Self::Records(entries) => entries.push(Entry { made, outputs }),
+            Self::Records(entries) => entries.push(TapedStep { made, outputs }),
             Self::Forgets(leaves) => {
                 leaves.add(made.inputs());
                 leaves.made(&outputs);
@@ -49,7 +49,7 @@ impl Tape {
 }
 
 /// A step that was made, and the leaves that it gave.
-struct Entry {
+struct TapedStep {
     made: Box<dyn Made>,
     outputs: Vec<TensorId>,
 }
@@ -199,7 +199,7 @@ fn under<R>(tape: Tape, f: impl FnOnce() -> Result<R>) -> Result<(R, Tape)> {
 
 /// All steps of a tape as one.
 struct Recording {
-    entries: Vec<Entry>,
+    entries: Vec<TapedStep>,
     inputs: Vec<Tensor>,
     outputs: Vec<Tensor>,
 }
@@ -213,21 +213,21 @@ impl Made for Recording {
         &self.inputs
     }
 
-    fn backward(&mut self, outputs: Vec<Option<Tensor>>) -> Result<Gradients> {
+    fn backward(&mut self, outputs: Vec<Option<Tensor>>) -> Result<InputGradients> {
         play_back(self.entries.iter_mut(), &self.outputs, outputs)
     }
 }
 
-/// Gradients of the leaves that `outputs` depend on, from those of `outputs`.
-fn play_back<E: BorrowMut<Entry>>(
+/// InputGradients of the leaves that `outputs` depend on, from those of `outputs`.
+fn play_back<E: BorrowMut<TapedStep>>(
     entries: impl DoubleEndedIterator<Item = E>,
     outputs: &[Tensor],
     of_outputs: Vec<Option<Tensor>>,
-) -> Result<Gradients> {
-    let mut grads = Gradients::default();
+) -> Result<InputGradients> {
+    let mut grads = InputGradients::default();
     seeds::backward(outputs.iter().zip(of_outputs), &mut grads)?;
     for mut entry in entries.rev() {
-        let Entry { made, outputs } = entry.borrow_mut();
+        let TapedStep { made, outputs } = entry.borrow_mut();
         let outputs: Vec<_> = outputs.iter().map(|output| grads.take(*output)).collect();
         if outputs.iter().all(Option::is_none) {
             continue;
@@ -254,7 +254,7 @@ impl<F: Fn() -> Result<Vec<Tensor>> + Send> Made for Recomputed<F> {
         &self.inputs
     }
 
-    fn backward(&mut self, grads: Vec<Option<Tensor>>) -> Result<Gradients> {
+    fn backward(&mut self, grads: Vec<Option<Tensor>>) -> Result<InputGradients> {
         let (outputs, tape) = under(Tape::Records(Vec::new()), || self.checkpointing.run(&self.f))?;
         let entries = if let Tape::Records(entries) = tape { entries } else { Vec::new() };
         play_back(entries.into_iter(), &outputs, grads)
@@ -273,8 +273,8 @@ impl Made for Same {
         &self.0
     }
 
-    fn backward(&mut self, outputs: Vec<Option<Tensor>>) -> Result<Gradients> {
-        let mut grads = Gradients::default();
+    fn backward(&mut self, outputs: Vec<Option<Tensor>>) -> Result<InputGradients> {
+        let mut grads = InputGradients::default();
         for grad in outputs.into_iter().flatten() {
             grads.give(&self.0[0], grad)?;
         }

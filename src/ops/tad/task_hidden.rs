@@ -8,7 +8,7 @@ use super::task_sum::{SumKernel, TaskSum};
 use crate::ops;
 use crate::ops::cpu::{Fresh, Real, resize, values};
 use crate::ops::gelu;
-use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
+use crate::ops::graph::{CpuKernel, InputGradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use crate::ops::shapes::Shapes;
 use candle_core::{Result, Tensor};
 use std::ops::Range;
@@ -109,7 +109,7 @@ impl<T: Real> CpuKernel<T> for TaskHidden {
         Ok((vec![Output::new(u, (all, n, rank))], Some(())))
     }
 
-    fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
+    fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut InputGradients) -> Result<()> {
         let Some(Some(du)) = outputs.first() else { return Ok(()) };
         let (kernel, du) = (self.kernel::<T>()?, values::<T>(du)?);
         let start = || Sums { a: kernel.a.sums(), before: Vec::new(), h: Vec::new() };

@@ -6,7 +6,7 @@ use super::task_path::TaskPath;
 use super::task_sum::{SumKernel, TaskSum};
 use crate::ops::cpu::simd;
 use crate::ops::cpu::{Fresh, Parts, Real, all_of, unwritten, values};
-use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
+use crate::ops::graph::{CpuKernel, InputGradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use crate::ops::scale_images;
 use crate::ops::shapes::Shapes;
 use crate::ops::swin::window::WindowGrid;
@@ -130,7 +130,7 @@ impl<T: Real> CpuKernel<T> for TaskProjection {
         Ok((vec![Output::new(y, (all, kernel.tokens, c))], Some(())))
     }
 
-    fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
+    fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut InputGradients) -> Result<()> {
         let Some(Some(dy)) = outputs.first() else { return Ok(()) };
         let (kernel, dys) = (self.kernel::<T>()?, values::<T>(dy)?);
         let mut dx = vec![T::zero(); self.x.elem_count()];

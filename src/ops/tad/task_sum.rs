@@ -7,7 +7,7 @@ use super::shared::add_to_shared;
 use super::task_path::TaskPath;
 use crate::ops::cpu::simd;
 use crate::ops::cpu::{Fresh, Parts, Real, Values, resize, values};
-use crate::ops::graph::{Gradients, OnTensor};
+use crate::ops::graph::{InputGradients, OnTensor};
 use crate::ops::shapes::Shapes;
 use candle_core::{Result, Tensor};
 use std::mem::MaybeUninit;
@@ -155,7 +155,7 @@ pub(in crate::ops) struct SumGradients<T> {
 
 impl<T: Real> SumGradients<T> {
     /// Gives the tensors theirs.
-    pub(in crate::ops) fn give(self, sum: &TaskSum, grads: &mut Gradients) -> Result<()> {
+    pub(in crate::ops) fn give(self, sum: &TaskSum, grads: &mut InputGradients) -> Result<()> {
         grads.give_values(&sum.shared, self.shared)?;
         grads.give_values(&sum.filtered, self.filtered)?;
         self.b.give(&sum.b, grads)

@@ -6,7 +6,7 @@ use super::task_path::TaskPath;
 use super::task_sum::{SumKernel, TaskSum};
 use crate::ops::cpu::simd;
 use crate::ops::cpu::{Fresh, Real, all_of, values};
-use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
+use crate::ops::graph::{CpuKernel, InputGradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use crate::ops::scale_images;
 use crate::ops::shapes::Shapes;
 use candle_core::{Result, Tensor};
@@ -113,7 +113,7 @@ impl<T: Real> CpuKernel<T> for TaskUpdate {
         Ok((vec![Output::new(y, self.x.shape())], Some(())))
     }
 
-    fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
+    fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut InputGradients) -> Result<()> {
         let Some(Some(dy)) = outputs.first() else { return Ok(()) };
         let (kernel, dys) = (self.kernel::<T>()?, values::<T>(dy)?);
         let of_task = |(): &mut (), t: usize, block: &Range<usize>, dsum: &mut [T]| {

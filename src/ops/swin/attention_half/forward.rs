@@ -7,7 +7,7 @@ use super::step::AttentionStep;
 use crate::ops::cpu::simd;
 use crate::ops::cpu::{Fresh, Parts, Real, unwritten, values};
 use crate::ops::graph::trace::Pass;
-use crate::ops::graph::{CpuKernel, Gradients, Keep, Output, Passed};
+use crate::ops::graph::{CpuKernel, InputGradients, Keep, Output, Passed};
 use crate::ops::low_rank::kernel::UseOfW;
 use candle_core::{Result, Tensor};
 
@@ -103,7 +103,7 @@ impl<T: Real> CpuKernel<T> for AttentionStep {
         Ok((outputs, all.then_some(saved)))
     }
 
-    fn backward(&self, saved: Saved<T>, outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
+    fn backward(&self, saved: Saved<T>, outputs: Vec<Option<Tensor>>, grads: &mut InputGradients) -> Result<()> {
         let (kernel, half) = (self.kernel::<T>(Pass::Backward)?, &self.half);
         let incoming = Incoming::new(self, &outputs)?;
         let mut dx = vec![T::zero(); half.patches.elem_count()];

@@ -7,7 +7,7 @@ use super::step::MlpStep;
 use crate::ops::cpu::{Fresh, Parts, Real, resize, unwritten};
 use crate::ops::gelu;
 use crate::ops::graph::trace::Pass;
-use crate::ops::graph::{CpuKernel, Gradients, Keep, Output, Passed};
+use crate::ops::graph::{CpuKernel, InputGradients, Keep, Output, Passed};
 use crate::ops::low_rank::kernel::UseOfW;
 use candle_core::{Result, Tensor};
 
@@ -57,7 +57,7 @@ impl<T: Real> CpuKernel<T> for MlpStep {
         Ok((outputs, all.then_some(Saved { pre: saved })))
     }
 
-    fn backward(&self, saved: Saved<T>, outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
+    fn backward(&self, saved: Saved<T>, outputs: Vec<Option<Tensor>>, grads: &mut InputGradients) -> Result<()> {
         let kernel = self.kernel::<T>(Pass::Backward)?;
         let incoming = Incoming::new(self, &outputs)?;
         let mut dx = vec![T::zero(); self.half.x.elem_count()];
