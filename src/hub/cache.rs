@@ -29,7 +29,7 @@ pub(super) struct ModelCache {
 
 /// What the cache holds of a file.
 #[derive(Debug, PartialEq)]
-pub(super) enum Held {
+pub(super) enum InCache {
     /// All of it, at this path.
     Whole(PathBuf),
     /// Something else than its name says.
@@ -83,13 +83,13 @@ impl ModelCache {
     }
 
     /// A file of a commit, its content compared with its digest where a digest is known.
-    pub(super) fn file(&self, commit: &str, name: &str) -> Result<Held> {
+    pub(super) fn file(&self, commit: &str, name: &str) -> Result<InCache> {
         let path = self.snapshot(commit).join(name);
-        let Some(content) = self.content_of(&path)? else { return Ok(Held::Nothing) };
+        let Some(content) = self.content_of(&path)? else { return Ok(InCache::Nothing) };
         let digests = self.digests_of(&content);
         // A copy without a blob of its own can be compared with nothing.
         let whole = digests.is_empty() || any(&digests, |digest| checked::is_called(&content, digest))?;
-        Ok(if whole { Held::Whole(path) } else { Held::Damaged(path) })
+        Ok(if whole { InCache::Whole(path) } else { InCache::Damaged(path) })
     }
 
     /// The file that an entry of a snapshot is or links to, which lies in this model's part of the cache.

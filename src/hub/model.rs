@@ -1,6 +1,6 @@
 //! A model at one commit, and its files.
 
-use super::cache::{Held, ModelCache};
+use super::cache::{InCache, ModelCache};
 use super::fetch::Session;
 use super::hub::{Hub, Lookup};
 use super::id::{self, ModelId};
@@ -76,25 +76,25 @@ impl HubModel {
     pub(crate) fn first_of(&self, names: &[&str], most: u64) -> Result<Option<PathBuf>> {
         names.iter().try_for_each(|name| id::check_file(name))?;
         match self.held(names)? {
-            Held::Whole(path) => Ok(Some(path)),
-            Held::Damaged(path) => {
+            InCache::Whole(path) => Ok(Some(path)),
+            InCache::Damaged(path) => {
                 tracing::warn!(path = %path.display(), "not what its digest says: it is downloaded anew");
                 self.ask(names, most).map_err(|e| damaged(&path, &e))
             }
-            Held::Nothing if names.iter().all(|name| self.cache.lacks(&self.commit, name)) => Ok(None),
-            Held::Nothing => self.ask(names, most),
+            InCache::Nothing if names.iter().all(|name| self.cache.lacks(&self.commit, name)) => Ok(None),
+            InCache::Nothing => self.ask(names, most),
         }
     }
 
     /// What the cache holds of the first of these files that it knows.
-    fn held(&self, names: &[&str]) -> Result<Held> {
+    fn held(&self, names: &[&str]) -> Result<InCache> {
         for name in names {
             match self.cache.file(&self.commit, name)? {
-                Held::Nothing => {}
+                InCache::Nothing => {}
                 held => return Ok(held),
             }
         }
-        Ok(Held::Nothing)
+        Ok(InCache::Nothing)
     }
 
     /// The first of these files that the model has, asked of the hub.

@@ -20,7 +20,7 @@ pub(super) fn commit(json: &[u8]) -> Result<String, String> {
 /// Those of the files that a listing has.
 pub(super) fn listing(json: &[u8], names: &[&str]) -> Result<Vec<Listed>, String> {
     #[derive(Deserialize)]
-    struct Entry {
+    struct Item {
         #[serde(rename = "type")]
         kind: String,
         path: String,
@@ -29,10 +29,10 @@ pub(super) fn listing(json: &[u8], names: &[&str]) -> Result<Vec<Listed>, String
         #[serde(default)]
         size: u64,
     }
-    let entries: Vec<Entry> = serde_json::from_slice(json).map_err(|e| no_json("its files", &e))?;
+    let entries: Vec<Item> = serde_json::from_slice(json).map_err(|e| no_json("its files", &e))?;
     let asked = entries.into_iter().filter(|entry| entry.kind == "file" && names.contains(&entry.path.as_str()));
     let listed: Vec<Listed> =
-        asked.map(|Entry { path, oid, size, .. }| Listed { name: path, size, oid: oid.to_lowercase() }).collect();
+        asked.map(|Item { path, oid, size, .. }| Listed { name: path, size, oid: oid.to_lowercase() }).collect();
     match listed.iter().find(|file| !is_commit(&file.oid)) {
         Some(file) => Err(format!("lists no object for {}", file.name)),
         None => Ok(listed),

@@ -3,7 +3,7 @@
 
 use super::cpu::simd;
 use super::cpu::{Place, Real, for_rows, values};
-use super::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
+use super::graph::{CpuKernel, InputGradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use super::shapes::Shapes;
 use candle_core::{Result, Tensor};
 use pulp::{Simd, WithSimd};
@@ -55,7 +55,7 @@ impl<T: Real> CpuKernel<T> for Gelu {
     }
 
     /// `dx = dy (Φ(x) + x φ(x))`.
-    fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
+    fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut InputGradients) -> Result<()> {
         let Some(Some(dy)) = outputs.first() else { return Ok(()) };
         let (x, mut dx) = (values::<T>(&self.0)?, values::<T>(dy)?.to_vec());
         let x = &*x;

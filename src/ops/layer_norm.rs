@@ -2,7 +2,7 @@
 
 use super::cpu::simd;
 use super::cpu::{Real, Values, for_rows, sum_rows, values};
-use super::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
+use super::graph::{CpuKernel, InputGradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use super::shapes::Shapes;
 use candle_core::{D, DType, Module, Result, Tensor};
 
@@ -112,7 +112,7 @@ impl<T: Real> CpuKernel<T> for Normed {
     }
 
     /// With n the normed values and g = dy w: `dx = (g - mean(g) - n mean(g n)) / sqrt(var + eps)`, `dw = Σ dy n`, `db = Σ dy`.
-    fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
+    fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut InputGradients) -> Result<()> {
         let Some(Some(dy)) = outputs.first() else { return Ok(()) };
         let (x, dy, norm) = (values::<T>(&self.x)?, values::<T>(dy)?, self.norm.kernel::<T>()?);
         let (x, dy, c) = (&*x, &*dy, norm.weight.len());
@@ -236,7 +236,7 @@ impl<T: Real> NormSums<T> {
         simd::add(&mut self.bias, &other.bias);
     }
 
-    pub(super) fn give(self, norm: &LayerNorm, grads: &mut Gradients) -> Result<()> {
+    pub(super) fn give(self, norm: &LayerNorm, grads: &mut InputGradients) -> Result<()> {
         grads.give_values(&norm.weight, self.weight)?;
         grads.give_values(&norm.bias, self.bias)
     }

@@ -1,7 +1,7 @@
 //! The linear map, which makes the gradient of its weight only where that weight trains.
 
 use super::cpu::{Real, for_rows, values};
-use super::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, on_every_device, only};
+use super::graph::{CpuKernel, InputGradients, Keep, OnTensor, Output, Passed, Step, apply, on_every_device, only};
 use super::matmul::matmul;
 use super::shapes::Shapes;
 use candle_core::backend::BackendStorage;
@@ -89,7 +89,7 @@ impl<T: Real> CpuKernel<T> for Linear {
         Ok((vec![Output::new(y, self.shape()?)], Some(())))
     }
 
-    fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
+    fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut InputGradients) -> Result<()> {
         let Some(Some(dy)) = outputs.first() else { return Ok(()) };
         let dy = Self::rows(dy)?;
         if self.x.track_op() {

@@ -3,7 +3,7 @@
 use super::constants::constants;
 use super::cpu::bands::{Bands, separable};
 use super::cpu::{Real, values};
-use super::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
+use super::graph::{CpuKernel, InputGradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use super::linear;
 use super::shapes::Shapes;
 use candle_core::{DType, Device, Result, Tensor};
@@ -64,7 +64,7 @@ impl<T: Real> CpuKernel<T> for Bilinear {
     }
 
     /// Each input gathers from the outputs that it went into.
-    fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
+    fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut InputGradients) -> Result<()> {
         let Some(Some(dy)) = outputs.first() else { return Ok(()) };
         let ((_, _, h, w), (height, width)) = (self.x.dims4()?, self.size);
         let along = |from, to| Bands::of(to, transposed(from, to));

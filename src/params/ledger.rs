@@ -73,7 +73,7 @@ impl Entry {
 #[derive(Clone, Debug)]
 pub struct Ledger {
     entries: Arc<Mutex<Entries>>,
-    values: Values,
+    values: InitialValues,
     dtype: DType,
     device: Device,
 }
@@ -87,13 +87,13 @@ struct Entries {
 
 /// Where a new weight's value comes from.
 #[derive(Clone)]
-enum Values {
+enum InitialValues {
     Drawn { seed: u64 },
     None,
     Asked(VarBuilder<'static>),
 }
 
-impl fmt::Debug for Values {
+impl fmt::Debug for InitialValues {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Drawn { seed } => write!(f, "drawn with seed {seed}"),
@@ -106,18 +106,18 @@ impl fmt::Debug for Values {
 impl Ledger {
     /// An empty ledger whose weights start from values drawn with this seed.
     pub fn seeded(seed: u64, dtype: DType, device: &Device) -> Self {
-        Self { entries: Arc::default(), values: Values::Drawn { seed }, dtype, device: device.clone() }
+        Self { entries: Arc::default(), values: InitialValues::Drawn { seed }, dtype, device: device.clone() }
     }
 
     /// An empty ledger that counts: its weights have shapes and no memory, and none can train.
     pub fn counting() -> Self {
-        Self { entries: Arc::default(), values: Values::None, dtype: DType::F32, device: Device::Cpu }
+        Self { entries: Arc::default(), values: InitialValues::None, dtype: DType::F32, device: Device::Cpu }
     }
 
     /// An empty ledger whose weights are asked of this builder: what it gives as a variable is the one that trains.
     pub(super) fn over(source: VarBuilder<'static>) -> Self {
         let (dtype, device) = (source.dtype(), source.device().clone());
-        Self { entries: Arc::default(), values: Values::Asked(source), dtype, device }
+        Self { entries: Arc::default(), values: InitialValues::Asked(source), dtype, device }
     }
 
     /// A builder of trained weights of one group, to hand to a module.
@@ -153,7 +153,7 @@ impl Ledger {
 
     /// Records a weight that starts from `value` and could train; gives what the module computes with.
     pub(super) fn train_from(&self, name: String, group: Group, value: &Tensor, fate: Fate) -> Result<Tensor> {
-        if matches!(self.values, Values::None) {
+        if matches!(self.values, InitialValues::None) {
             return self.record(name, group, Role::Counted(value.clone()));
         }
         let var = Var::from_tensor(&value.to_dtype(self.dtype)?)?;
@@ -172,10 +172,10 @@ impl Ledger {
     /// Records running statistics and gives the variable that training updates.
     pub(super) fn statistics(&self, name: String, shape: Shape, value: f64) -> Result<Var> {
         let start = match &self.values {
-            Values::Drawn { .. } => Tensor::full(value, shape, &self.device)?.to_dtype(self.dtype)?,
+            InitialValues::Drawn { .. } => Tensor::full(value, shape, &self.device)?.to_dtype(self.dtype)?,
             // They are no parameters, and counting needs no memory for them.
-            Values::None => Tensor::zeros((), self.dtype, &self.device)?,
-            Values::Asked(source) => source.get_with_hints(shape, &name, Init::Const(value))?,
+            InitialValues::None => Tensor::zeros((), self.dtype, &self.device)?,
+            InitialValues::Asked(source) => source.get_with_hints(shape, &name, Init::Const(value))?,
         };
         let var = Var::from_tensor(&start)?;
         self.record(name, Group::Statistics, Role::Statistics(var.clone()))?;
@@ -184,12 +184,12 @@ impl Ledger {
 
     fn value(&self, name: &str, group: Group, shape: Shape, init: Init) -> Result<Tensor> {
         match &self.values {
-            Values::Drawn { seed } => {
+            InitialValues::Drawn { seed } => {
                 let values = initial::draw(*seed, name, Some(group), &shape, init)?;
                 initial::tensor(values, &shape, self.dtype, &self.device)
             }
-            Values::None => Tensor::zeros((), self.dtype, &self.device)?.broadcast_as(shape),
-            Values::Asked(source) => source.get_with_hints(shape, name, init),
+            InitialValues::None => Tensor::zeros((), self.dtype, &self.device)?.broadcast_as(shape),
+            InitialValues::Asked(source) => source.get_with_hints(shape, name, init),
         }
     }
 

@@ -15,7 +15,7 @@ pub fn random_source(seed: u64, dtype: DType, device: &Device) -> VarBuilder<'st
 
 /// A source whose tensors have shapes and no memory, to count a model's parameters without making them.
 pub fn shape_source(dtype: DType) -> VarBuilder<'static> {
-    VarBuilder::from_backend(Box::new(Shapes), dtype, Device::Cpu)
+    VarBuilder::from_backend(Box::new(ShapesAlone), dtype, Device::Cpu)
 }
 
 /// A source that gives a model's frozen tensors as they are, shared and not copied.
@@ -76,9 +76,9 @@ impl SimpleBackend for Random {
     }
 }
 
-struct Shapes;
+struct ShapesAlone;
 
-impl SimpleBackend for Shapes {
+impl SimpleBackend for ShapesAlone {
     fn get(&self, shape: Shape, _: &str, _: Init, dtype: DType, device: &Device) -> Result<Tensor> {
         Tensor::zeros((), dtype, device)?.broadcast_as(shape)
     }

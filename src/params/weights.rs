@@ -32,17 +32,17 @@ pub struct Weights {
     release: Release,
     /// The float type that frozen matrices are stored in, where it is another than the one they came in.
     storage: Option<DType>,
-    held: Held,
+    held: HeldGroups,
 }
 
 /// What is made and does not train for now, though it could.
 #[derive(Clone, Debug)]
-enum Held {
+enum HeldGroups {
     Groups(Arc<BTreeSet<Group>>),
     Everything,
 }
 
-impl Held {
+impl HeldGroups {
     fn fate(&self, group: Group) -> Fate {
         match self {
             Self::Groups(groups) if !groups.contains(&group) => Fate::Trains,
@@ -81,7 +81,7 @@ impl Weights {
 
     /// Pretrained weights from `source`, trained ones recorded in `ledger`. What `source` gives as a variable stays frozen.
     pub fn new(source: VarBuilder<'static>, ledger: Ledger, release: Release) -> Self {
-        Self { source, ledger, release, storage: None, held: Held::Groups(Arc::default()) }
+        Self { source, ledger, release, storage: None, held: HeldGroups::Groups(Arc::default()) }
     }
 
     /// The same with these pretrained groups released to train.
@@ -97,12 +97,12 @@ impl Weights {
 
     /// The same, with what could train of these groups kept as it is.
     pub(crate) fn holding(self, groups: BTreeSet<Group>) -> Self {
-        Self { held: Held::Groups(groups.into()), ..self }
+        Self { held: HeldGroups::Groups(groups.into()), ..self }
     }
 
     /// The same, with all that could train kept as it is.
     pub(crate) fn held(self) -> Self {
-        Self { held: Held::Everything, ..self }
+        Self { held: HeldGroups::Everything, ..self }
     }
 
     /// The same two sides one name further down.

@@ -54,7 +54,7 @@ pub(crate) enum Shape {
 
 /// Where a ray enters a shape: the distance, and which of the shape's smooth faces it is.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Entry {
+pub(crate) struct Entrance {
     pub t: f32,
     pub face: u8,
 }
@@ -70,7 +70,7 @@ const MARCH_STEPS: usize = 400;
 
 impl Shape {
     /// Where a ray that starts outside enters the shape, beyond `t = 0`.
-    pub fn enter(&self, ray: &Ray) -> Option<Entry> {
+    pub fn enter(&self, ray: &Ray) -> Option<Entrance> {
         match *self {
             Self::Sphere { radius } => enter_sphere(ray, radius),
             Self::Box { half } => enter_box(ray, half),
@@ -147,13 +147,13 @@ impl Shape {
 
     /// Walks along the ray to the plane that touches the nearest point of the surface: nothing of a convex shape lies
     /// before it, and a ray that leads away from it misses.
-    fn close_in(&self, ray: &Ray) -> Option<Entry> {
+    fn close_in(&self, ray: &Ray) -> Option<Entrance> {
         let mut t = 0.0;
         for _ in 0..MARCH_STEPS {
             let p = ray.at(t);
             let distance = self.distance(p);
             if distance < ARRIVED {
-                return Some(Entry { t, face: SIDE });
+                return Some(Entrance { t, face: SIDE });
             }
             let approach = -self.normal(p, SIDE).dot(ray.to);
             if approach <= 0.0 {
@@ -165,14 +165,14 @@ impl Shape {
     }
 
     /// Walks along the ray by the distance to the surface, which can never step over it.
-    fn march(&self, ray: &Ray) -> Option<Entry> {
+    fn march(&self, ray: &Ray) -> Option<Entrance> {
         let bound = self.bound();
         let mut t = 0.0;
         for _ in 0..MARCH_STEPS {
             let p = ray.at(t);
             let distance = self.distance(p);
             if distance < ARRIVED {
-                return Some(Entry { t, face: SIDE });
+                return Some(Entrance { t, face: SIDE });
             }
             t += distance;
             if p.dot(ray.to) > bound {
@@ -212,11 +212,11 @@ fn cone_distance(around: f32, y: f32, radius: f32, half: f32) -> f32 {
     if inside { -distance } else { distance }
 }
 
-fn enter_sphere(ray: &Ray, radius: f32) -> Option<Entry> {
+fn enter_sphere(ray: &Ray, radius: f32) -> Option<Entrance> {
     let b = ray.from.dot(ray.to);
     let root = b * b - ray.from.dot(ray.from) + radius * radius;
     let t = -b - root.max(0.0).sqrt();
-    (root >= 0.0 && t > 0.0).then_some(Entry { t, face: SIDE })
+    (root >= 0.0 && t > 0.0).then_some(Entrance { t, face: SIDE })
 }
 
 /// Faces 0 to 5: -x, +x, -y, +y, -z, +z.
@@ -229,8 +229,8 @@ pub(crate) fn box_face_normal(face: u8) -> Vec3 {
     }
 }
 
-fn enter_box(ray: &Ray, half: Vec3) -> Option<Entry> {
-    let mut entry = Entry { t: 0.0, face: u8::MAX };
+fn enter_box(ray: &Ray, half: Vec3) -> Option<Entrance> {
+    let mut entry = Entrance { t: 0.0, face: u8::MAX };
     let mut exit = f32::INFINITY;
     let (from, to, half) = (ray.from.array(), ray.to.array(), half.array());
     for axis in 0..3 {
@@ -240,7 +240,7 @@ fn enter_box(ray: &Ray, half: Vec3) -> Option<Entry> {
         let (near, far) = (near * inverse, far * inverse);
         if near > entry.t {
             let face = 2 * axis as u8 + u8::from(to[axis] < 0.0);
-            entry = Entry { t: near, face };
+            entry = Entrance { t: near, face };
         }
         exit = exit.min(far);
     }
@@ -248,7 +248,7 @@ fn enter_box(ray: &Ray, half: Vec3) -> Option<Entry> {
 }
 
 /// The first of two candidates.
-fn nearer(a: Option<Entry>, b: Option<Entry>) -> Option<Entry> {
+fn nearer(a: Option<Entrance>, b: Option<Entrance>) -> Option<Entrance> {
     match (a, b) {
         (Some(a), Some(b)) => Some(if a.t <= b.t { a } else { b }),
         (a, b) => a.or(b),
@@ -256,11 +256,11 @@ fn nearer(a: Option<Entry>, b: Option<Entry>) -> Option<Entry> {
 }
 
 /// The disc of `radius` at height `y`, if the ray comes at it from the side its face looks to.
-fn enter_disc(ray: &Ray, radius: f32, y: f32, face: u8) -> Option<Entry> {
+fn enter_disc(ray: &Ray, radius: f32, y: f32, face: u8) -> Option<Entrance> {
     let facing = if face == TOP { ray.to.y < 0.0 } else { ray.to.y > 0.0 };
     let t = (y - ray.from.y) / ray.to.y;
     let p = ray.at(t);
-    (facing && t > 0.0 && p.x * p.x + p.z * p.z <= radius * radius).then_some(Entry { t, face })
+    (facing && t > 0.0 && p.x * p.x + p.z * p.z <= radius * radius).then_some(Entrance { t, face })
 }
 
 /// Where the ray enters an endless upright tube, and the square of its speed across the axis: 0 along it, with no number for where.
@@ -271,15 +271,15 @@ fn enter_tube(ray: &Ray, radius: f32) -> Option<(f32, f32)> {
     (root >= 0.0).then(|| ((-b - root.sqrt()) / a, a))
 }
 
-fn enter_cylinder(ray: &Ray, radius: f32, half: f32) -> Option<Entry> {
+fn enter_cylinder(ray: &Ray, radius: f32, half: f32) -> Option<Entrance> {
     let (o, d) = (ray.from, ray.to);
     let (t, _) = enter_tube(ray, radius)?;
-    let side = (t > 0.0 && (o.y + t * d.y).abs() <= half).then_some(Entry { t, face: SIDE });
+    let side = (t > 0.0 && (o.y + t * d.y).abs() <= half).then_some(Entrance { t, face: SIDE });
     let cap = if d.y < 0.0 { enter_disc(ray, radius, half, TOP) } else { enter_disc(ray, radius, -half, BOTTOM) };
     nearer(side, cap)
 }
 
-fn enter_cone(ray: &Ray, radius: f32, half: f32) -> Option<Entry> {
+fn enter_cone(ray: &Ray, radius: f32, half: f32) -> Option<Entrance> {
     let (o, d) = (ray.from, ray.to);
     let k = (radius / (2.0 * half)).powi(2);
     let below = half - o.y;
@@ -289,19 +289,19 @@ fn enter_cone(ray: &Ray, radius: f32, half: f32) -> Option<Entry> {
     if root < 0.0 {
         return None;
     }
-    let on_side = |t: f32| (t > 0.0 && (o.y + t * d.y).abs() <= half).then_some(Entry { t, face: SIDE });
+    let on_side = |t: f32| (t > 0.0 && (o.y + t * d.y).abs() <= half).then_some(Entrance { t, face: SIDE });
     let root = root.sqrt();
     let side = nearer(on_side((-b - root) / a), on_side((-b + root) / a));
     nearer(side, enter_disc(ray, radius, -half, BOTTOM))
 }
 
-fn enter_capsule(ray: &Ray, radius: f32, half: f32) -> Option<Entry> {
+fn enter_capsule(ray: &Ray, radius: f32, half: f32) -> Option<Entrance> {
     let (o, d) = (ray.from, ray.to);
     let (t, a) = enter_tube(ray, radius)?;
     // Along the axis itself (a = 0) the end that the ray comes from is the one it meets.
     let y = if a > 0.0 { o.y + t * d.y } else { -d.y * f32::MAX };
     if y.abs() <= half {
-        return (t > 0.0).then_some(Entry { t, face: SIDE });
+        return (t > 0.0).then_some(Entrance { t, face: SIDE });
     }
     let end = Vec3::UP * y.clamp(-half, half);
     enter_sphere(&Ray { from: o - end, to: d }, radius)

@@ -66,6 +66,11 @@ impl<T> Fresh<T> {
         Self { values: Vec::with_capacity(len), len }
     }
 
+    /// Memory for `len` values where they are kept, else for none.
+    pub(in crate::ops) fn when(kept: bool, len: usize) -> Self {
+        Self::of(if kept { len } else { 0 })
+    }
+
     pub(in crate::ops) fn parts(&mut self) -> Parts<'_, MaybeUninit<T>> {
         Parts::of(&mut self.values.spare_capacity_mut()[..self.len])
     }

@@ -4,20 +4,31 @@ use crate::ops::cpu::Real;
 use candle_core::{Device, Result, Tensor, TensorId};
 use std::collections::HashMap;
 
-/// Gradients by the tensor that they are of.
+/// InputGradients by the tensor that they are of.
 #[derive(Default)]
-pub(in crate::ops) struct Gradients(HashMap<TensorId, Tensor>);
+pub(in crate::ops) struct InputGradients(HashMap<TensorId, Tensor>);
 
-impl Gradients {
-    /// Gives a tensor its gradient, added to what it has.
+impl InputGradients {
+    /// Gives a tensor that leads to a variable its gradient, added to what it has; others want none.
     pub(in crate::ops) fn give(&mut self, input: &Tensor, gradient: Tensor) -> Result<()> {
         if gradient.dims() != input.dims() {
             candle_core::bail!("a gradient of {:?} for an input of {:?}", gradient.dims(), input.dims())
         }
+        if !input.track_op() {
+            return Ok(());
+        }
         self.give_id(input.id(), gradient)
     }
 
-    /// [`Gradients::give`] where only the tensor's name in the graph is at hand.
+    /// [`InputGradients::give`] from values; in the input's own float type, which a stored weight's may be.
+    pub(in crate::ops) fn give_values<T: Real>(&mut self, input: &Tensor, values: Vec<T>) -> Result<()> {
+        if !input.track_op() {
+            return Ok(());
+        }
+        self.give(input, Tensor::from_vec(values, input.dims(), &Device::Cpu)?.to_dtype(input.dtype())?)
+    }
+
+    /// [`InputGradients::give`] where only the tensor's name in the graph is at hand.
     pub(super) fn give_id(&mut self, input: TensorId, gradient: Tensor) -> Result<()> {
         let sum = match self.0.remove(&input) {
             Some(before) => (before + gradient)?,
@@ -37,11 +48,8 @@ impl Gradients {
         self.0.values()
     }
 
-    /// Gives an input that leads to a variable its gradient, from values; in the input's own float type, which a stored weight's may be.
-    pub(in crate::ops) fn give_values<T: Real>(&mut self, input: &Tensor, values: Vec<T>) -> Result<()> {
-        if !input.track_op() {
-            return Ok(());
-        }
-        self.give(input, Tensor::from_vec(values, input.dims(), &Device::Cpu)?.to_dtype(input.dtype())?)
+    /// Whether each is of one of these tensors: one of another would be lost, as nobody takes it.
+    pub(super) fn are_of(&self, inputs: &[Tensor]) -> bool {
+        self.0.keys().all(|id| inputs.iter().any(|input| input.id() == *id))
     }
 }

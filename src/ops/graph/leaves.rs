@@ -26,6 +26,15 @@ impl Leaves {
     }
 }
 
+/// Whether what was made of the inputs depends on no other leaves than they do.
+pub(super) fn are_of(outputs: &[Tensor], inputs: &[Tensor]) -> bool {
+    let mut leaves = Leaves::default();
+    leaves.add(inputs);
+    let of_inputs = leaves.found.len();
+    leaves.add(outputs);
+    leaves.found.len() == of_inputs
+}
+
 /// The leaves that these tensors depend on.
 pub(super) fn of(tensors: &[Tensor]) -> Vec<Tensor> {
     let mut leaves = Leaves::default();

@@ -18,7 +18,7 @@ pub use checkpointing::GradientCheckpointing;
 pub use definition::Definition;
 #[cfg(feature = "train")]
 pub(in crate::ops) use definition::Runs;
-pub(in crate::ops) use gradients::Gradients;
+pub(in crate::ops) use gradients::InputGradients;
 pub(in crate::ops) use output::{Output, only};
 pub(in crate::ops) use run::apply;
 pub(in crate::ops) use step::{CpuKernel, Keep, OnTensor, Passed, Step};

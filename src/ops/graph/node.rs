@@ -1,9 +1,9 @@
 //! A step of many tensors in and out as one node of candle's graph.
 //!
-//! Candle sees a root of one value. The step's inputs hang from it by ties of three, its outputs are picks from it; values and
+//! Candle sees a root of one value. The step's inputs hang from it by ties, two at each, its outputs are picks from it; values and
 //! gradients travel beside the graph in a [`Node`] that all of them share.
 
-use super::gradients::Gradients;
+use super::gradients::InputGradients;
 use super::output::Output;
 use super::step::Made;
 use super::token::{self, OneDevice, Token, knock, on_every_device};
@@ -17,8 +17,9 @@ pub(super) fn graph(made: Box<dyn Made>, outputs: Vec<Output>) -> Result<Vec<Ten
         return Ok(outputs.into_iter().map(Output::into_tensor).collect());
     };
     let mut token = token::of(first.device())?;
-    let state = State { outputs: vec![None; outputs.len()], inputs: Gradients::default(), made };
+    let state = State { outputs: vec![None; outputs.len()], inputs: InputGradients::default(), made };
     let node = Node { name: state.made.name(), state: Arc::new(Mutex::new(state)) };
+    // An op of candle's has three arguments at most, and the token takes the place of one; of an odd number, the last stands twice.
     for pair in tracked.chunks(2) {
         token = pair[0].apply_op3(&pair[pair.len() - 1], &token, Tie(node.clone()))?;
     }
@@ -39,7 +40,7 @@ struct Node {
 struct State {
     made: Box<dyn Made>,
     outputs: Vec<Option<Tensor>>,
-    inputs: Gradients,
+    inputs: InputGradients,
 }
 
 impl Node {
@@ -89,6 +90,7 @@ impl CustomOp3 for Tie {
         _: &Tensor,
         _: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        // What stands twice has its gradient by the first.
         let (of_a, of_b) = self.0.with(|state| (state.inputs.take(a.id()), state.inputs.take(b.id())));
         Ok((of_a, of_b, knock(token)?))
     }

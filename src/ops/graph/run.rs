@@ -2,13 +2,12 @@
 
 use super::checkpointing::GradientCheckpointing;
 use super::definition::{Definition, Runs};
-use super::gradients::Gradients;
+use super::gradients::InputGradients;
 use super::output::Output;
 use super::seeds;
 use super::step::{CpuKernel, Keep, Made, Passed, Step};
-use super::tape::{self, State};
 use super::trace::{self, Pass};
-use super::{leaves, node};
+use super::{leaves, tape};
 use crate::ops::cpu::Real;
 use crate::ops::shapes::Shapes;
 use candle_core::{Result, Tensor};
@@ -26,15 +25,11 @@ pub(in crate::ops) fn apply<S: CpuKernel<f32> + CpuKernel<f64>>(step: S) -> Resu
 
 /// By candle's primitives; where nothing asks for more, the outputs stand in candle's graph as these made them.
 fn composed<S: Step>(step: S, inputs: Vec<Tensor>) -> Result<Vec<Tensor>> {
-    match (tape::state(), GradientCheckpointing::asked()) {
-        (State::None, GradientCheckpointing::Off) => {
-            let op = trace::op(step.name(), Pass::Forward, Definition::Composed);
-            let outputs = ByCandle::outputs(&step)?;
-            drop(op.moves(|| trace::bytes(inputs.iter().chain(&outputs))));
-            Ok(outputs)
-        }
-        _ => run::<S, ByCandle>(step, inputs),
+    if !tape::gives_nodes() || GradientCheckpointing::asked() == GradientCheckpointing::On {
+        return run::<S, ByCandle>(step, inputs);
     }
+    let bytes = |outputs: &Vec<Tensor>| trace::bytes(inputs.iter().chain(outputs));
+    trace::pass((step.name(), Pass::Forward, Definition::Composed), || ByCandle::outputs(&step), bytes)
 }
 
 /// A step's tensors and what runs it, where all of them fit.
@@ -46,6 +41,11 @@ fn checked<S: Step>(step: &S) -> Result<(Vec<Tensor>, Runs)> {
     Ok((inputs, runs))
 }
 
+/// A step that leads to a variable by a tensor that its `map` does not visit, and whose gradient would be lost.
+fn forgotten<S: Step, R>(step: &S) -> Result<R> {
+    candle_core::bail!("{}: expected `map` to visit each tensor that may train, and it leaves one out", step.name())
+}
+
 /// The two passes of a step by one of its definitions.
 trait Passes<S: Step>: Send + 'static {
     const DEFINITION: Definition;
@@ -55,7 +55,7 @@ trait Passes<S: Step>: Send + 'static {
 
     fn forward(step: &S, keep: Keep) -> Result<Passed<Self::Saved>>;
 
-    fn backward(step: &S, saved: Self::Saved, outputs: Vec<Option<Tensor>>) -> Result<Gradients>;
+    fn backward(step: &S, saved: Self::Saved, outputs: Vec<Option<Tensor>>) -> Result<InputGradients>;
 
     /// Of a step's inputs, the tensors that backward gives gradients of.
     fn leaves(inputs: Vec<Tensor>) -> Vec<Tensor>;
@@ -73,10 +73,10 @@ impl<T: Real, S: CpuKernel<T>> Passes<S> for OnCpu<T> {
         step.forward(keep)
     }
 
-    fn backward(step: &S, saved: Self::Saved, outputs: Vec<Option<Tensor>>) -> Result<Gradients> {
-        let mut grads = Gradients::default();
+    fn backward(step: &S, saved: Self::Saved, outputs: Vec<Option<Tensor>>) -> Result<InputGradients> {
+        let mut grads = InputGradients::default();
         step.backward(saved, outputs, &mut grads)?;
-        Ok(grads)
+        if grads.are_of(&step.inputs()?) { Ok(grads) } else { forgotten(step) }
     }
 
     fn leaves(inputs: Vec<Tensor>) -> Vec<Tensor> {
@@ -100,18 +100,20 @@ impl<S: Step> Passes<S> for ByCandle {
     type Saved = Vec<Tensor>;
 
     fn forward(step: &S, keep: Keep) -> Result<Passed<Vec<Tensor>>> {
-        let (outputs, saved) = match keep {
-            Keep::Nothing => (Self::outputs(&step.map(&mut |tensor| Ok(tensor.detach()))?)?, None),
-            Keep::All => {
-                let outputs = Self::outputs(step)?;
-                (outputs.iter().map(Tensor::detach).collect(), Some(outputs))
-            }
+        let step = match keep {
+            Keep::All => step.clone(),
+            Keep::Nothing => step.map(&mut |tensor| Ok(tensor.detach()))?,
         };
-        Ok((outputs.into_iter().map(Output::Tensor).collect(), saved))
+        let outputs = Self::outputs(&step)?;
+        if !leaves::are_of(&outputs, &step.inputs()?) {
+            return forgotten(&step);
+        }
+        let values = outputs.iter().map(|output| Output::Tensor(output.detach())).collect();
+        Ok((values, (keep == Keep::All).then_some(outputs)))
     }
 
-    fn backward(_: &S, saved: Vec<Tensor>, outputs: Vec<Option<Tensor>>) -> Result<Gradients> {
-        let mut grads = Gradients::default();
+    fn backward(_: &S, saved: Vec<Tensor>, outputs: Vec<Option<Tensor>>) -> Result<InputGradients> {
+        let mut grads = InputGradients::default();
         seeds::backward(saved.iter().zip(outputs), &mut grads)?;
         Ok(grads)
     }
@@ -122,31 +124,17 @@ impl<S: Step> Passes<S> for ByCandle {
     }
 }
 
-/// Runs a step by one definition: recorded where a tape runs, as one node of the graph where none does, and plainly where no input
-/// leads to a variable or nothing goes back.
+/// Runs a step by one definition, and hands what it made to the tape or to candle's graph.
 fn run<S: Step, P: Passes<S>>(step: S, inputs: Vec<Tensor>) -> Result<Vec<Tensor>> {
-    let tracked = inputs.iter().any(Tensor::track_op);
-    let (state, checkpointing) = (tape::state(), GradientCheckpointing::asked());
-    if !tracked || state == State::Off {
-        let (outputs, _) = forward::<S, P>(&step, Keep::Nothing)?;
-        return Ok(outputs.into_iter().map(Output::into_tensor).collect());
-    }
-    let again = checkpointing == GradientCheckpointing::On || state == State::Forgets;
-    let (outputs, saved) = forward::<S, P>(&step, if again { Keep::Nothing } else { Keep::All })?;
-    let made = Box::new(Ran::<S, P> { inputs: P::leaves(inputs), step, saved });
-    match state {
-        State::Records | State::Forgets => tape::record(made, outputs),
-        State::None | State::Off => node::graph(made, outputs),
-    }
+    let (outputs, saved) = forward::<S, P>(&step, tape::keep(&inputs))?;
+    tape::give(Box::new(Ran::<S, P> { inputs: P::leaves(inputs), step, saved }), outputs)
 }
 
 fn forward<S: Step, P: Passes<S>>(step: &S, keep: Keep) -> Result<Passed<P::Saved>> {
-    let op = trace::op(step.name(), Pass::Forward, P::DEFINITION);
-    let passed = P::forward(step, keep)?;
-    drop(op.moves(|| {
-        trace::bytes(&step.inputs().unwrap_or_default()) + passed.0.iter().map(Output::bytes).sum::<usize>()
-    }));
-    Ok(passed)
+    let bytes = |(outputs, _): &Passed<P::Saved>| {
+        trace::bytes(&step.inputs().unwrap_or_default()) + outputs.iter().map(Output::bytes).sum::<usize>()
+    };
+    trace::pass((step.name(), Pass::Forward, P::DEFINITION), || P::forward(step, keep), bytes)
 }
 
 /// A step whose forward pass was made, and what that kept.
@@ -166,7 +154,7 @@ impl<S: Step, P: Passes<S>> Made for Ran<S, P> {
     }
 
     /// A second backward over the same graph makes the forward pass again, as does one with checkpointing.
-    fn backward(&mut self, outputs: Vec<Option<Tensor>>) -> Result<Gradients> {
+    fn backward(&mut self, outputs: Vec<Option<Tensor>>) -> Result<InputGradients> {
         let saved = match self.saved.take() {
             Some(saved) => Some(saved),
             None => forward::<S, P>(&self.step, Keep::All)?.1,
@@ -175,9 +163,101 @@ impl<S: Step, P: Passes<S>> Made for Ran<S, P> {
             candle_core::bail!("{}: backward needs what forward did not keep", self.name())
         };
         let read = trace::bytes(outputs.iter().flatten());
-        let op = trace::op(self.name(), Pass::Backward, P::DEFINITION);
-        let grads = P::backward(&self.step, saved, outputs)?;
-        drop(op.moves(|| read + trace::bytes(self.inputs.iter().chain(grads.values()))));
-        Ok(grads)
+        let bytes = |grads: &InputGradients| read + trace::bytes(self.inputs.iter().chain(grads.values()));
+        let pass = || P::backward(&self.step, saved, outputs);
+        trace::pass((self.step.name(), Pass::Backward, P::DEFINITION), pass, bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::cpu::values;
+    use crate::ops::finite_difference::{close, normal};
+    use crate::ops::graph::{OnTensor, only, recorded, without_graph};
+    use candle_core::Var;
+
+    /// `x + y`, whose `map` visits y or leaves it out.
+    #[derive(Clone)]
+    struct Sum {
+        x: Tensor,
+        y: Tensor,
+        visits_y: bool,
+    }
+
+    impl Step for Sum {
+        fn name(&self) -> &'static str {
+            "sum"
+        }
+
+        fn map(&self, f: &mut OnTensor) -> Result<Self> {
+            let x = f(&self.x)?;
+            Ok(Self { x, y: if self.visits_y { f(&self.y)? } else { self.y.clone() }, ..*self })
+        }
+
+        fn check(&self, shapes: Shapes) -> Result<()> {
+            shapes.expect("y", &self.y, self.x.dims())
+        }
+
+        fn composed(&self) -> Result<Vec<Tensor>> {
+            Ok(vec![(&self.x + &self.y)?])
+        }
+    }
+
+    impl<T: Real> CpuKernel<T> for Sum {
+        type Saved = ();
+
+        fn forward(&self, _: Keep) -> Result<Passed<()>> {
+            let (x, y) = (values::<T>(&self.x)?, values::<T>(&self.y)?);
+            let sum = x.iter().zip(y.iter()).map(|(x, y)| *x + *y).collect();
+            Ok((vec![Output::new::<T>(sum, self.x.shape())], Some(())))
+        }
+
+        fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut InputGradients) -> Result<()> {
+            let dy = only(outputs.into_iter().flatten().collect())?;
+            grads.give(&self.x, dy.clone())?;
+            grads.give(&self.y, dy)
+        }
+    }
+
+    type Graph = fn(&dyn Fn() -> Result<Tensor>) -> Result<Tensor>;
+
+    const GRAPHS: [(&str, Graph); 4] = [
+        ("candle's", |f| f()),
+        ("a tape", |f| only(recorded(GradientCheckpointing::Off, || Ok(vec![f()?]))?)),
+        ("made again", |f| GradientCheckpointing::On.run(f)),
+        ("none", |f| without_graph(f)),
+    ];
+
+    #[test]
+    fn a_tensor_that_a_steps_map_forgets_loses_no_gradient_in_silence() -> Result<()> {
+        let [x, y] = [Var::from_tensor(&normal(1, &[3])?)?, Var::from_tensor(&normal(2, &[3])?)?];
+        let sum = |visits_y| only(apply(Sum { x: x.as_tensor().clone(), y: y.as_tensor().clone(), visits_y })?);
+        for (graph, under) in GRAPHS {
+            for definition in Definition::ALL {
+                let gradients = |visits_y| {
+                    let store = definition.run(|| under(&|| sum(visits_y)))?.sum_all()?.backward()?;
+                    Ok::<_, candle_core::Error>([&x, &y].map(|of| store.get(of).cloned()))
+                };
+                let ways = format!("{} in {graph} graph", definition.name());
+                let right = gradients(true)?;
+                match gradients(false) {
+                    Err(error) => {
+                        assert!(error.to_string().contains("sum: expected `map` to visit"), "{ways}: {error}")
+                    }
+                    Ok(got) => {
+                        assert_eq!(
+                            got.each_ref().map(Option::is_some),
+                            right.each_ref().map(Option::is_some),
+                            "{ways}"
+                        );
+                        for (got, right) in got.iter().flatten().zip(right.iter().flatten()) {
+                            close(got, right, 0.0)?;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 }

@@ -1,13 +1,13 @@
 //! Candle's own backward pass, started from given gradients.
 
-use super::gradients::Gradients;
+use super::gradients::InputGradients;
 use super::token::{self, Token, on_every_device};
 use candle_core::{CustomOp2, Result, Tensor};
 
 /// Takes tensors' gradients to the leaves that they were made of, in one pass.
 pub(super) fn backward<'a>(
     tensors: impl IntoIterator<Item = (&'a Tensor, Option<Tensor>)>,
-    grads: &mut Gradients,
+    grads: &mut InputGradients,
 ) -> Result<()> {
     let mut root: Option<Tensor> = None;
     for (tensor, grad) in tensors {

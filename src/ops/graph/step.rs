@@ -5,7 +5,7 @@
 //! every device and is the oracle of the tests; where a measurement shows that it pays, a [`CpuKernel`] stands in for it. `run.rs`
 //! decides which of them runs; `node.rs` and `tape.rs` are the two ways in which candle sees the step.
 
-use super::gradients::Gradients;
+use super::gradients::InputGradients;
 use super::output::Output;
 use crate::ops::cpu::Real;
 use crate::ops::shapes::Shapes;
@@ -20,7 +20,7 @@ pub(in crate::ops) trait Step: Clone + Send + Sync + 'static {
     fn name(&self) -> &'static str;
 
     /// The same step with what `f` gives for each tensor that the outputs may depend on by way of a variable; the first one's device
-    /// and float type are the step's.
+    /// and float type are the step's. A tensor that it leaves out and that trains is an error in `run.rs`.
     fn map(&self, f: &mut OnTensor) -> Result<Self>;
 
     /// Whether all tensors are what every definition takes for granted: kernels write into memory that nothing has filled.
@@ -49,7 +49,7 @@ pub(in crate::ops) trait CpuKernel<T: Real>: Step {
     fn forward(&self, keep: Keep) -> Result<Passed<Self::Saved>>;
 
     /// Gives `grads` the gradient of every tracked input, from the outputs' (`None` for an output that nothing reads).
-    fn backward(&self, saved: Self::Saved, outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()>;
+    fn backward(&self, saved: Self::Saved, outputs: Vec<Option<Tensor>>, grads: &mut InputGradients) -> Result<()>;
 }
 
 /// A step's outputs, and what backward needs.
@@ -73,5 +73,5 @@ pub(in crate::ops) trait Made: Send {
     fn inputs(&self) -> &[Tensor];
 
     /// Outputs' gradients to inputs'.
-    fn backward(&mut self, outputs: Vec<Option<Tensor>>) -> Result<Gradients>;
+    fn backward(&mut self, outputs: Vec<Option<Tensor>>) -> Result<InputGradients>;
 }

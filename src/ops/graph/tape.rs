@@ -5,10 +5,10 @@
 //! between; what candle's own ops do between two steps is a small graph that ends at leaves, and goes back by candle's means.
 
 use super::checkpointing::GradientCheckpointing;
-use super::gradients::Gradients;
+use super::gradients::InputGradients;
 use super::leaves::Leaves;
 use super::output::Output;
-use super::step::Made;
+use super::step::{Keep, Made};
 use super::{node, seeds};
 use candle_core::{Result, Tensor, TensorId, Var};
 use std::borrow::BorrowMut;
@@ -23,15 +23,33 @@ enum Tape {
     /// They are nodes of candle's graph.
     None,
     /// They are recorded.
-    Records(Vec<Entry>),
+    Records(Vec<TapedStep>),
     /// They will be made again: nothing is kept but what they depend on.
     Forgets(Leaves),
     /// Nothing will go back: nothing is kept at all.
     Off,
 }
 
+impl Tape {
+    fn runs(&self) -> bool {
+        matches!(self, Self::Records(_) | Self::Forgets(_))
+    }
+
+    /// Adds a step that gave these leaves.
+    fn push(&mut self, made: Box<dyn Made>, outputs: Vec<TensorId>) {
+        match self {
+            Self::None | Self::Off => {}
+            Self::Records(entries) => entries.push(TapedStep { made, outputs }),
+            Self::Forgets(leaves) => {
+                leaves.add(made.inputs());
+                leaves.made(&outputs);
+            }
+        }
+    }
+}
+
 /// A step that was made, and the leaves that it gave.
-struct Entry {
+struct TapedStep {
     made: Box<dyn Made>,
     outputs: Vec<TensorId>,
 }
@@ -56,7 +74,7 @@ struct Entry {
 /// Those of `f`.
 pub fn recorded(checkpointing: GradientCheckpointing, f: impl FnOnce() -> Result<Vec<Tensor>>) -> Result<Vec<Tensor>> {
     let f = || checkpointing.run(f);
-    if state() != State::None {
+    if !gives_nodes() {
         return f();
     }
     let (outputs, tape) = under(Tape::Records(Vec::new()), f)?;
@@ -85,7 +103,7 @@ pub fn recorded(checkpointing: GradientCheckpointing, f: impl FnOnce() -> Result
 /// # Errors
 /// Those of `f`.
 pub fn recomputed(f: impl Fn() -> Result<Vec<Tensor>> + Send + 'static) -> Result<Vec<Tensor>> {
-    if state() != State::Records {
+    if !TAPE.with_borrow(|tape| matches!(tape, Tape::Records(_))) {
         return f();
     }
     let (outputs, tape) = under(Tape::Forgets(Leaves::default()), &f)?;
@@ -115,7 +133,7 @@ pub fn without_graph<R>(f: impl FnOnce() -> Result<R>) -> Result<R> {
 /// # Errors
 /// Memory that runs out.
 pub fn leaf(x: &Tensor) -> Result<Tensor> {
-    if !matches!(state(), State::Records | State::Forgets) || !x.track_op() {
+    if !TAPE.with_borrow(Tape::runs) || !x.track_op() {
         return Ok(x.clone());
     }
     let leaf = to_leaf(x)?;
@@ -129,34 +147,30 @@ fn to_leaf(x: &Tensor) -> Result<Tensor> {
     if x.is_variable() { Ok(x.clone()) } else { Var::from_tensor(&x.detach()).map(Var::into_inner) }
 }
 
-/// A tape's state by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::ops) enum State {
-    /// No tape runs.
-    None,
-    /// Steps are recorded.
-    Records,
-    /// Steps are made and forgotten.
-    Forgets,
-    /// Steps are made without a graph.
-    Off,
+/// Whether this thread's steps are nodes of candle's graph.
+pub(super) fn gives_nodes() -> bool {
+    TAPE.with_borrow(|tape| matches!(tape, Tape::None))
 }
 
-/// What becomes of this thread's steps.
-pub(in crate::ops) fn state() -> State {
-    TAPE.with_borrow(|tape| match tape {
-        Tape::None => State::None,
-        Tape::Records(_) => State::Records,
-        Tape::Forgets(_) => State::Forgets,
-        Tape::Off => State::Off,
+/// Whether a step of these inputs keeps what backward needs: not where nothing goes back, or where it will be made again.
+pub(super) fn keep(inputs: &[Tensor]) -> Keep {
+    let all = GradientCheckpointing::asked() == GradientCheckpointing::Off
+        && inputs.iter().any(Tensor::track_op)
+        && TAPE.with_borrow(|tape| matches!(tape, Tape::None | Tape::Records(_)));
+    if all { Keep::All } else { Keep::Nothing }
+}
+
+/// What this thread's steps give: leaves of the tape, outputs of a node, or no more than values where nothing goes back.
+pub(super) fn give(made: Box<dyn Made>, outputs: Vec<Output>) -> Result<Vec<Tensor>> {
+    TAPE.with_borrow_mut(|tape| match tape {
+        Tape::None => node::graph(made, outputs),
+        Tape::Records(_) | Tape::Forgets(_) if made.inputs().iter().any(Tensor::track_op) => {
+            let leaves = outputs.into_iter().map(Output::into_leaf).collect::<Result<Vec<_>>>()?;
+            tape.push(made, leaves.iter().map(Tensor::id).collect());
+            Ok(leaves)
+        }
+        Tape::Records(_) | Tape::Forgets(_) | Tape::Off => Ok(outputs.into_iter().map(Output::into_tensor).collect()),
     })
-}
-
-/// Records a step, and gives its outputs as leaves.
-pub(super) fn record(made: Box<dyn Made>, outputs: Vec<Output>) -> Result<Vec<Tensor>> {
-    let leaves = outputs.into_iter().map(Output::into_leaf).collect::<Result<Vec<_>>>()?;
-    push(made, leaves.iter().map(Tensor::id).collect());
-    Ok(leaves)
 }
 
 /// Runs `f` as if no tape ran.
@@ -165,14 +179,7 @@ pub(super) fn paused<R>(f: impl FnOnce() -> Result<R>) -> Result<R> {
 }
 
 fn push(made: Box<dyn Made>, outputs: Vec<TensorId>) {
-    TAPE.with_borrow_mut(|tape| match tape {
-        Tape::None | Tape::Off => {}
-        Tape::Records(entries) => entries.push(Entry { made, outputs }),
-        Tape::Forgets(leaves) => {
-            leaves.add(made.inputs());
-            leaves.made(&outputs);
-        }
-    });
+    TAPE.with_borrow_mut(|tape| tape.push(made, outputs));
 }
 
 /// Runs `f` under a tape, and gives that back with the result; what ran before runs again afterwards, also after an error or panic.
@@ -192,7 +199,7 @@ fn under<R>(tape: Tape, f: impl FnOnce() -> Result<R>) -> Result<(R, Tape)> {
 
 /// All steps of a tape as one.
 struct Recording {
-    entries: Vec<Entry>,
+    entries: Vec<TapedStep>,
     inputs: Vec<Tensor>,
     outputs: Vec<Tensor>,
 }
@@ -206,21 +213,21 @@ impl Made for Recording {
         &self.inputs
     }
 
-    fn backward(&mut self, outputs: Vec<Option<Tensor>>) -> Result<Gradients> {
+    fn backward(&mut self, outputs: Vec<Option<Tensor>>) -> Result<InputGradients> {
         play_back(self.entries.iter_mut(), &self.outputs, outputs)
     }
 }
 
-/// Gradients of the leaves that `outputs` depend on, from those of `outputs`.
-fn play_back<E: BorrowMut<Entry>>(
+/// InputGradients of the leaves that `outputs` depend on, from those of `outputs`.
+fn play_back<E: BorrowMut<TapedStep>>(
     entries: impl DoubleEndedIterator<Item = E>,
     outputs: &[Tensor],
     of_outputs: Vec<Option<Tensor>>,
-) -> Result<Gradients> {
-    let mut grads = Gradients::default();
+) -> Result<InputGradients> {
+    let mut grads = InputGradients::default();
     seeds::backward(outputs.iter().zip(of_outputs), &mut grads)?;
     for mut entry in entries.rev() {
-        let Entry { made, outputs } = entry.borrow_mut();
+        let TapedStep { made, outputs } = entry.borrow_mut();
         let outputs: Vec<_> = outputs.iter().map(|output| grads.take(*output)).collect();
         if outputs.iter().all(Option::is_none) {
             continue;
@@ -247,7 +254,7 @@ impl<F: Fn() -> Result<Vec<Tensor>> + Send> Made for Recomputed<F> {
         &self.inputs
     }
 
-    fn backward(&mut self, grads: Vec<Option<Tensor>>) -> Result<Gradients> {
+    fn backward(&mut self, grads: Vec<Option<Tensor>>) -> Result<InputGradients> {
         let (outputs, tape) = under(Tape::Records(Vec::new()), || self.checkpointing.run(&self.f))?;
         let entries = if let Tape::Records(entries) = tape { entries } else { Vec::new() };
         play_back(entries.into_iter(), &outputs, grads)
@@ -266,8 +273,8 @@ impl Made for Same {
         &self.0
     }
 
-    fn backward(&mut self, outputs: Vec<Option<Tensor>>) -> Result<Gradients> {
-        let mut grads = Gradients::default();
+    fn backward(&mut self, outputs: Vec<Option<Tensor>>) -> Result<InputGradients> {
+        let mut grads = InputGradients::default();
         for grad in outputs.into_iter().flatten() {
             grads.give(&self.0[0], grad)?;
         }
@@ -364,7 +371,7 @@ mod tests {
         let got = without_graph(|| chain.run())?;
         same(&got, &chain.run()?)?;
         assert!(got[0].sum_all()?.backward()?.get(&chain.x).is_none());
-        assert_eq!(state(), State::None);
+        assert!(gives_nodes());
         Ok(())
     }
 
@@ -381,13 +388,13 @@ mod tests {
     #[test]
     fn an_error_or_a_panic_ends_the_tape() {
         assert!(recorded(GradientCheckpointing::Off, || candle_core::bail!("no")).is_err());
-        assert_eq!(state(), State::None);
+        assert!(gives_nodes());
         assert!(
             std::panic::catch_unwind(|| recorded(GradientCheckpointing::Off, || std::panic::resume_unwind(Box::new(
                 ()
             ))))
             .is_err()
         );
-        assert_eq!(state(), State::None);
+        assert!(gives_nodes());
     }
 }

@@ -3,7 +3,7 @@
 //! The crate's page says how to listen. Where nobody does, a step costs one look at a flag.
 
 use super::definition::Definition;
-use candle_core::Tensor;
+use candle_core::{Result, Tensor};
 use tracing::field::Empty;
 use tracing::span::EnteredSpan;
 
@@ -48,6 +48,18 @@ impl Op {
         }
         self
     }
+}
+
+/// Makes a pass of a step, and tells of it; `bytes` are those that it read and wrote.
+pub(super) fn pass<R>(
+    (kind, pass, definition): (&'static str, Pass, Definition),
+    f: impl FnOnce() -> Result<R>,
+    bytes: impl FnOnce(&R) -> usize,
+) -> Result<R> {
+    let op = op(kind, pass, definition);
+    let made = f()?;
+    drop(op.moves(|| bytes(&made)));
+    Ok(made)
 }
 
 /// The bytes of the tensors' values.

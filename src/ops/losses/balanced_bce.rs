@@ -6,7 +6,7 @@ use super::{LabelOf, absolute, check, masked, mean_over, total, wide};
 use crate::finite::{Finite, look};
 use crate::ops::cpu::Real;
 use crate::ops::cpu::simd::vectorised_fn;
-use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
+use crate::ops::graph::{CpuKernel, InputGradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use crate::ops::shapes::Shapes;
 use candle_core::{Result, Tensor};
 
@@ -91,7 +91,12 @@ impl<T: Real> CpuKernel<T> for BalancedBce {
         Ok((vec![Output::new(vec![T::of(sum / count)], ())], Some((count, weight))))
     }
 
-    fn backward(&self, (count, weight): (f64, f64), outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
+    fn backward(
+        &self,
+        (count, weight): (f64, f64),
+        outputs: Vec<Option<Tensor>>,
+        grads: &mut InputGradients,
+    ) -> Result<()> {
         let Some(scale) = scale::<T>(&outputs, count)? else { return Ok(()) };
         let (ignore, scales) = (T::of(self.ignore.into()), (T::of(weight) * scale, T::of(1.0 - weight) * scale));
         let write = |dx: &mut ChannelsMut<T>, x: &Channels<T>, label: &Channels<T>| {

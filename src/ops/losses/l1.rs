@@ -5,7 +5,7 @@ use super::pixels::{BLOCK, Channels, ChannelsMut, Pixels, scale, valid};
 use super::{LabelOf, absolute, check, masked, mean_over, total, wide};
 use crate::ops::cpu::Real;
 use crate::ops::cpu::simd::vectorised_fn;
-use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
+use crate::ops::graph::{CpuKernel, InputGradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use crate::ops::shapes::Shapes;
 use candle_core::{Result, Tensor};
 
@@ -57,7 +57,7 @@ impl<T: Real> CpuKernel<T> for L1 {
         Ok((vec![Output::new(vec![T::of(sum / count)], ())], Some(count)))
     }
 
-    fn backward(&self, count: f64, outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
+    fn backward(&self, count: f64, outputs: Vec<Option<Tensor>>, grads: &mut InputGradients) -> Result<()> {
         let Some(scale) = scale::<T>(&outputs, count)? else { return Ok(()) };
         let ignore = T::of(self.ignore.into());
         let write = |dx: &mut ChannelsMut<T>, x: &Channels<T>, label: &Channels<T>| {

@@ -7,7 +7,7 @@ use crate::ops::cpu::{
     resize, values, zeroed,
 };
 use crate::ops::dropout::Dropout;
-use crate::ops::graph::Gradients;
+use crate::ops::graph::InputGradients;
 use crate::ops::graph::trace::Pass;
 use candle_core::{Result, Tensor};
 use std::mem::MaybeUninit;
@@ -233,7 +233,7 @@ impl<T: Real> MapSums<T> {
         }
     }
 
-    pub(in crate::ops) fn give(self, map: &LowRankMap, grads: &mut Gradients) -> Result<()> {
+    pub(in crate::ops) fn give(self, map: &LowRankMap, grads: &mut InputGradients) -> Result<()> {
         grads.give_values(&map.weight, self.weight)?;
         if let Some(bias) = &map.bias {
             grads.give_values(bias, self.bias)?;

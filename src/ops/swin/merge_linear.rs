@@ -4,7 +4,7 @@
 use super::patches::merge_patches;
 use crate::ops::cpu::simd;
 use crate::ops::cpu::{Blocks, BothWays, Fresh, Matrix, Real, Values, add_product, product, resize, values, zeroed};
-use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
+use crate::ops::graph::{CpuKernel, InputGradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use crate::ops::layer_norm::{LayerNorm, NormKernel};
 use crate::ops::linear;
 use crate::ops::shapes::Shapes;
@@ -143,7 +143,7 @@ impl<T: Real> CpuKernel<T> for MergeLinear {
         Ok((vec![Output::new(y, (images, merged.0 * merged.1, width))], Some(())))
     }
 
-    fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
+    fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut InputGradients) -> Result<()> {
         let Some(Some(dy)) = outputs.first() else { return Ok(()) };
         let (kernel, dy) = (self.kernel::<T>()?, values::<T>(dy)?);
         let (c, trains) = (kernel.c, self.weight.track_op());

@@ -1,7 +1,7 @@
 //! Images to patches, and 2 x 2 neighbours to one token.
 
 use crate::ops::cpu::{Real, for_rows, values};
-use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
+use crate::ops::graph::{CpuKernel, InputGradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use crate::ops::shapes::Shapes;
 use candle_core::{Result, Tensor};
 
@@ -80,7 +80,7 @@ impl<T: Real> CpuKernel<T> for SplitPatches {
         Ok((vec![Output::new(patches, (b, h * w, len))], Some(())))
     }
 
-    fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
+    fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut InputGradients) -> Result<()> {
         let Some(Some(dy)) = outputs.first() else { return Ok(()) };
         let ((b, c, height, width), (h, w), p) = (self.images.dims4()?, self.size()?, self.p);
         let dx = dy.reshape(&[b, h, w, c, p, p][..])?.permute(&[0usize, 3, 1, 4, 2, 5][..])?;

@@ -5,7 +5,7 @@ use super::factor::{Factor, FactorKernel, FactorSums};
 use super::rows::{TaskRows, of_width};
 use super::tpc::{ConditionKernel, TaskCondition};
 use crate::ops::cpu::{Fresh, Parts, Real, resize, values, zeroed};
-use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
+use crate::ops::graph::{CpuKernel, InputGradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use crate::ops::layer_norm::{LayerNorm, NormKernel, NormSums};
 use crate::ops::shapes::Shapes;
 use candle_core::{Result, Tensor};
@@ -120,7 +120,7 @@ impl<T: Real> CpuKernel<T> for ConditionedDown {
         Ok((vec![Output::new(u, (rows.tasks * rows.units, rows.unit, rank))], Some(())))
     }
 
-    fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
+    fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut InputGradients) -> Result<()> {
         let Some(Some(du)) = outputs.first() else { return Ok(()) };
         let (kernel, du) = (self.kernel::<T>()?, values::<T>(du)?);
         let mut da = vec![T::zero(); kernel.condition.attended.len()];

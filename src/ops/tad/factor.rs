@@ -3,7 +3,7 @@
 use super::shared::for_each_task;
 use crate::ops::cpu::simd;
 use crate::ops::cpu::{BothWays, Matrix, Place, Real, add_product, product};
-use crate::ops::graph::{Gradients, OnTensor};
+use crate::ops::graph::{InputGradients, OnTensor};
 use crate::ops::linear;
 use crate::ops::shapes::Shapes;
 use candle_core::{Result, Tensor};
@@ -190,7 +190,7 @@ impl<T: Real> FactorSums<T> {
     }
 
     /// Gives the matrices their gradients.
-    pub(in crate::ops) fn give(self, factor: &Factor, grads: &mut Gradients) -> Result<()> {
+    pub(in crate::ops) fn give(self, factor: &Factor, grads: &mut InputGradients) -> Result<()> {
         factor.matrices().iter().zip(self.0).try_for_each(|(matrix, sum)| grads.give_values(matrix, sum))
     }
 }

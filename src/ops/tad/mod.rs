@@ -10,6 +10,6 @@ pub(in crate::ops) mod task_hidden;
 pub(in crate::ops) mod task_mix;
 pub(in crate::ops) mod task_path;
 pub(in crate::ops) mod task_projection;
+pub(in crate::ops) mod task_sum;
 pub(in crate::ops) mod task_update;
 pub(in crate::ops) mod tpc;
-pub(in crate::ops) mod up;

@@ -4,7 +4,7 @@
 use super::factor::{Factor, FactorKernel, FactorSums};
 use super::rows::{TaskRows, of_width};
 use crate::ops::cpu::{Fresh, Parts, Real, Values, resize, values};
-use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
+use crate::ops::graph::{CpuKernel, InputGradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use crate::ops::layer_norm::{LayerNorm, NormKernel, NormSums};
 use crate::ops::shapes::Shapes;
 use candle_core::{Result, Tensor};
@@ -93,7 +93,7 @@ impl<T: Real> CpuKernel<T> for NormDown {
         Ok((vec![Output::new(u, (b, n, rank))], Some(())))
     }
 
-    fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
+    fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut InputGradients) -> Result<()> {
         let Some(Some(du)) = outputs.first() else { return Ok(()) };
         let (kernel, du) = (self.kernel::<T>()?, values::<T>(du)?);
         let mut dx = vec![T::zero(); self.x.elem_count()];

@@ -2,18 +2,15 @@
 #![allow(unsafe_code)] // blocks of rows write their own parts of the outputs
 
 use super::factor::{Factor, FactorKernel, FactorSums};
-use super::rows::{TaskRows, of_width};
-use super::shared::add_to_shared;
+use super::rows::of_width;
 use super::task_path::TaskPath;
-use super::up::{Up, UpKernel};
+use super::task_sum::{SumKernel, TaskSum};
 use crate::ops;
-use crate::ops::cpu::simd;
-use crate::ops::cpu::{Fresh, Parts, Real, Values, resize, values};
+use crate::ops::cpu::{Fresh, Real, resize, values};
 use crate::ops::gelu;
-use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
+use crate::ops::graph::{CpuKernel, InputGradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use crate::ops::shapes::Shapes;
 use candle_core::{Result, Tensor};
-use std::mem::MaybeUninit;
 use std::ops::Range;
 
 /// `u_t = A2_t GELU(pre + s1 B1_t f_t)` for each task t: what the second layer's path reads of the first layer's values.
@@ -25,48 +22,42 @@ use std::ops::Range;
 /// # Errors
 /// Tensors whose shapes or float types do not fit.
 pub fn task_hidden(pre: &Tensor, filtered: &Tensor, fc1: &TaskPath, fc2: &TaskPath) -> Result<Tensor> {
-    only(apply(TaskHidden { pre: pre.clone(), up: Up::new(filtered, fc1), a: fc2.a.clone() })?)
+    only(apply(TaskHidden { sum: TaskSum::new(pre, filtered, fc1), a: fc2.a.clone() })?)
 }
 
 #[derive(Clone)]
 struct TaskHidden {
-    pre: Tensor,
-    up: Up,
+    /// Of `pre` and of the first layer's path.
+    sum: TaskSum,
     a: Factor,
 }
 
 struct Kernel<'a, T: Real> {
-    pre: Values<'a, T>,
-    up: UpKernel<'a, T>,
+    sum: SumKernel<'a, T>,
     a: FactorKernel<'a, T>,
-    rows: TaskRows,
 }
 
 impl TaskHidden {
     fn kernel<T: Real>(&self) -> Result<Kernel<'_, T>> {
-        let ((images, n, _), (all, _, _)) = (self.pre.dims3()?, self.up.filtered.dims3()?);
-        let rows = TaskRows { tasks: all / images, units: images * n, unit: 1 };
-        Ok(Kernel { pre: values(&self.pre)?, up: self.up.kernel()?, a: self.a.kernel()?, rows })
+        Ok(Kernel { sum: self.sum.kernel(1)?, a: self.a.kernel()? })
     }
 }
 
 impl<T: Real> Kernel<'_, T> {
     /// `GELU(pre + s B_t f)` of a block; `before` receives what GELU is taken of.
     fn hidden(&self, t: usize, block: &Range<usize>, before: Option<&mut [T]>, h: &mut Vec<T>) {
-        let pre = &self.pre[of_width(block, self.a.n_in)];
+        let pre = self.sum.shared(block);
         resize(h, pre.len());
-        self.up.forward(t, &self.rows.of(t, block), h);
+        self.sum.path(t, block, h);
         gelu::in_place(Some(pre), before, h);
     }
 }
 
-/// Sums of gradients over blocks, and what a thread reuses from block to block.
+/// Sums of A's gradients over blocks, and what a thread reuses from block to block.
 struct Sums<T> {
     a: FactorSums<T>,
-    b: FactorSums<T>,
     before: Vec<T>,
     h: Vec<T>,
-    dh: Vec<T>,
 }
 
 impl Step for TaskHidden {
@@ -75,24 +66,23 @@ impl Step for TaskHidden {
     }
 
     fn map(&self, f: &mut OnTensor) -> Result<Self> {
-        Ok(Self { pre: f(&self.pre)?, up: self.up.map(f)?, a: self.a.map(f)? })
+        Ok(Self { sum: self.sum.map(f)?, a: self.a.map(f)? })
     }
 
     fn check(&self, shapes: Shapes) -> Result<()> {
-        let sizes @ [_, _, hidden] = shapes.sizes("pre", &self.pre)?;
-        let tasks = self.up.check(shapes, sizes)?;
+        let sizes @ [_, _, hidden] = shapes.sizes("pre", &self.sum.shared)?;
+        let tasks = self.sum.check(shapes, "pre", sizes)?;
         self.a.check(shapes, "A", tasks, None, hidden).map(drop)
     }
 
     fn composed(&self) -> Result<Vec<Tensor>> {
-        let tasks = self.up.filtered.dim(0)? / self.pre.dim(0)?;
+        let tasks = self.sum.tasks()?;
         if tasks > 1 {
             // Task after task: with gradient checkpointing the hidden values of one alone are in memory.
-            let task = |t| only(apply(Self { pre: self.pre.clone(), up: self.up.task(t, tasks)?, a: self.a.task(t) })?);
+            let task = |t| only(apply(Self { sum: self.sum.task(t, tasks)?, a: self.a.task(t) })?);
             return Ok(vec![Tensor::cat(&(0..tasks).map(task).collect::<Result<Vec<_>>>()?, 0)?]);
         }
-        let hidden = ops::gelu(&add_to_shared(&self.pre, &self.up.composed()?)?)?;
-        Ok(vec![self.a.forward(&hidden)?])
+        Ok(vec![self.a.forward(&ops::gelu(&self.sum.composed()?)?)?])
     }
 }
 
@@ -101,7 +91,7 @@ impl<T: Real> CpuKernel<T> for TaskHidden {
 
     fn forward(&self, _: Keep) -> Result<Passed<()>> {
         let kernel = self.kernel::<T>()?;
-        let (rows, rank) = (kernel.rows, kernel.a.out);
+        let (rows, rank) = (kernel.sum.rows, kernel.a.out);
         let mut u = Fresh::of(rows.len() * rank);
         let out = u.parts();
         rows.blocks().for_each(Vec::new, |h, block| {
@@ -113,58 +103,27 @@ impl<T: Real> CpuKernel<T> for TaskHidden {
                 kernel.a.forward(t, h, T::one(), out);
             }
         });
-        let (all, n, _) = self.up.filtered.dims3()?;
+        let (all, n, _) = self.sum.filtered.dims3()?;
         // SAFETY: the blocks cover all rows of all tasks, and `FactorKernel::forward` writes each.
         let u = unsafe { u.written() };
         Ok((vec![Output::new(u, (all, n, rank))], Some(())))
     }
 
-    fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
+    fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut InputGradients) -> Result<()> {
         let Some(Some(du)) = outputs.first() else { return Ok(()) };
         let (kernel, du) = (self.kernel::<T>()?, values::<T>(du)?);
-        let (mut dpre, mut df) = (vec![T::zero(); kernel.pre.len()], Fresh::of(kernel.up.filtered.len()));
-        let sums = {
-            let (dpre, df) = (Parts::of(&mut dpre), df.parts());
-            let start = || Sums {
-                a: kernel.a.sums(),
-                b: kernel.up.b.sums(),
-                before: Vec::new(),
-                h: Vec::new(),
-                dh: Vec::new(),
-            };
-            let join = |sums: &mut Sums<T>, other: Sums<T>| {
-                sums.a.add(&other.a);
-                sums.b.add(&other.b);
-            };
-            kernel.rows.blocks().sum(start, |sums, block| kernel.backward(&du, block, &dpre, &df, sums), join)
+        let start = || Sums { a: kernel.a.sums(), before: Vec::new(), h: Vec::new() };
+        let of_task = |sums: &mut Sums<T>, t: usize, block: &Range<usize>, dsum: &mut [T]| {
+            let Sums { a, before, h } = sums;
+            resize(before, dsum.len());
+            kernel.hidden(t, block, Some(before), h);
+            let du = &du[of_width(&kernel.sum.rows.of(t, block), kernel.a.out)];
+            kernel.a.backward(t, h, du, T::one(), dsum, a);
+            gelu::backward(before, dsum);
         };
-        grads.give_values(&self.pre, dpre)?;
-        // SAFETY: the blocks cover all rows of all tasks, and `UpKernel::backward` writes each.
-        let df = unsafe { df.written() };
-        grads.give_values(&self.up.filtered, df)?;
-        sums.b.give(&self.up.b, grads)?;
+        let (gradients, sums) = kernel.sum.backward(start, of_task, |sums, other| sums.a.add(&other.a));
+        gradients.give(&self.sum, grads)?;
         sums.a.give(&self.a, grads)
-    }
-}
-
-impl<T: Real> Kernel<'_, T> {
-    /// The gradients of one block of rows, task by task.
-    fn backward(&self, du: &[T], block: Range<usize>, dpre: &Parts<T>, df: &Parts<MaybeUninit<T>>, sums: &mut Sums<T>) {
-        let Sums { a, b, before, h, dh } = sums;
-        let place = of_width(&block, self.a.n_in);
-        // SAFETY: `Blocks` puts each row into one block, so that no other part has these places.
-        let dpre = unsafe { dpre.at(place.start, place.len()) };
-        for t in 0..self.rows.tasks {
-            let rows = self.rows.of(t, &block);
-            resize(before, dpre.len());
-            self.hidden(t, &block, Some(before), h);
-            resize(dh, h.len());
-            self.a.backward(t, h, &du[of_width(&rows, self.a.out)], T::one(), dh, a);
-            gelu::backward(before, dh);
-            // SAFETY: `Blocks` puts each row into one block, so that no other thread works on these.
-            unsafe { self.up.backward(t, &rows, dh, df, b) };
-            simd::vectorised(|| simd::add(dpre, dh));
-        }
     }
 }
 

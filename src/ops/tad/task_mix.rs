@@ -4,7 +4,7 @@
 use super::tpc::{ConditionKernel, TaskCondition};
 use crate::ops::cpu::simd;
 use crate::ops::cpu::{Fresh, Parts, Real, Values, resize, values};
-use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply};
+use crate::ops::graph::{CpuKernel, InputGradients, Keep, OnTensor, Output, Passed, Step, apply};
 use crate::ops::shapes::Shapes;
 use crate::ops::swin::window::WindowGrid;
 use candle_core::{Result, Tensor, WithDType};
@@ -168,7 +168,7 @@ impl<T: Real> CpuKernel<T> for TaskMix {
     }
 
     /// `dx = (1 - g) dy`, `dtpc = g dy`, `dg = Σ dy (tpc - x)`.
-    fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
+    fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut InputGradients) -> Result<()> {
         let kernel = self.kernel::<T>()?;
         let dys = outputs.iter().map(|dy| dy.as_ref().map(values::<T>).transpose()).collect::<Result<Vec<_>>>()?;
         let mut dx = vec![T::zero(); kernel.x.len()];

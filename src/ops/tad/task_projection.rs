@@ -1,19 +1,16 @@
 //! A task's first residual: attention's projection, shared and of the task's own path, back at the tokens' places.
 #![allow(unsafe_code)] // blocks of windows write their own parts of the outputs
 
-use super::factor::FactorSums;
-use super::rows::{TaskRows, of_width};
 use super::shared::add_to_shared;
 use super::task_path::TaskPath;
-use super::up::{Up, UpKernel};
+use super::task_sum::{SumKernel, TaskSum};
 use crate::ops::cpu::simd;
-use crate::ops::cpu::{Fresh, Parts, Real, Values, all_of, values, zeroed};
-use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
+use crate::ops::cpu::{Fresh, Parts, Real, all_of, unwritten, values};
+use crate::ops::graph::{CpuKernel, InputGradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use crate::ops::scale_images;
 use crate::ops::shapes::Shapes;
 use crate::ops::swin::window::WindowGrid;
 use candle_core::{Result, Tensor};
-use std::mem::MaybeUninit;
 use std::ops::Range;
 
 /// `x_t = x + k reverse(shared + s B_t f_t)` for each task t.
@@ -32,26 +29,22 @@ pub fn task_projection(
     grid: &WindowGrid,
     drop_path: Option<Vec<f64>>,
 ) -> Result<Tensor> {
-    let (x, shared, up) = (x.clone(), shared.clone(), Up::new(filtered, path));
-    only(apply(TaskProjection { x, shared, up, grid: *grid, drop_path })?)
+    only(apply(TaskProjection { x: x.clone(), sum: TaskSum::new(shared, filtered, path), grid: *grid, drop_path })?)
 }
 
 #[derive(Clone)]
 struct TaskProjection {
     x: Tensor,
-    shared: Tensor,
-    up: Up,
+    /// In windows.
+    sum: TaskSum,
     grid: WindowGrid,
     drop_path: Option<Vec<f64>>,
 }
 
 struct Kernel<'a, T: Real> {
-    shared: Values<'a, T>,
-    up: UpKernel<'a, T>,
+    sum: SumKernel<'a, T>,
     drop_path: Option<Vec<T>>,
     places: Vec<Option<u32>>,
-    /// In windows.
-    rows: TaskRows,
     images: usize,
     tokens: usize,
     /// Windows of one image.
@@ -61,17 +54,14 @@ struct Kernel<'a, T: Real> {
 
 impl TaskProjection {
     fn kernel<T: Real>(&self) -> Result<Kernel<'_, T>> {
-        let ((images, tokens, c), (all, n, _)) = (self.x.dims3()?, self.up.filtered.dims3()?);
-        let windows = self.grid.windows();
+        let (images, tokens, c) = self.x.dims3()?;
         Ok(Kernel {
-            shared: values(&self.shared)?,
-            up: self.up.kernel()?,
+            sum: self.sum.kernel(self.grid.window() * self.grid.window())?,
             drop_path: self.drop_path.as_deref().map(all_of),
             places: self.grid.places(),
-            rows: TaskRows { tasks: all / (images * windows), units: images * windows, unit: n },
             images,
             tokens,
-            windows,
+            windows: self.grid.windows(),
             c,
         })
     }
@@ -83,7 +73,7 @@ impl<T: Real> Kernel<'_, T> {
         block.clone().enumerate().flat_map(move |(i, w)| {
             let image = w / self.windows;
             let k = self.drop_path.as_ref().map_or(T::one(), |factors| factors[t * self.images + image]);
-            let n = self.rows.unit;
+            let n = self.sum.rows.unit;
             let places = &self.places[w % self.windows * n..][..n];
             let at = move |(j, place): (usize, &Option<u32>)| {
                 place.map(|place| (i * n + j, image * self.tokens + place as usize, k))
@@ -99,21 +89,18 @@ impl Step for TaskProjection {
     }
 
     fn map(&self, f: &mut OnTensor) -> Result<Self> {
-        Ok(Self { x: f(&self.x)?, shared: f(&self.shared)?, up: self.up.map(f)?, ..self.clone() })
+        Ok(Self { x: f(&self.x)?, sum: self.sum.map(f)?, grid: self.grid, drop_path: self.drop_path.clone() })
     }
 
     fn check(&self, shapes: Shapes) -> Result<()> {
         let ([images, _, c], n) = (shapes.sizes("x", &self.x)?, self.grid.window() * self.grid.window());
         shapes.expect("x", &self.x, &[images, self.grid.tokens(), c])?;
-        let windows = images * self.grid.windows();
-        shapes.expect("shared", &self.shared, &[windows, n, c])?;
-        let tasks = self.up.check(shapes, [windows, n, c])?;
+        let tasks = self.sum.check(shapes, "shared", [images * self.grid.windows(), n, c])?;
         shapes.drop_path(self.drop_path.as_deref(), tasks * images)
     }
 
     fn composed(&self) -> Result<Vec<Tensor>> {
-        let update = add_to_shared(&self.shared, &self.up.composed()?)?;
-        let update = scale_images(&self.grid.reverse(&update)?, self.drop_path.as_deref())?;
+        let update = scale_images(&self.grid.reverse(&self.sum.composed()?)?, self.drop_path.as_deref())?;
         Ok(vec![add_to_shared(&self.x, &update)?])
     }
 }
@@ -123,14 +110,12 @@ impl<T: Real> CpuKernel<T> for TaskProjection {
 
     fn forward(&self, _: Keep) -> Result<Passed<()>> {
         let (kernel, x) = (self.kernel::<T>()?, values::<T>(&self.x)?);
-        let (rows, c) = (kernel.rows, kernel.c);
+        let (rows, c) = (kernel.sum.rows, kernel.c);
         let mut y = Fresh::of(rows.tasks * x.len());
         let out = y.parts();
         rows.blocks().for_each(Vec::new, |update, block| {
             for t in 0..rows.tasks {
-                update.clear();
-                update.extend_from_slice(&kernel.shared[of_width(&rows.shared(&block), c)]);
-                kernel.up.add(t, &rows.of(t, &block), update);
+                let update = kernel.sum.forward(t, &block, unwritten(update, rows.shared(&block).len() * c));
                 for (row, token, k) in kernel.patches(t, &block) {
                     // SAFETY: `WindowGrid::places` has each token in one window, `Blocks` each window in one block.
                     let y = unsafe { out.at(t * x.len() + token * c, c) };
@@ -145,57 +130,35 @@ impl<T: Real> CpuKernel<T> for TaskProjection {
         Ok((vec![Output::new(y, (all, kernel.tokens, c))], Some(())))
     }
 
-    fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
+    fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut InputGradients) -> Result<()> {
         let Some(Some(dy)) = outputs.first() else { return Ok(()) };
         let (kernel, dys) = (self.kernel::<T>()?, values::<T>(dy)?);
         let mut dx = vec![T::zero(); self.x.elem_count()];
-        let (mut dshared, mut df) = (vec![T::zero(); kernel.shared.len()], Fresh::of(kernel.up.filtered.len()));
-        let (db, _) = {
-            let (residuals, df) = ([Parts::of(&mut dx), Parts::of(&mut dshared)], df.parts());
-            kernel.rows.blocks().sum(
-                || (kernel.up.b.sums(), Vec::new()),
-                |(db, update), block| kernel.backward(&dys, block, &residuals, &df, db, update),
-                |sums, other| sums.0.add(&other.0),
-            )
+        let (gradients, ()) = {
+            let dx = Parts::of(&mut dx);
+            let of_task =
+                |(): &mut (), t, block: &Range<usize>, dsum: &mut [T]| kernel.backward(&dys, t, block, &dx, dsum);
+            kernel.sum.backward(|| (), of_task, |(), ()| ())
         };
         grads.give_values(&self.x, dx)?;
-        grads.give_values(&self.shared, dshared)?;
-        // SAFETY: the blocks cover all windows of all tasks, and `UpKernel::backward` writes each.
-        let df = unsafe { df.written() };
-        grads.give_values(&self.up.filtered, df)?;
-        db.give(&self.up.b, grads)
+        gradients.give(&self.sum, grads)
     }
 }
 
 impl<T: Real> Kernel<'_, T> {
-    /// The gradients of one block of windows, task by task.
-    fn backward(
-        &self,
-        dy: &[T],
-        block: Range<usize>,
-        [dx, dshared]: &[Parts<T>; 2],
-        df: &Parts<MaybeUninit<T>>,
-        db: &mut FactorSums<T>,
-        update: &mut Vec<T>,
-    ) {
-        let (c, place) = (self.c, of_width(&self.rows.shared(&block), self.c));
-        // SAFETY: `Blocks` puts each window into one block, so that no other part has these places.
-        let dshared = unsafe { dshared.at(place.start, place.len()) };
-        for t in 0..self.rows.tasks {
-            zeroed(update, dshared.len());
-            for (row, token, k) in self.patches(t, &block) {
-                let dy = &dy[(t * self.images * self.tokens + token) * c..][..c];
-                // SAFETY: `WindowGrid::places` has each token in one window, `Blocks` each window in one block.
-                let dx = unsafe { dx.at(token * c, c) };
-                let update = &mut update[row * c..][..c];
-                simd::vectorised(|| {
-                    simd::add(dx, dy);
-                    simd::add_scaled(update, dy, k);
-                });
-            }
-            simd::vectorised(|| simd::add(dshared, update));
-            // SAFETY: `Blocks` puts each window into one block, so that no other thread works on its rows.
-            unsafe { self.up.backward(t, &self.rows.of(t, &block), update, df, db) };
+    /// Takes one task's gradients to the windows of a block: `dx += dy`, and `dsum = k dy`, 0 in the padding.
+    fn backward(&self, dy: &[T], t: usize, block: &Range<usize>, dx: &Parts<T>, dsum: &mut [T]) {
+        let c = self.c;
+        dsum.fill(T::zero());
+        for (row, token, k) in self.patches(t, block) {
+            let dy = &dy[(t * self.images * self.tokens + token) * c..][..c];
+            // SAFETY: `WindowGrid::places` has each token in one window, `Blocks` each window in one block.
+            let dx = unsafe { dx.at(token * c, c) };
+            let dsum = &mut dsum[row * c..][..c];
+            simd::vectorised(|| {
+                simd::add(dx, dy);
+                simd::add_scaled(dsum, dy, k);
+            });
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Gradients: sums over all images first, then each image's.
+//! InputGradients: sums over all images first, then each image's.
 #![allow(unsafe_code)] // blocks of rows write their own parts of the gradients
 
 use super::kernel::{Image, Kernel, Layer, Rows, Scale};
@@ -8,7 +8,7 @@ use crate::ops::batch_norm::MomentsOf;
 use crate::ops::cpu::simd;
 use crate::ops::cpu::simd::vectorised_fn;
 use crate::ops::cpu::{Matrix, Parts, Real, add_product, product, resize, values};
-use crate::ops::graph::Gradients;
+use crate::ops::graph::InputGradients;
 use candle_core::{Result, Tensor, WithDType};
 use std::ops::Range;
 
@@ -68,7 +68,7 @@ impl MultiScaleHead {
         kernel: &Kernel<T>,
         moments: &Moments<T>,
         dy: &Tensor,
-        grads: &mut Gradients,
+        grads: &mut InputGradients,
     ) -> Result<()> {
         let (scale, dy) = (kernel.scale_of(moments), values::<T>(dy)?);
         let given = Given { layer: kernel.folded(&moments.mean, &scale), dy: &dy };

@@ -12,7 +12,7 @@ mod resample;
 use crate::ops::batch_norm::{BatchMoments, BatchNorm, MomentsOf};
 use crate::ops::cpu::Real;
 use crate::ops::feature_map::FeatureMap;
-use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply};
+use crate::ops::graph::{CpuKernel, InputGradients, Keep, OnTensor, Output, Passed, Step, apply};
 use crate::ops::shapes::Shapes;
 use crate::ops::{bilinear, linear};
 use candle_core::{Device, Result, Tensor};
@@ -148,7 +148,7 @@ impl<T: Real> CpuKernel<T> for MultiScaleHead {
         Ok((outputs, Some(moments)))
     }
 
-    fn backward(&self, moments: Moments<T>, outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
+    fn backward(&self, moments: Moments<T>, outputs: Vec<Option<Tensor>>, grads: &mut InputGradients) -> Result<()> {
         let Some(Some(dy)) = outputs.first() else { return Ok(()) };
         self.gradients(&self.kernel()?, &moments, dy, grads)
     }

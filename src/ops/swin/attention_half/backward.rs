@@ -4,13 +4,14 @@
 use super::kernel::{Buffers, Kernel, Saved, Sizes};
 use super::step::AttentionStep;
 use crate::ops::cpu::simd;
-use crate::ops::cpu::{Into, Parts, Real, Values, resize, values, zeroed};
+use crate::ops::cpu::{Into, Parts, Real, Values, resize, zeroed};
 use crate::ops::layer_norm::NormSums;
 use crate::ops::low_rank::kernel::{MapSums, PathBuffers, UseOfW};
+use crate::ops::swin::halves::OutputGradients;
 use candle_core::{Result, Tensor};
 use std::ops::Range;
 
-/// The outputs' gradients as slices; empty where nothing reads an output.
+/// The outputs' gradients as slices; `None` where nothing reads an output.
 pub(super) struct Incoming<'a, T: Real> {
     pub(super) y: Option<Values<'a, T>>,
     pub(super) prompts: Option<Values<'a, T>>,
@@ -21,20 +22,14 @@ pub(super) struct Incoming<'a, T: Real> {
 
 impl<'a, T: Real> Incoming<'a, T> {
     pub(super) fn new(step: &AttentionStep, outputs: &'a [Option<Tensor>]) -> Result<Self> {
-        let mut outputs = outputs.iter();
-        let mut next = |on: bool| -> Result<Option<Values<'a, T>>> {
-            match if on { outputs.next() } else { None } {
-                Some(Some(gradient)) => values(gradient).map(Some),
-                _ => Ok(None),
-            }
-        };
+        let mut outputs = OutputGradients::of(outputs);
         let (has_prompts, alone) = (step.half.prompts.is_some(), step.use_of_w == UseOfW::Alone);
         Ok(Self {
-            y: next(true)?,
-            prompts: next(has_prompts)?,
-            attended: next(alone)?,
-            projected: next(alone)?,
-            scores: next(alone && has_prompts)?,
+            y: outputs.next(true)?,
+            prompts: outputs.next(has_prompts)?,
+            attended: outputs.next(alone)?,
+            projected: outputs.next(alone)?,
+            scores: outputs.next(alone && has_prompts)?,
         })
     }
 }

@@ -7,7 +7,7 @@ use super::step::AttentionStep;
 use crate::ops::cpu::simd;
 use crate::ops::cpu::{Fresh, Parts, Real, unwritten, values};
 use crate::ops::graph::trace::Pass;
-use crate::ops::graph::{CpuKernel, Gradients, Keep, Output, Passed};
+use crate::ops::graph::{CpuKernel, InputGradients, Keep, Output, Passed};
 use crate::ops::low_rank::kernel::UseOfW;
 use candle_core::{Result, Tensor};
 
@@ -18,14 +18,14 @@ impl<T: Real> CpuKernel<T> for AttentionStep {
         let kernel = self.kernel::<T>(Pass::Forward)?;
         let Sizes { images, tokens, c, length, n, windows } = kernel.sizes;
         let (p, heads) = (kernel.sizes.prompts(), kernel.attention.heads());
-        let fresh = |len: usize, on: bool| Fresh::<T>::of(if on { len } else { 0 });
         let (all, alone) = (keep == Keep::All, self.use_of_w == UseOfW::Alone);
-        let mut y = fresh(images * tokens * c, true);
-        let mut seen = fresh(images * windows * p * c, true); // the prompts' rows of every window
-        let mut saved = [fresh(kernel.sizes.rows() * 3 * c, all), fresh(kernel.sizes.rows() * c, all)];
-        let mut attended = fresh(images * windows * n * c, alone);
-        let mut projected = fresh(images * windows * n * c, alone);
-        let mut scores = fresh(images * windows * heads * p * n, alone);
+        let mut y = Fresh::of(images * tokens * c);
+        let mut seen = Fresh::of(images * windows * p * c); // the prompts' rows of every window
+        let rows = kernel.sizes.rows();
+        let mut saved = [Fresh::when(all, rows * 3 * c), Fresh::when(all, rows * c)];
+        let mut attended = Fresh::when(alone, images * windows * n * c);
+        let mut projected = Fresh::when(alone, images * windows * n * c);
+        let mut scores = Fresh::when(alone, images * windows * heads * p * n);
         {
             let [y, seen] = [&mut y, &mut seen].map(Fresh::parts);
             let [qkv_out, attended_out] = saved.each_mut().map(Fresh::parts);
@@ -103,7 +103,7 @@ impl<T: Real> CpuKernel<T> for AttentionStep {
         Ok((outputs, all.then_some(saved)))
     }
 
-    fn backward(&self, saved: Saved<T>, outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
+    fn backward(&self, saved: Saved<T>, outputs: Vec<Option<Tensor>>, grads: &mut InputGradients) -> Result<()> {
         let (kernel, half) = (self.kernel::<T>(Pass::Backward)?, &self.half);
         let incoming = Incoming::new(self, &outputs)?;
         let mut dx = vec![T::zero(); half.patches.elem_count()];

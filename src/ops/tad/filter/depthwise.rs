@@ -3,7 +3,7 @@
 
 use super::map::MapSize;
 use crate::ops::cpu::{Blocks, Fresh, Parts, Real, values};
-use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
+use crate::ops::graph::{CpuKernel, InputGradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use crate::ops::shapes::Shapes;
 use candle_core::{D, Result, Tensor};
 
@@ -107,7 +107,7 @@ impl<T: Real> CpuKernel<T> for Depthwise {
         Ok((vec![Output::new(y, self.u.shape())], Some(())))
     }
 
-    fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
+    fn backward(&self, (): (), outputs: Vec<Option<Tensor>>, grads: &mut InputGradients) -> Result<()> {
         let Some(Some(dy)) = outputs.first() else { return Ok(()) };
         let (u, taps, dy, size) = (values::<T>(&self.u)?, values::<T>(&self.taps)?, values::<T>(dy)?, self.size()?);
         let (u, taps, dy, len, taps_len) = (&*u, &*taps, &*dy, size.len(), size.taps_len());

@@ -5,7 +5,7 @@ use super::depthwise::{depthwise_filter, filter_norm};
 use super::map::MapSize;
 use super::taps::{FilterKernel, FilterSums, FilterWeights, Normed};
 use crate::ops::cpu::{Blocks, Fresh, Parts, Real, Values, resize, values};
-use crate::ops::graph::{CpuKernel, Gradients, Keep, OnTensor, Output, Passed, Step, apply, only};
+use crate::ops::graph::{CpuKernel, InputGradients, Keep, OnTensor, Output, Passed, Step, apply, only};
 use crate::ops::linear;
 use crate::ops::shapes::Shapes;
 use candle_core::{Result, Tensor};
@@ -111,7 +111,7 @@ impl<T: Real> CpuKernel<T> for DynamicFilter {
         Ok((vec![Output::new(y, self.u.shape())], Some(pooled)))
     }
 
-    fn backward(&self, pooled: Vec<T>, outputs: Vec<Option<Tensor>>, grads: &mut Gradients) -> Result<()> {
+    fn backward(&self, pooled: Vec<T>, outputs: Vec<Option<Tensor>>, grads: &mut InputGradients) -> Result<()> {
         let Some(Some(dy)) = outputs.first() else { return Ok(()) };
         let (kernel, dy) = (self.kernel::<T>()?, values::<T>(dy)?);
         let start = || Sums {

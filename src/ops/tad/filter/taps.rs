@@ -3,7 +3,7 @@
 use crate::ops::cpu::channels::by_channels;
 use crate::ops::cpu::simd;
 use crate::ops::cpu::{Matrix, Real, add_product, product, resize, values};
-use crate::ops::graph::{Gradients, OnTensor};
+use crate::ops::graph::{InputGradients, OnTensor};
 use crate::ops::shapes::Shapes;
 use candle_core::{Result, Tensor};
 use pulp::{Arch, Simd, WithSimd};
@@ -119,7 +119,7 @@ impl<T: Real> FilterKernel<T> {
         FilterSums { weight: vec![T::zero(); self.weight.len()], bias: zeros(), scale: zeros(), shift: zeros() }
     }
 
-    /// Gradients of m maps' taps to those of their pooled contexts, and to the weights' sums; `dtaps` is written over.
+    /// InputGradients of m maps' taps to those of their pooled contexts, and to the weights' sums; `dtaps` is written over.
     pub(in crate::ops) fn backward_taps(
         &self,
         pooled: &[T],
@@ -151,7 +151,7 @@ impl<T: Real> FilterSums<T> {
     }
 
     /// Gives the weights their gradients.
-    pub(in crate::ops) fn give(mut self, weights: &FilterWeights, grads: &mut Gradients) -> Result<()> {
+    pub(in crate::ops) fn give(mut self, weights: &FilterWeights, grads: &mut InputGradients) -> Result<()> {
         let (n, r) = weights.weight.dims2()?;
         let kk = n / r.max(1);
         self.weight.chunks_exact_mut(n).chain([&mut self.bias[..]]).for_each(|row| centre(row, r));
@@ -226,7 +226,7 @@ impl<T: Real> WithSimd for Norm<'_, T> {
     }
 }
 
-/// Gradients of maps' taps `[k*k, r]` to those of the centred values, in place, and the sums of scale, shift and bias.
+/// InputGradients of maps' taps `[k*k, r]` to those of the centred values, in place, and the sums of scale, shift and bias.
 ///
 /// With v = c / (s + ε), s² = Σ c² / (k*k - 1) and g = dtaps scale: `dc = (g - v Σ g v (s + ε) / (s (k*k - 1))) / (s + ε)`.
 struct NormBackward<'a, T> {
