@@ -6,7 +6,7 @@ use crate::finite::is_finite;
 #[cfg(feature = "train")]
 use crate::finite::{Finite, look};
 use crate::heads::Head;
-use crate::layers::{Merge, Mode};
+use crate::layers::{Fold, Mode};
 use crate::ops;
 use crate::params::{Ledger, ParameterTable, Weights, own_source, shape_source};
 use crate::runtime::device_name;
@@ -190,10 +190,10 @@ impl TADFormer {
         self.report.as_ref()
     }
 
-    pub(super) fn fold(&mut self, how: Merge) -> Result<()> {
-        self.encoder.merge(how)?;
+    pub(super) fn fold(&mut self, how: Fold) -> Result<()> {
+        self.encoder.fold(how)?;
         let mergings = self.encoder.task_mergings();
-        self.heads.iter_mut().try_for_each(|head| head.merge(how, &mergings))
+        self.heads.iter_mut().try_for_each(|head| head.fold(how, &mergings))
     }
 
     /// Shape, float type and device: candle's own words for these come from deep inside.

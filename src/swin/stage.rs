@@ -2,7 +2,7 @@
 
 use super::{BlockConfig, BlockLowRank, PromptUpdate, SwinBlock, SwinConfig, Tokens};
 use crate::Error;
-use crate::layers::{FeatureMap, Merge, Mode, PatchMerging, StageMap};
+use crate::layers::{FeatureMap, Fold, Mode, PatchMerging, StageMap};
 use crate::params::Weights;
 use candle_core::{Result, Tensor};
 
@@ -87,12 +87,12 @@ impl SwinStage {
         Ok(Self { blocks, merging })
     }
 
-    /// Folds its blocks' paths, or restores them.
+    /// Folds its blocks' paths, or drops what was folded.
     ///
     /// # Errors
-    /// As [`SwinBlock::merge`].
-    pub fn merge(&mut self, how: Merge) -> Result<()> {
-        self.blocks.iter_mut().try_for_each(|block| block.merge(how))
+    /// As [`SwinBlock::fold`].
+    pub fn fold(&mut self, how: Fold) -> Result<()> {
+        self.blocks.iter_mut().try_for_each(|block| block.fold(how))
     }
 
     /// Runs the blocks.

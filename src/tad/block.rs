@@ -1,7 +1,7 @@
 //! The task-adapting block: the last of every stage.
 
 use super::{PerTask, TaskAwareLinear};
-use crate::layers::{LayerNorm, Merge, Mode};
+use crate::layers::{Fold, LayerNorm, Mode};
 use crate::ops;
 use crate::ops::{MlpIntermediates, TaskCondition, WindowGrid};
 use crate::params::Weights;
@@ -87,12 +87,15 @@ impl TADBlock {
         })
     }
 
-    /// Folds the paths of which no task needs the frozen product alone, or restores them.
+    /// Folds the path of queries, keys and values, or drops what was folded; the other linears' stay apart, since tasks read the frozen
+    /// products alone.
     ///
     /// # Errors
-    /// As [`SwinBlock::merge`].
-    pub fn merge(&mut self, how: Merge) -> Result<()> {
-        self.block.merge(if how == Merge::Fold { Merge::Apart } else { how })
+    /// As [`SwinBlock::fold`].
+    pub fn fold(&mut self, how: Fold) -> Result<()> {
+        let SwinBlock { attention, mlp, .. } = &mut self.block;
+        attention.qkv.fold(how)?;
+        [&mut attention.proj, &mut mlp.fc1, &mut mlp.fc2].into_iter().try_for_each(|linear| linear.lay_out(how))
     }
 
     /// Shared tokens on, and each task's tokens.

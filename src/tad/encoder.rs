@@ -1,8 +1,7 @@
 //! The encoder: from images to each task's map at every stage.
 
 use super::{Method, Prompts, TADStage, TaskPrompt};
-use crate::layers::{FeatureMap, Merge, Mode};
-use crate::layers::{PatchMerging, StageMap};
+use crate::layers::{FeatureMap, Fold, Mode, PatchMerging, StageMap};
 use crate::ops;
 use crate::params::{Group, Weights};
 use crate::swin::{PatchEmbed, SwinConfig, Tokens};
@@ -71,12 +70,12 @@ impl Encoder {
         Ok(Self { patch_embed: PatchEmbed::new(swin, &weights.pp("patch_embed"))?, prompts, stages })
     }
 
-    /// Folds its blocks' paths, or restores them.
+    /// Folds its blocks' paths, or drops what was folded.
     ///
     /// # Errors
-    /// As [`TADStage::merge`].
-    pub fn merge(&mut self, how: Merge) -> Result<()> {
-        self.stages.iter_mut().try_for_each(|stage| stage.merge(how))
+    /// As [`TADStage::fold`].
+    pub fn fold(&mut self, how: Fold) -> Result<()> {
+        self.stages.iter_mut().try_for_each(|stage| stage.fold(how))
     }
 
     /// For each stage, the patch merging that is still to come for the tasks' maps.

@@ -12,7 +12,7 @@ mod stage;
 mod stage_end;
 mod task_aware;
 
-pub use crate::ops::TpcReading;
+pub use crate::ops::{TaskCondition, TpcReading};
 pub use block::{TADBlock, TaskTokens};
 pub use encoder::{Encoder, StageOutput};
 pub use filter::{DynamicTaskFilter, StaticTaskFilter, TaskFilter};

@@ -2,7 +2,7 @@
 
 use super::stage_end::StageEnd;
 use super::{Method, Prompts, TADBlock, TaskPaths};
-use crate::layers::{FeatureMap, LayerNorm, Merge, Mode, PatchMerging, StageMap};
+use crate::layers::{FeatureMap, Fold, LayerNorm, Mode, PatchMerging, StageMap};
 use crate::params::{Group, Weights};
 use crate::swin::{BlockConfig, StagePlan, SwinConfig, SwinStage, Tokens};
 use crate::task::TaskSet;
@@ -39,13 +39,13 @@ impl TADStage {
         Ok(Self { body, end })
     }
 
-    /// Folds its blocks' paths, or restores them.
+    /// Folds its blocks' paths, or drops what was folded.
     ///
     /// # Errors
-    /// As [`SwinStage::merge`].
-    pub fn merge(&mut self, how: Merge) -> Result<()> {
-        self.body.merge(how)?;
-        self.end.as_mut().map_or(Ok(()), |end| end.merge(how))
+    /// As [`SwinStage::fold`].
+    pub fn fold(&mut self, how: Fold) -> Result<()> {
+        self.body.fold(how)?;
+        self.end.as_mut().map_or(Ok(()), |end| end.fold(how))
     }
 
     /// The patch merging that is still to come for the tasks' maps, where they have their own.

@@ -1,7 +1,7 @@
 //! What ends a stage: the task-adapting block, and the gate that mixes the TPC feature into the tasks' tokens.
 
 use super::{Gate, TADBlock, TaskTokens, TpcReading};
-use crate::layers::{Merge, Mode, TrainingPass};
+use crate::layers::{Fold, Mode, TrainingPass};
 use crate::ops;
 use crate::ops::GradientCheckpointing;
 use crate::params::{Group, Weights};
@@ -38,9 +38,9 @@ impl StageEnd {
         Ok(Self { block, mix, tasks })
     }
 
-    /// Folds the block's paths, or restores them.
-    pub(super) fn merge(&mut self, how: Merge) -> Result<()> {
-        self.block.merge(how)
+    /// Folds the block's paths, or drops what was folded.
+    pub(super) fn fold(&mut self, how: Fold) -> Result<()> {
+        self.block.fold(how)
     }
 
     /// Shared tokens on, and each task's tokens `[B, N, C]`.

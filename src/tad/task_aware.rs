@@ -27,7 +27,7 @@ impl TaskAwareLinear {
     /// # Errors
     /// Weights that are missing or of another shape; a name made twice; a kernel that no filter can have.
     pub fn new(linear: &LowRankLinear, kind: TaskFilterKind, tasks: &TaskSet, weights: &Weights) -> Result<Self> {
-        Self::with_path(linear.low_rank().map(TaskPath::from), kind, tasks, weights)
+        Self::with_path(linear.low_rank().map(TaskPath::shared), kind, tasks, weights)
     }
 
     /// The same with these paths, which may be each task's own.
