@@ -8,6 +8,7 @@ use crate::finite::{Finite, look};
 use crate::heads::Head;
 use crate::layers::{Fold, Mode};
 use crate::ops;
+use crate::ops::GradientCheckpointing;
 use crate::params::{Ledger, ParameterTable, Weights, own_source, shape_source};
 use crate::runtime::device_name;
 use crate::tad::{Encoder, StageOutput};
@@ -137,7 +138,7 @@ impl TADFormer {
     fn outputs(&self, images: &Tensor, mode: Mode) -> Result<Outputs> {
         let (_, _, h, w) = images.dims4()?;
         let scores = match mode {
-            Mode::Train(_) => ops::recorded(mode.gradient_checkpointing(), || self.scores(images, mode))?,
+            Mode::Train(_) => ops::recorded(GradientCheckpointing::asked(), || self.scores(images, mode))?,
             Mode::Eval => self.scores(images, mode)?,
         };
         let resize =

@@ -69,11 +69,9 @@ impl SwinBlock {
     /// # Errors
     /// Tokens of another number than the size beside them says.
     pub fn forward(&self, x: &Tokens, mode: Mode) -> Result<Tokens> {
-        mode.gradient_checkpointing().run(|| {
-            let Attended { patches, prompts } = self.attention_half(x, mode)?.forward()?;
-            let y = self.mlp_half(patches, mode)?.forward()?;
-            self.tokens(x, y, prompts, mode)
-        })
+        let Attended { patches, prompts } = self.attention_half(x, mode)?.forward()?;
+        let y = self.mlp_half(patches, mode)?.forward()?;
+        self.tokens(x, y, prompts, mode)
     }
 
     /// [`SwinBlock::forward`] with the values that the tasks' paths build on.
@@ -81,13 +79,11 @@ impl SwinBlock {
     /// # Errors
     /// Tokens of another number than the size beside them says.
     pub(crate) fn forward_intermediates(&self, x: &Tokens, mode: Mode) -> Result<(Tokens, BlockIntermediates)> {
-        mode.gradient_checkpointing().run(|| {
-            let half = self.attention_half(x, mode)?;
-            let grid = half.grid;
-            let (Attended { patches, prompts }, attention) = half.forward_intermediates()?;
-            let (y, mlp) = self.mlp_half(patches, mode)?.forward_intermediates()?;
-            Ok((self.tokens(x, y, prompts, mode)?, BlockIntermediates { grid, attention, mlp }))
-        })
+        let half = self.attention_half(x, mode)?;
+        let grid = half.grid;
+        let (Attended { patches, prompts }, attention) = half.forward_intermediates()?;
+        let (y, mlp) = self.mlp_half(patches, mode)?.forward_intermediates()?;
+        Ok((self.tokens(x, y, prompts, mode)?, BlockIntermediates { grid, attention, mlp }))
     }
 
     fn attention_half(&self, x: &Tokens, mode: Mode) -> Result<AttentionHalf> {
