@@ -124,13 +124,14 @@ impl TADBlock {
         mode: Mode,
     ) -> Result<Tensor> {
         let frozen = &attention.projected;
-        let Some(path) = self.proj.path() else {
+        let Some(path) = self.proj.filtered_path() else {
             let update = grid.reverse(&ops::for_each_task(frozen, self.tasks)?)?;
             return self.block.residual(&ops::for_each_task(x, self.tasks)?, &update, mode);
         };
+        let window = (grid.window(), grid.window());
         let u = match (condition, &self.prompt_norm) {
-            (Some(condition), Some(norm)) => ops::conditioned_down(condition, norm, &path.a)?,
-            (None, None) => path.a.forward_shared(&attention.attended, self.tasks)?,
+            (Some(condition), Some(norm)) => path.down_conditioned(condition, norm, window)?,
+            (None, None) => path.down_shared(&attention.attended, self.tasks, window)?,
             (Some(_), None) => candle_core::bail!(
                 "task-adapting block: expected tokens without prompts, since it has no prompt norm, got prompts (give `TADBlock::new` \
                  a `prompt_norm`, or the block no prompts)"
@@ -140,19 +141,18 @@ impl TADBlock {
                  `TADBlock::new` no `prompt_norm`)"
             ),
         };
-        let f = self.proj.filter(&u, (grid.window(), grid.window()))?;
-        ops::task_projection(x, frozen, &f, path, grid, self.block.drop_path(self.tasks * x.dim(0)?, mode))
+        path.project(x, frozen, &u, grid, self.block.drop_path(self.tasks * x.dim(0)?, mode))
     }
 
     /// The tasks' second half, `[T*B, H*W, C]` to the same.
     fn mlp(&self, frozen: &MlpIntermediates, x_t: &Tensor, size: (usize, usize), mode: Mode) -> Result<Tensor> {
-        let (Some(fc1), Some(fc2)) = (self.fc1.path(), self.fc2.path()) else {
+        let (Some(fc1), Some(fc2)) = (self.fc1.filtered_path(), self.fc2.filtered_path()) else {
             let hidden = ops::gelu(&self.fc1.forward(&frozen.pre, &self.block.norm2.forward(x_t)?, size)?)?;
             return self.block.residual(x_t, &self.fc2.forward(&frozen.post, &hidden, size)?, mode);
         };
-        let u = self.fc1.filter(&ops::norm_down(x_t, &self.block.norm2, &fc1.a)?, size)?;
-        let u = self.fc2.filter(&ops::task_hidden(&frozen.pre, &u, fc1, fc2)?, size)?;
-        ops::task_update(x_t, &frozen.post, &u, fc2, self.block.drop_path(x_t.dim(0)?, mode))
+        let u = fc1.down_normed(x_t, &self.block.norm2, size)?;
+        let u = fc2.down_hidden(&frozen.pre, &u, fc1, size)?;
+        fc2.update(x_t, &frozen.post, &u, self.block.drop_path(x_t.dim(0)?, mode))
     }
 }
 
