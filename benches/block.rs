@@ -33,17 +33,17 @@ fn tokens(stage: usize, prompts: Option<usize>) -> Tokens {
 
 fn plain(stage: usize) -> SwinBlock {
     let swin = swin();
-    let plan = StagePlan::new(&swin, stage, BlockLowRank::default());
-    SwinBlock::new(plan.block(plan.depth() - 1), &weights().0).unwrap()
+    let plan = StagePlan::new(&swin, stage, BlockLowRank::default()).unwrap();
+    SwinBlock::new(plan.block(plan.depth() - 1).unwrap(), &weights().0).unwrap()
 }
 
 fn adapting(stage: usize, tasks: &TaskSet) -> TADBlock {
     let (swin, method) = (swin(), Method::none().linears(LowRank::new(RANK).dropout(0.0)));
-    let plan = StagePlan::new(&swin, stage, method.block_low_rank(stage));
+    let plan = StagePlan::new(&swin, stage, method.block_low_rank(stage)).unwrap();
     let (weights, ledger) = weights();
     let (vb, c) = (ledger.builder(Group::PromptNorms), swin.channels(stage));
     let norm = LayerNorm::new(vb.get(c, "weight").unwrap(), vb.get(c, "bias").unwrap());
-    TADBlock::new(plan.block(plan.depth() - 1), &PerTask::default(), tasks, Some(norm), &weights).unwrap()
+    TADBlock::new(plan.block(plan.depth() - 1).unwrap(), &PerTask::default(), tasks, Some(norm), &weights).unwrap()
 }
 
 /// Times a block that gives these tensors, in evaluation and with the backward pass of their sum.

@@ -63,10 +63,10 @@ fn low_rank(device: &Device) -> Result<()> {
 }
 
 /// One task-adapting block on its own: shared tokens on, and tokens for each task.
-fn block(device: &Device, tasks: &TaskSet) -> Result<()> {
+fn block(device: &Device, tasks: &TaskSet) -> anyhow::Result<()> {
     let weights = Weights::random(0, DType::F32, device);
-    let plan = StagePlan::new(&SwinConfig::tiny(), 0, Method::tadformer(8).block_low_rank(0)).block(1);
-    let block = TADBlock::new(plan, &PerTask::default().prompts(Prompts::None), tasks, None, &weights.pp("block"))?;
+    let config = StagePlan::new(&SwinConfig::tiny(), 0, Method::tadformer(8).block_low_rank(0))?.block(1)?;
+    let block = TADBlock::new(config, &PerTask::default().prompts(Prompts::None), tasks, None, &weights.pp("block"))?;
     let patches = Tensor::randn(0f32, 1., (1, 28 * 20, 96), device)?;
     let (shared, task) = block.forward(&Tokens { patches, prompts: None, size: (28, 20) }, Mode::Eval)?;
     println!("TADBlock: shared {:?}, tasks {:?}", shared.patches.dims(), task.tokens.dims());

@@ -308,3 +308,29 @@ fn what_a_step_computes_is_read_back_in_one_place() {
     // Checkpoints' and optimizers' files, and vectors of a kernel that runs on the CPU.
     assert_eq!(reads, ["model::released::import", "ops::heads::multi_scale", "train::adamw"]);
 }
+
+/// A page that shows a signature must show its types: those that `ops` hides stand in none outside it.
+#[test]
+fn what_the_docs_hide_stands_in_no_signature_that_they_show() {
+    let house = house();
+    let ops = &house.files["ops"].code;
+    let hidden: BTreeSet<&str> = ops
+        .split("#[doc(hidden)]")
+        .skip(1)
+        .flat_map(|rest| rest.split(';').next().unwrap_or_default().split(|c| !is_word(c)))
+        .filter(|name| name.starts_with(char::is_uppercase))
+        .collect();
+    assert!(hidden.contains("AttentionHalf") && hidden.contains("LowRankPath"), "{hidden:?}");
+    for (module, file) in house.files.iter().filter(|(module, _)| !module.starts_with("ops")) {
+        let of_ops = |name: &str| file.names.get(name).is_some_and(|target| target.starts_with("ops::"));
+        for (at, _) in file.code.match_indices("pub ") {
+            let item = &file.code[at..];
+            let end = if item.starts_with("pub fn ") { item.find('{') } else { item.find('\n') };
+            let shown = &item[..end.unwrap_or(item.len())];
+            let named =
+                |name: &&&str| shown.contains(&format!("ops::{name}")) || of_ops(name) && count(shown, name) > 0;
+            let of_hidden = hidden.iter().find(|name| !shown.starts_with("pub use ") && named(name));
+            assert_eq!(of_hidden, None, "{module} shows `{shown}`");
+        }
+    }
+}

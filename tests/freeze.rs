@@ -14,7 +14,7 @@ use tadformer::data::{BatchOptions, Batches};
 use tadformer::layers::{Mode, TrainingPass};
 use tadformer::model::OpenOptions;
 use tadformer::ops::{Definition, GradientCheckpointing};
-use tadformer::params::Role;
+use tadformer::params::{Entry, Group, Role};
 use tadformer::scenes::Scenes;
 use tadformer::tad::LowRank;
 use tadformer::train::{AdamWConfig, Gradients, Silent, TrainConfig, Trainer};
@@ -118,8 +118,8 @@ fn loss(model: &TADFormer, mode: Mode) -> Result<Tensor> {
 }
 
 fn gradients(model: &TADFormer, checkpointing: GradientCheckpointing) -> Result<BTreeMap<String, Tensor>> {
-    let pass = TrainingPass::seeded(0).with_gradient_checkpointing(checkpointing);
-    let store = loss(model, Mode::Train(&pass))?.backward()?;
+    let pass = TrainingPass::seeded(0);
+    let store = checkpointing.run(|| loss(model, Mode::Train(&pass)))?.backward()?;
     let trained = model.ledger().trained().into_iter();
     Ok(trained.filter_map(|entry| Some((entry.name.clone(), store.get(entry.tensor())?.clone()))).collect())
 }
@@ -164,4 +164,29 @@ fn what_cannot_be_frozen_is_told_with_what_can() {
     assert!(!message.contains("statistics") && !message.contains("linears"), "{message}");
     let message = model.unfreeze("linears").unwrap_err().to_string();
     assert!(message.contains("got linears"), "{message}");
+}
+
+/// What was frozen trained again, in silence, as soon as a task came or went.
+#[test]
+fn what_is_frozen_stays_so_with_other_tasks() -> tadformer::Result<()> {
+    let mut model = model().with_tasks("semseg=7,depth=1".parse()?, 1)?;
+    model.freeze("depth")?;
+    model.freeze("low_rank")?;
+    let more = model.with_tasks(model.config().tasks.with("edge=1".parse()?)?, 7)?;
+    for entry in more.ledger().entries() {
+        let frozen = is_of_depth(&entry.name) || entry.group == Group::LowRank;
+        assert!(!frozen || !matches!(entry.role, Role::Trained(_)), "{} trains", entry.name);
+    }
+    let of_edge = |entry: &Entry| entry.name.starts_with("heads.edge.") && entry.trained().is_some();
+    assert!(more.ledger().trained().iter().any(of_edge), "a new task's decoder trains");
+    let (before, after) = (values(&model), values(&more));
+    assert!(before.iter().all(|(name, value)| name == "prompts.table" || after[name] == *value), "as they were");
+
+    // A decoder that went and comes again is new, and trains; what the others share is still frozen.
+    let without = more.with_tasks(more.config().tasks.without("depth")?, 7)?;
+    let again = without.with_tasks(model.config().tasks.clone(), 7)?;
+    let trained = again.ledger().trained();
+    assert!(trained.iter().any(|entry| is_of_depth(&entry.name)));
+    assert!(trained.iter().all(|entry| entry.group != Group::LowRank));
+    Ok(())
 }

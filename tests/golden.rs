@@ -1,4 +1,5 @@
-//! Every golden tensor within its limit, by the fused and by the composed definitions: outputs, stages, gradients, features of three formats, odd sizes, losses and metrics.
+//! Every golden tensor within its limit, by the fused and by the composed definitions: outputs, stages, gradients, features of three
+//! formats, odd sizes, losses and metrics.
 #![allow(clippy::unwrap_used)]
 
 use candle_core::{DType, Device};

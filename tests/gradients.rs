@@ -1,4 +1,5 @@
-//! Every module's gradients, in all its weights and its input, against central differences in f64: of the fused and of the composed definitions.
+//! Every module's gradients, in all its weights and its input, against central differences in f64: of the fused and of the composed
+//! definitions.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 use candle_core::{DType, Device, Result, Tensor};

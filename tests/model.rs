@@ -110,9 +110,9 @@ fn checkpointing_changes_no_gradient() -> Result<()> {
     let model = TADFormer::builder(config).tasks("sal=1,depth=1".parse().unwrap()).rank(2).build().unwrap();
     randomise_b(&model)?;
     let images = images(2, 40, 64)?;
-    let gradients = |checkpoint| -> Result<Vec<Vec<f32>>> {
-        let pass = TrainingPass::seeded(5).with_gradient_checkpointing(checkpoint);
-        let outputs = model.forward(&images, Mode::Train(&pass))?;
+    let gradients = |checkpointing: GradientCheckpointing| -> Result<Vec<Vec<f32>>> {
+        let pass = TrainingPass::seeded(5);
+        let outputs = checkpointing.run(|| model.forward(&images, Mode::Train(&pass)))?;
         let losses = outputs.iter().map(|(_, output)| output.sqr()?.mean_all()).collect::<Result<Vec<_>>>()?;
         let store = Tensor::stack(&losses, 0)?.sum_all()?.backward()?;
         let trained = model.ledger().trained();

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use tadformer::candle_core::Tensor;
 use tadformer::layers::{Mode, TrainingPass};
-use tadformer::ops::Definition;
+use tadformer::ops::{Definition, GradientCheckpointing};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
@@ -95,4 +95,26 @@ fn nothing_is_fused_where_the_composed_definition_is_asked_for() {
     let fused: Vec<_> = steps().filter(|span| span["definition"].contains("fused")).collect();
     assert!(steps().count() > 0, "no step was told of");
     assert!(fused.is_empty(), "{fused:?}");
+}
+
+/// Evaluation asked for none, whatever its caller had asked for.
+#[test]
+fn a_callers_checkpointing_holds_in_evaluation_as_in_training() {
+    let (model, images, pass) = (builder().build().unwrap(), images(1, 64, 64).unwrap(), TrainingPass::seeded(0));
+    let forward_passes = |checkpointing: GradientCheckpointing, mode: Mode| {
+        let spans = Spans::default();
+        tracing::subscriber::with_default(spans.clone(), || {
+            let outputs = checkpointing.run(|| model.forward(&images, mode)).unwrap();
+            outputs.get("depth").unwrap().mean_all().unwrap().backward().unwrap();
+        });
+        let spans = spans.0.lock().unwrap();
+        let is = |span: &BTreeMap<String, String>, field: &str, value: &str| {
+            span.get(field).is_some_and(|v| v.contains(value))
+        };
+        spans.values().filter(|span| is(span, "kind", "attention-half") && is(span, "pass", "forward")).count()
+    };
+    for mode in [Mode::Eval, Mode::Train(&pass)] {
+        let [off, on] = [GradientCheckpointing::Off, GradientCheckpointing::On].map(|c| forward_passes(c, mode));
+        assert!(on >= 2 * off && off > 0, "{off} forward passes, {on} with those made again, {mode:?}");
+    }
 }

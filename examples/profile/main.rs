@@ -149,6 +149,7 @@ struct Training {
     model: TADFormer,
     optimizer: AdamW,
     pass: TrainingPass,
+    checkpointing: GradientCheckpointing,
 }
 
 impl Run {
@@ -159,10 +160,9 @@ impl Run {
             Work::Encode => Self::Encode(Box::new(model)),
             Work::Train => {
                 let optimizer = AdamW::new(model.ledger(), AdamWConfig::default())?;
-                let checkpoint =
+                let checkpointing =
                     if options.checkpoint { GradientCheckpointing::On } else { GradientCheckpointing::Off };
-                let pass = TrainingPass::seeded(0).with_gradient_checkpointing(checkpoint);
-                Self::Train(Box::new(Training { model, optimizer, pass }))
+                Self::Train(Box::new(Training { model, optimizer, pass: TrainingPass::seeded(0), checkpointing }))
             }
         })
     }
@@ -185,8 +185,8 @@ impl Run {
 
 impl Training {
     fn step(&mut self, images: &Tensor) -> anyhow::Result<()> {
-        let Self { model, optimizer, pass } = self;
-        let outputs = model.forward(images, Mode::Train(pass))?;
+        let Self { model, optimizer, pass, checkpointing } = self;
+        let outputs = checkpointing.run(|| model.forward(images, Mode::Train(pass)))?;
         let part = trace_span!(target: "tadformer::model", "loss").entered();
         let losses = outputs.iter().map(|(_, output)| output.sqr()?.mean_all());
         let loss = Tensor::stack(&losses.collect::<tadformer::candle_core::Result<Vec<_>>>()?, 0)?.sum_all()?;

@@ -1,8 +1,7 @@
 //! The HRNet head: project each stage, mix all at the finest size.
 
 use super::Head;
-use crate::layers::{BatchNorm, FeatureMap, Merge, Mode};
-use crate::layers::{PatchMerging, Projection, StageMap};
+use crate::layers::{BatchNorm, FeatureMap, Fold, Mode, PatchMerging, Projection, StageMap};
 use crate::ops::{Conv1x1, MultiScaleHead};
 use crate::params::{Group, Weights, uniform_by_fan_in};
 use crate::{Error, Result};
@@ -115,7 +114,7 @@ impl Head for HrNetHead {
         Ok(y)
     }
 
-    fn merge(&mut self, how: Merge, mergings: &[Option<&PatchMerging>]) -> CandleResult<()> {
-        self.projections.iter_mut().zip(mergings).try_for_each(|(projection, merging)| projection.merge(how, *merging))
+    fn fold(&mut self, how: Fold, mergings: &[Option<&PatchMerging>]) -> CandleResult<()> {
+        self.projections.iter_mut().zip(mergings).try_for_each(|(projection, merging)| projection.fold(how, *merging))
     }
 }

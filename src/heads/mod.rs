@@ -6,8 +6,7 @@ mod hrnet;
 pub use config::HeadConfig;
 pub use hrnet::{HrNetConfig, HrNetHead};
 
-use crate::layers::{Merge, Mode};
-use crate::layers::{PatchMerging, StageMap};
+use crate::layers::{Fold, Mode, PatchMerging, StageMap};
 use candle_core::{Result, Tensor};
 
 /// A task's decoder: from one map a stage to the task's outputs.
@@ -18,9 +17,9 @@ pub trait Head: Send + Sync + std::fmt::Debug {
     /// Maps of other channels than the head was made for; in training, a single value for each channel.
     fn forward(&self, stages: &[StageMap], mode: Mode) -> Result<Tensor>;
 
-    /// Folds what is linear for inference, or restores it; `mergings` are those still to come for the stages' maps.
+    /// Folds what is linear for inference, or drops what was folded; `mergings` are those still to come for the stages' maps.
     ///
     /// # Errors
     /// Mergings of other channels than the projections.
-    fn merge(&mut self, how: Merge, mergings: &[Option<&PatchMerging>]) -> Result<()>;
+    fn fold(&mut self, how: Fold, mergings: &[Option<&PatchMerging>]) -> Result<()>;
 }

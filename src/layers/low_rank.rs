@@ -1,6 +1,6 @@
 //! The task-shared module: a frozen linear map with a trained low-rank path beside it.
 
-use super::{Merge, Mode};
+use super::{Fold, Mode};
 use crate::ops::{Dropout, LowRankMap, LowRankPath};
 use crate::params::{Group, Pretrained, Weights};
 use candle_core::{Module, Result, Tensor};
@@ -61,7 +61,7 @@ pub struct LowRankLinear {
     /// What the path drops of its input, in training.
     dropout: f64,
     /// The weights as inference reads them.
-    merged: Option<LowRankMap>,
+    inference: Option<LowRankMap>,
 }
 
 impl LowRankLinear {
@@ -76,7 +76,7 @@ impl LowRankLinear {
         let dropout = low_rank.map_or(0.0, |config| config.dropout);
         let path = |config| path(n_in, n_out, config, weights.adapter(Group::LowRank));
         let path = low_rank.map(path).transpose()?;
-        Ok(Self { map: LowRankMap { weight, bias, path }, dropout, merged: None })
+        Ok(Self { map: LowRankMap { weight, bias, path }, dropout, inference: None })
     }
 
     /// A linear map of any model with a trained path beside it: W and b are frozen, A and B are asked of `vb` as `low_rank.a` and
@@ -97,31 +97,39 @@ impl LowRankLinear {
             )
         }
         let path = Some(path(n_in, n_out, config, vb)?);
-        Ok(Self { map: LowRankMap { weight, bias, path }, dropout: config.dropout, merged: None })
+        Ok(Self { map: LowRankMap { weight, bias, path }, dropout: config.dropout, inference: None })
     }
 
     /// The trained path, where there is one.
-    pub fn low_rank(&self) -> Option<&LowRankPath> {
+    pub(crate) fn low_rank(&self) -> Option<&LowRankPath> {
         self.map.path.as_ref()
     }
 
-    /// Makes the weights that inference reads, W with the path folded in or W only laid out for products, or drops them again.
+    /// Makes the weight that inference reads, W with the path folded in and laid out for products, or drops it again.
     ///
     /// # Errors
     /// A device without room for the folded weight.
-    pub fn merge(&mut self, how: Merge) -> Result<()> {
-        self.merged = match how {
-            Merge::Restore => None,
-            Merge::Fold => Some(self.map.folded()?.turned()?),
-            Merge::Apart => Some(self.map.turned()?),
+    pub fn fold(&mut self, how: Fold) -> Result<()> {
+        self.inference = match how {
+            Fold::Folded => Some(self.map.folded()?.turned()?),
+            Fold::Unfolded => None,
+        };
+        Ok(())
+    }
+
+    /// [`LowRankLinear::fold`] where tasks read `W x + b` alone: the path stays beside W, which is only laid out.
+    pub(crate) fn lay_out(&mut self, how: Fold) -> Result<()> {
+        self.inference = match how {
+            Fold::Folded => Some(self.map.turned()?),
+            Fold::Unfolded => None,
         };
         Ok(())
     }
 
     /// The weights that a pass in this mode reads, with what it drops: in training, each call draws anew.
-    pub fn map(&self, mode: Mode) -> LowRankMap {
-        if let (Mode::Eval, Some(merged)) = (mode, &self.merged) {
-            return merged.clone();
+    pub(crate) fn map(&self, mode: Mode) -> LowRankMap {
+        if let (Mode::Eval, Some(map)) = (mode, &self.inference) {
+            return map.clone();
         }
         let mut map = self.map.clone();
         if let (Mode::Train(rng), Some(path)) = (mode, &mut map.path) {

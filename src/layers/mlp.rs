@@ -1,6 +1,6 @@
 //! The two-layer perceptron of a block.
 
-use super::{LowRankConfig, LowRankLinear, Merge, Mode};
+use super::{Fold, LowRankConfig, LowRankLinear, Mode};
 use crate::ops;
 use crate::params::Weights;
 use candle_core::{Result, Tensor};
@@ -34,13 +34,13 @@ impl Mlp {
         Ok(Self { fc1, fc2 })
     }
 
-    /// As [`LowRankLinear::merge`], both layers.
+    /// As [`LowRankLinear::fold`], both layers.
     ///
     /// # Errors
-    /// As [`LowRankLinear::merge`].
-    pub fn merge(&mut self, how: Merge) -> Result<()> {
-        self.fc1.merge(how)?;
-        self.fc2.merge(how)
+    /// As [`LowRankLinear::fold`].
+    pub fn fold(&mut self, how: Fold) -> Result<()> {
+        self.fc1.fold(how)?;
+        self.fc2.fold(how)
     }
 
     /// `[.., C]` to `[.., C]`.

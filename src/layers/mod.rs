@@ -2,9 +2,9 @@
 
 mod batch_norm;
 mod drop;
+mod fold;
 mod layer_norm;
 mod low_rank;
-mod merge;
 mod mlp;
 mod mode;
 mod patch_merging;
@@ -13,9 +13,9 @@ mod stage_map;
 pub use crate::ops::{FeatureMap, LayerNorm};
 pub use batch_norm::BatchNorm;
 pub use drop::drop_path;
+pub use fold::Fold;
 pub(crate) use layer_norm::layer_norm;
 pub use low_rank::{LowRankConfig, LowRankLinear};
-pub use merge::Merge;
 pub use mlp::{Mlp, MlpLowRank};
 pub use mode::{Mode, TrainingPass};
 pub use patch_merging::PatchMerging;

@@ -1,6 +1,5 @@
 //! Whether a forward pass trains, and what one that does needs to know.
 
-use crate::ops::GradientCheckpointing;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,51 +13,31 @@ pub enum Mode<'a> {
     Train(&'a TrainingPass),
 }
 
-impl Mode<'_> {
-    /// Whether blocks keep what backward needs or make it again.
-    pub fn gradient_checkpointing(self) -> GradientCheckpointing {
-        match self {
-            Self::Eval => GradientCheckpointing::Off,
-            Self::Train(pass) => pass.checkpoint,
-        }
-    }
-}
-
-/// A training pass: the crate's own generator for dropout and drop-path, seeded, since candle's CPU device cannot be; and
-/// whether blocks keep what backward needs.
+/// A training pass: the crate's own generator for dropout and drop-path, seeded, since candle's CPU device cannot be.
+///
+/// What a pass keeps for backward is no part of it: [`GradientCheckpointing::run`](crate::ops::GradientCheckpointing::run) says it.
 ///
 /// ```
-/// use tadformer::layers::{Mode, TrainingPass};
-/// use tadformer::ops::GradientCheckpointing;
-/// let pass = TrainingPass::seeded(7).with_gradient_checkpointing(GradientCheckpointing::On);
-/// assert_eq!(Mode::Train(&pass).gradient_checkpointing(), GradientCheckpointing::On);
+/// use tadformer::layers::{Mode, TrainingPass, drop_path};
+/// let draw = |seed| drop_path(64, 0.5, Mode::Train(&TrainingPass::seeded(seed)));
+/// assert_eq!(draw(7), draw(7));
+/// assert_ne!(draw(7), draw(8));
 /// ```
 #[derive(Debug)]
 pub struct TrainingPass {
     rng: Mutex<StdRng>,
-    checkpoint: GradientCheckpointing,
 }
 
 impl TrainingPass {
-    /// A pass that draws the same for the same seed and keeps what backward needs.
+    /// A pass that draws the same for the same seed.
     pub fn seeded(seed: u64) -> Self {
-        Self { rng: Mutex::new(StdRng::seed_from_u64(seed)), checkpoint: GradientCheckpointing::Off }
-    }
-
-    /// The same pass with another answer to what blocks keep. It changes no gradient, only memory and time.
-    pub fn with_gradient_checkpointing(self, checkpoint: GradientCheckpointing) -> Self {
-        Self { checkpoint, ..self }
+        Self { rng: Mutex::new(StdRng::seed_from_u64(seed)) }
     }
 
     /// `count` factors, each 0 with probability `rate` and `1 / (1 - rate)` otherwise.
     pub(super) fn keep(&self, count: usize, rate: f64) -> Vec<f64> {
         let mut rng = self.lock();
         (0..count).map(|_| if rng.random::<f64>() < rate { 0.0 } else { 1.0 / (1.0 - rate) }).collect()
-    }
-
-    /// Whether blocks keep what backward needs or make it again.
-    pub fn gradient_checkpointing(&self) -> GradientCheckpointing {
-        self.checkpoint
     }
 
     /// What tells one dropout from the next.

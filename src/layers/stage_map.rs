@@ -1,7 +1,7 @@
 //! What a stage gives a decoder: a map whose patch merging may still be to come.
 
 use super::patch_merging::PatchMerging;
-use super::{FeatureMap, Merge};
+use super::{FeatureMap, Fold};
 use crate::ops;
 use candle_core::{Result, Tensor};
 
@@ -85,13 +85,13 @@ impl Projection {
         Self { weight, folded: None }
     }
 
-    /// Folds the reduction of the patch merging before it into the projection, where there is one, or restores the projection.
+    /// Folds the reduction of the patch merging before it into the projection, where there is one, or drops what was folded.
     ///
     /// # Errors
     /// A merging whose channels are not the projection's.
-    pub fn merge(&mut self, how: Merge, merging: Option<&PatchMerging>) -> Result<()> {
+    pub fn fold(&mut self, how: Fold, merging: Option<&PatchMerging>) -> Result<()> {
         self.folded = match (how, merging) {
-            (Merge::Fold, Some(merging)) => Some(merging.fold(&self.weight.detach())?.detach()),
+            (Fold::Folded, Some(merging)) => Some(merging.fold(&self.weight.detach())?.detach()),
             _ => None,
         };
         Ok(())

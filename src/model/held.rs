@@ -1,7 +1,7 @@
 //! What of a model does not train for now, though it could.
 
 use crate::params::Group;
-use crate::task::Task;
+use crate::task::{Task, TaskSet};
 use std::collections::BTreeSet;
 
 /// The parts that are kept as they are.
@@ -33,6 +33,12 @@ impl Held {
 
     pub(super) fn without(mut self, part: &Part) -> Self {
         self.0.remove(part);
+        self
+    }
+
+    /// Without the decoders of tasks that are none of these.
+    pub(super) fn of(mut self, tasks: &TaskSet) -> Self {
+        self.0.retain(|part| !matches!(part, Part::Head(task) if tasks.get(task).is_none()));
         self
     }
 

@@ -1,16 +1,16 @@
 //! The model for inference alone.
 
 use super::{Outputs, TADFormer, TADFormerConfig};
-use crate::layers::{Merge, Mode};
+use crate::layers::{Fold, Mode};
 use crate::ops;
 use candle_core::{DType, Device, Result, Tensor};
 
-/// A [`TADFormer`] whose shared low-rank paths are folded into the frozen weights, and the patch mergings' reductions into the
-/// decoders' projections.
+/// A [`TADFormer`] whose shared low-rank paths are folded into the frozen weights, and the reductions at the stages' ends into the
+/// decoders' projections: its adapters are merged, as peft says.
 ///
 /// `W x + s B A x` is one product with `W + s B A`, and `P R n` one with `P R`. A task-adapting block's tasks read the frozen products
 /// alone, so its projection and MLP stay apart. (BatchNorm is folded, and a decoder's first convolution applied at each
-/// stage's own resolution, in every evaluation; they need no merging.)
+/// stage's own resolution, in every evaluation, of this model or not.)
 ///
 /// The kept weights stand beside the folded ones, for [`InferenceModel::unmerge`].
 ///
@@ -36,7 +36,7 @@ impl TADFormer {
     /// # Errors
     /// Devices that run out of memory: the folded weights stand beside the kept ones.
     pub fn merge(mut self) -> Result<InferenceModel> {
-        self.fold(Merge::Fold)?;
+        self.fold(Fold::Folded)?;
         Ok(InferenceModel { model: self })
     }
 }
@@ -70,7 +70,7 @@ impl InferenceModel {
     /// # Errors
     /// None in practice; what makes new tensors can fail.
     pub fn unmerge(mut self) -> Result<TADFormer> {
-        self.model.fold(Merge::Restore)?;
+        self.model.fold(Fold::Unfolded)?;
         Ok(self.model)
     }
 }

@@ -6,8 +6,9 @@ use crate::finite::is_finite;
 #[cfg(feature = "train")]
 use crate::finite::{Finite, look};
 use crate::heads::Head;
-use crate::layers::{Merge, Mode};
+use crate::layers::{Fold, Mode};
 use crate::ops;
+use crate::ops::GradientCheckpointing;
 use crate::params::{Ledger, ParameterTable, Weights, own_source, shape_source};
 use crate::runtime::device_name;
 use crate::tad::{Encoder, StageOutput};
@@ -137,7 +138,7 @@ impl TADFormer {
     fn outputs(&self, images: &Tensor, mode: Mode) -> Result<Outputs> {
         let (_, _, h, w) = images.dims4()?;
         let scores = match mode {
-            Mode::Train(_) => ops::recorded(mode.gradient_checkpointing(), || self.scores(images, mode))?,
+            Mode::Train(_) => ops::recorded(GradientCheckpointing::asked(), || self.scores(images, mode))?,
             Mode::Eval => self.scores(images, mode)?,
         };
         let resize =
@@ -190,10 +191,10 @@ impl TADFormer {
         self.report.as_ref()
     }
 
-    pub(super) fn fold(&mut self, how: Merge) -> Result<()> {
-        self.encoder.merge(how)?;
+    pub(super) fn fold(&mut self, how: Fold) -> Result<()> {
+        self.encoder.fold(how)?;
         let mergings = self.encoder.task_mergings();
-        self.heads.iter_mut().try_for_each(|head| head.merge(how, &mergings))
+        self.heads.iter_mut().try_for_each(|head| head.fold(how, &mergings))
     }
 
     /// Shape, float type and device: candle's own words for these come from deep inside.

@@ -15,8 +15,8 @@ impl TADFormer {
     ///
     /// What was trained is carried over bit for bit: what tasks share (low-rank paths, dynamic filters, gates, released weights),
     /// and of each task that stays its rows of the prompts, its static filters, its decoder and the decoder's statistics. What
-    /// only new tasks have is drawn with `seed`. What [`TADFormer::freeze`] keeps trains in the new model until it is frozen there. This
-    /// model stays as it is.
+    /// only new tasks have is drawn with `seed`. What [`TADFormer::freeze`] keeps is kept in the new model too: decoders of tasks that
+    /// stay, and groups with what new tasks add to them, until they are unfrozen there. This model stays as it is.
     ///
     /// Without prompts the outputs of the tasks that stay are equal to rounding: products of another number of tasks add up in
     /// another order, which moves outputs of order one by less than 1e-5. With prompts they move, though no weight does: the
@@ -44,7 +44,7 @@ impl TADFormer {
         }
         let mut config = TADFormerConfig { tasks, ..self.config().clone() };
         config.own_heads.retain(|name, _| config.tasks.get(name).is_some());
-        let model = self.sharing(config, seed)?;
+        let mut model = self.sharing(config, seed)?;
         let own: HashMap<String, Entry> = self.ledger().entries().into_iter().map(|e| (e.name.clone(), e)).collect();
         for entry in model.ledger().entries() {
             let (Role::Trained(var) | Role::Statistics(var)) = &entry.role else { continue };
@@ -54,6 +54,7 @@ impl TADFormer {
                 None => {}
             }
         }
+        model.hold(self.held().clone().of(&model.config().tasks))?;
         Ok(model)
     }
 

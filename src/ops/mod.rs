@@ -34,6 +34,7 @@ mod tad;
 
 #[doc(hidden)]
 pub use batch_norm::{BatchMoments, BatchNorm, MomentsOf};
+#[doc(hidden)]
 pub use dropout::Dropout;
 pub use feature_map::FeatureMap;
 pub use gelu::gelu;
@@ -81,7 +82,6 @@ pub use tad::task_path::TaskPath;
 pub use tad::task_projection::task_projection;
 #[doc(hidden)]
 pub use tad::task_update::task_update;
-#[doc(hidden)]
 pub use tad::tpc::TaskCondition;
 
 #[cfg(test)]

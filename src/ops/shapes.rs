@@ -163,7 +163,7 @@ mod tests {
     }
 
     fn task_path(out: usize, n_in: usize) -> Result<TaskPath> {
-        Ok(TaskPath::from(&path(out, n_in)?))
+        Ok(TaskPath::shared(&path(out, n_in)?))
     }
 
     fn map(out: usize, n_in: usize) -> Result<LowRankMap> {

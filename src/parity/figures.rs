@@ -3,9 +3,7 @@
 use super::golden::Golden;
 use super::row::{FIGURE_LIMIT, Row};
 use crate::loss::MultiTaskLoss;
-use crate::metrics::Meter;
-use crate::metrics::Scores;
-use crate::metrics::{PASCAL_SINGLE_TASK, delta_m};
+use crate::metrics::{Meter, PASCAL_SINGLE_TASK, Scores, delta_m};
 use crate::{Result, Task, TaskSet};
 use candle_core::{Device, Tensor};
 use serde_json::Value;

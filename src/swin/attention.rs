@@ -1,7 +1,7 @@
 //! Window attention with its pretrained weights, and prompts before the tokens of every window.
 
 use super::{BlockConfig, Tokens};
-use crate::layers::{LayerNorm, LowRankLinear, Merge, Mode};
+use crate::layers::{Fold, LayerNorm, LowRankLinear, Mode};
 use crate::ops;
 use crate::ops::{AttentionHalf, WindowGrid};
 use crate::params::Weights;
@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 /// The window attention of a block: queries, keys and values, position biases, and the output projection.
 #[derive(Clone, Debug)]
 pub struct WindowAttention {
-    qkv: LowRankLinear,
+    /// Queries, keys and values.
+    pub(crate) qkv: LowRankLinear,
     /// The output projection.
     pub proj: LowRankLinear,
     bias_table: Tensor,
@@ -43,10 +44,13 @@ impl WindowAttention {
     }
 
     /// The first half of a block with its tokens, still to be run: `x + k proj(attention(norm(x)))`, k each image's factor of drop-path.
-    ///
-    /// # Errors
-    /// Tokens of another number than the size beside them says.
-    pub fn half(&self, x: &Tokens, norm: &LayerNorm, drop_path: Option<Vec<f64>>, mode: Mode) -> Result<AttentionHalf> {
+    pub(super) fn half(
+        &self,
+        x: &Tokens,
+        norm: &LayerNorm,
+        drop_path: Option<Vec<f64>>,
+        mode: Mode,
+    ) -> Result<AttentionHalf> {
         let grid = self.grid(x.size)?;
         Ok(AttentionHalf {
             patches: x.patches.clone(),
@@ -61,13 +65,13 @@ impl WindowAttention {
         })
     }
 
-    /// As [`LowRankLinear::merge`]; qkv is folded in either case: tasks read nothing of it.
+    /// As [`LowRankLinear::fold`], both linears.
     ///
     /// # Errors
-    /// As [`LowRankLinear::merge`].
-    pub fn merge(&mut self, how: Merge) -> Result<()> {
-        self.qkv.merge(if how == Merge::Apart { Merge::Fold } else { how })?;
-        self.proj.merge(how)
+    /// As [`LowRankLinear::fold`].
+    pub fn fold(&mut self, how: Fold) -> Result<()> {
+        self.qkv.fold(how)?;
+        self.proj.fold(how)
     }
 
     /// How a map of this size is cut.

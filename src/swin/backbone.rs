@@ -42,7 +42,7 @@ impl Swin {
     pub fn new(config: &SwinConfig, weights: &Weights) -> Result<Self> {
         config.check().map_err(candle_core::Error::wrap)?;
         let stage = |i| {
-            let plan = StagePlan::new(config, i, BlockLowRank::default());
+            let plan = StagePlan::new(config, i, BlockLowRank::default()).map_err(candle_core::Error::wrap)?;
             SwinStage::new(&plan, plan.depth(), weights)
         };
         let stages = (0..config.stages()).map(stage).collect::<Result<_>>()?;

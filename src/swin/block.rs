@@ -2,7 +2,7 @@
 
 use super::block_config::{BlockConfig, PromptUpdate, Tokens};
 use super::{BlockLowRank, WindowAttention};
-use crate::layers::{LayerNorm, Merge, Mlp, MlpLowRank, Mode, drop_path, layer_norm};
+use crate::layers::{Fold, LayerNorm, Mlp, MlpLowRank, Mode, drop_path, layer_norm};
 use crate::ops;
 use crate::ops::{Attended, AttentionHalf, AttentionIntermediates, MlpHalf, MlpIntermediates, WindowGrid};
 use crate::params::Weights;
@@ -25,13 +25,13 @@ pub struct SwinBlock {
 
 /// The intermediate values of a block that the tasks' paths build on.
 #[derive(Clone, Debug)]
-pub struct BlockIntermediates {
+pub(crate) struct BlockIntermediates {
     /// How the map was cut.
-    pub grid: WindowGrid,
+    pub(crate) grid: WindowGrid,
     /// In each window: the attended patches, their frozen projection, and the prompts' scores.
-    pub attention: AttentionIntermediates,
+    pub(crate) attention: AttentionIntermediates,
     /// The frozen products of the MLP's two layers for the patches.
-    pub mlp: MlpIntermediates,
+    pub(crate) mlp: MlpIntermediates,
 }
 
 impl SwinBlock {
@@ -55,13 +55,13 @@ impl SwinBlock {
         &self.config
     }
 
-    /// Folds its linears' paths, keeps those apart that tasks build on, or restores all.
+    /// Folds its linears' paths, or drops what was folded.
     ///
     /// # Errors
-    /// As [`LowRankLinear::merge`](crate::layers::LowRankLinear::merge).
-    pub fn merge(&mut self, how: Merge) -> Result<()> {
-        self.attention.merge(how)?;
-        self.mlp.merge(how)
+    /// As [`LowRankLinear::fold`](crate::layers::LowRankLinear::fold).
+    pub fn fold(&mut self, how: Fold) -> Result<()> {
+        self.attention.fold(how)?;
+        self.mlp.fold(how)
     }
 
     /// Tokens to tokens.
@@ -69,25 +69,21 @@ impl SwinBlock {
     /// # Errors
     /// Tokens of another number than the size beside them says.
     pub fn forward(&self, x: &Tokens, mode: Mode) -> Result<Tokens> {
-        mode.gradient_checkpointing().run(|| {
-            let Attended { patches, prompts } = self.attention_half(x, mode)?.forward()?;
-            let y = self.mlp_half(patches, mode)?.forward()?;
-            self.tokens(x, y, prompts, mode)
-        })
+        let Attended { patches, prompts } = self.attention_half(x, mode)?.forward()?;
+        let y = self.mlp_half(patches, mode)?.forward()?;
+        self.tokens(x, y, prompts, mode)
     }
 
     /// [`SwinBlock::forward`] with the values that the tasks' paths build on.
     ///
     /// # Errors
     /// Tokens of another number than the size beside them says.
-    pub fn forward_intermediates(&self, x: &Tokens, mode: Mode) -> Result<(Tokens, BlockIntermediates)> {
-        mode.gradient_checkpointing().run(|| {
-            let half = self.attention_half(x, mode)?;
-            let grid = half.grid;
-            let (Attended { patches, prompts }, attention) = half.forward_intermediates()?;
-            let (y, mlp) = self.mlp_half(patches, mode)?.forward_intermediates()?;
-            Ok((self.tokens(x, y, prompts, mode)?, BlockIntermediates { grid, attention, mlp }))
-        })
+    pub(crate) fn forward_intermediates(&self, x: &Tokens, mode: Mode) -> Result<(Tokens, BlockIntermediates)> {
+        let half = self.attention_half(x, mode)?;
+        let grid = half.grid;
+        let (Attended { patches, prompts }, attention) = half.forward_intermediates()?;
+        let (y, mlp) = self.mlp_half(patches, mode)?.forward_intermediates()?;
+        Ok((self.tokens(x, y, prompts, mode)?, BlockIntermediates { grid, attention, mlp }))
     }
 
     fn attention_half(&self, x: &Tokens, mode: Mode) -> Result<AttentionHalf> {

@@ -50,10 +50,12 @@ impl SwinConfig {
         self.window.min(self.image_size.checked_div(self.patch_size).unwrap_or(0) / halvings(i))
     }
 
-    /// Drop-path of block `j` of stage `i`, which there has to be, rising linearly over all blocks.
-    pub fn block_drop_path(&self, i: usize, j: usize) -> f64 {
-        let (before, all) = (self.depths[..i].iter().sum::<usize>() + j, self.depths.iter().sum::<usize>());
-        if all < 2 { 0.0 } else { self.drop_path * before as f64 / (all - 1) as f64 }
+    /// Drop-path of block `j` of stage `i`, rising linearly over all blocks; `None` where there is no such block.
+    pub fn block_drop_path(&self, i: usize, j: usize) -> Option<f64> {
+        self.depths.get(i).filter(|depth| j < **depth)?;
+        let blocks = |depths: &[usize]| depths.iter().map(|depth| *depth as f64).sum::<f64>();
+        let (before, all) = (blocks(&self.depths[..i]) + j as f64, blocks(&self.depths));
+        Some(if all < 2.0 { 0.0 } else { self.drop_path * before / (all - 1.0) })
     }
 
     /// Checks every field once, and what they multiply to; nothing after it checks again.
@@ -135,8 +137,19 @@ mod tests {
         let config = SwinConfig { image_size: 128, ..SwinConfig::tiny() };
         assert_eq!(config.widths(), [192, 384, 768, 768]);
         assert_eq!((0..4).map(|i| config.stage_window(i)).collect::<Vec<_>>(), [7, 7, 7, 4]);
-        assert_eq!(config.block_drop_path(0, 0), 0.0);
-        assert!((config.block_drop_path(3, 1) - 0.2).abs() < 1e-12);
+        assert_eq!(config.block_drop_path(0, 0), Some(0.0));
+        assert!((config.block_drop_path(3, 1).unwrap() - 0.2).abs() < 1e-12);
+    }
+
+    /// A stage that is not there was a panic, and a block that is not there had a drop-path.
+    #[test]
+    fn a_block_that_is_not_there_has_no_drop_path() {
+        let config = SwinConfig::tiny();
+        for (i, j) in [(0, 2), (3, 2), (4, 0), (usize::MAX, usize::MAX)] {
+            assert_eq!(config.block_drop_path(i, j), None, "{i} {j}");
+        }
+        let endless = SwinConfig { depths: vec![usize::MAX; 2], ..config };
+        assert!(endless.block_drop_path(1, 0).is_some());
     }
 
     #[test]

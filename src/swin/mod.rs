@@ -15,7 +15,8 @@ mod stage;
 
 pub use attention::WindowAttention;
 pub use backbone::{Swin, SwinFeatures};
-pub use block::{BlockIntermediates, SwinBlock};
+pub(crate) use block::BlockIntermediates;
+pub use block::SwinBlock;
 pub use block_config::{BlockConfig, PromptUpdate, Tokens};
 pub use config::{BlockLowRank, SwinConfig};
 pub use config_json::MOST_CONFIG_BYTES;

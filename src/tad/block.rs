@@ -1,7 +1,7 @@
 //! The task-adapting block: the last of every stage.
 
 use super::{PerTask, TaskAwareLinear};
-use crate::layers::{LayerNorm, Merge, Mode};
+use crate::layers::{Fold, LayerNorm, Mode};
 use crate::ops;
 use crate::ops::{MlpIntermediates, TaskCondition, WindowGrid};
 use crate::params::Weights;
@@ -30,9 +30,9 @@ use candle_core::{Result, Tensor};
 /// use tadformer::TADBlock;
 /// use tadformer::tad::{Method, PerTask, Prompts};
 /// let weights = Weights::random(0, DType::F32, &Device::Cpu);
-/// let plan = StagePlan::new(&SwinConfig::tiny(), 0, Method::tadformer(8).block_low_rank(0)).block(1);
+/// let config = StagePlan::new(&SwinConfig::tiny(), 0, Method::tadformer(8).block_low_rank(0))?.block(1)?;
 /// let paths = PerTask::default().prompts(Prompts::None);
-/// let block = TADBlock::new(plan, &paths, &"semseg=21,depth=1".parse()?, None, &weights.pp("block"))?;
+/// let block = TADBlock::new(config, &paths, &"semseg=21,depth=1".parse()?, None, &weights.pp("block"))?;
 /// let patches = Tensor::randn(0f32, 1., (1, 7 * 10, 96), &Device::Cpu)?;
 /// let (shared, tasks) = block.forward(&Tokens { patches, prompts: None, size: (7, 10) }, Mode::Eval)?;
 /// assert_eq!((shared.patches.dims(), tasks.tokens.dims()), ([1, 70, 96].as_slice(), [2, 70, 96].as_slice()));
@@ -87,18 +87,22 @@ impl TADBlock {
         })
     }
 
-    /// Folds the paths of which no task needs the frozen product alone, or restores them.
+    /// Folds the path of queries, keys and values, or drops what was folded; the other linears' stay apart, since tasks read the frozen
+    /// products alone.
     ///
     /// # Errors
-    /// As [`SwinBlock::merge`].
-    pub fn merge(&mut self, how: Merge) -> Result<()> {
-        self.block.merge(if how == Merge::Fold { Merge::Apart } else { how })
+    /// As [`SwinBlock::fold`].
+    pub fn fold(&mut self, how: Fold) -> Result<()> {
+        let SwinBlock { attention, mlp, .. } = &mut self.block;
+        attention.qkv.fold(how)?;
+        [&mut attention.proj, &mut mlp.fc1, &mut mlp.fc2].into_iter().try_for_each(|linear| linear.lay_out(how))
     }
 
     /// Shared tokens on, and each task's tokens.
     ///
     /// # Errors
-    /// Tokens of another number than the size beside them says; prompts that the tasks do not divide.
+    /// Tokens of another number than the size beside them says; prompts that the tasks do not divide; prompts for a block that has no
+    /// norm for what they condition, or none for one that has.
     pub fn forward(&self, x: &Tokens, mode: Mode) -> Result<(Tokens, TaskTokens)> {
         let (shared, inner) = self.block.forward_intermediates(x, mode)?;
         let condition = inner.attention.prompt_scores.as_ref().map(|scores| TaskCondition {
@@ -120,26 +124,72 @@ impl TADBlock {
         mode: Mode,
     ) -> Result<Tensor> {
         let frozen = &attention.projected;
-        let Some(path) = self.proj.path() else {
+        let Some(path) = self.proj.filtered_path() else {
             let update = grid.reverse(&ops::for_each_task(frozen, self.tasks)?)?;
             return self.block.residual(&ops::for_each_task(x, self.tasks)?, &update, mode);
         };
-        let u = match condition.zip(self.prompt_norm.as_ref()) {
-            Some((condition, norm)) => ops::conditioned_down(condition, norm, &path.a)?,
-            None => path.a.forward_shared(&attention.attended, self.tasks)?,
+        let window = (grid.window(), grid.window());
+        let u = match (condition, &self.prompt_norm) {
+            (Some(condition), Some(norm)) => path.down_conditioned(condition, norm, window)?,
+            (None, None) => path.down_shared(&attention.attended, self.tasks, window)?,
+            (Some(_), None) => candle_core::bail!(
+                "task-adapting block: expected tokens without prompts, since it has no prompt norm, got prompts (give `TADBlock::new` \
+                 a `prompt_norm`, or the block no prompts)"
+            ),
+            (None, Some(_)) => candle_core::bail!(
+                "task-adapting block: expected tokens with prompts, since it has a prompt norm, got none (give the block prompts, or \
+                 `TADBlock::new` no `prompt_norm`)"
+            ),
         };
-        let f = self.proj.filter(&u, (grid.window(), grid.window()))?;
-        ops::task_projection(x, frozen, &f, path, grid, self.block.drop_path(self.tasks * x.dim(0)?, mode))
+        path.project(x, frozen, &u, grid, self.block.drop_path(self.tasks * x.dim(0)?, mode))
     }
 
     /// The tasks' second half, `[T*B, H*W, C]` to the same.
     fn mlp(&self, frozen: &MlpIntermediates, x_t: &Tensor, size: (usize, usize), mode: Mode) -> Result<Tensor> {
-        let (Some(fc1), Some(fc2)) = (self.fc1.path(), self.fc2.path()) else {
+        let (Some(fc1), Some(fc2)) = (self.fc1.filtered_path(), self.fc2.filtered_path()) else {
             let hidden = ops::gelu(&self.fc1.forward(&frozen.pre, &self.block.norm2.forward(x_t)?, size)?)?;
             return self.block.residual(x_t, &self.fc2.forward(&frozen.post, &hidden, size)?, mode);
         };
-        let u = self.fc1.filter(&ops::norm_down(x_t, &self.block.norm2, &fc1.a)?, size)?;
-        let u = self.fc2.filter(&ops::task_hidden(&frozen.pre, &u, fc1, fc2)?, size)?;
-        ops::task_update(x_t, &frozen.post, &u, fc2, self.block.drop_path(x_t.dim(0)?, mode))
+        let u = fc1.down_normed(x_t, &self.block.norm2, size)?;
+        let u = fc2.down_hidden(&frozen.pre, &u, fc1, size)?;
+        fc2.update(x_t, &frozen.post, &u, self.block.drop_path(x_t.dim(0)?, mode))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layers::LowRankConfig;
+    use crate::ops::finite_difference::normal;
+    use crate::swin::{BlockLowRank, PromptUpdate};
+    use candle_core::{DType, Device};
+
+    fn block(proj: Option<LowRankConfig>, prompt_norm: Option<LayerNorm>) -> crate::Result<TADBlock> {
+        let low_rank = BlockLowRank { proj, ..Default::default() };
+        let (drop_path, prompts) = (0.0, PromptUpdate::Residual);
+        let config =
+            BlockConfig { channels: 4, heads: 2, window: 2, hidden: 8, shifted: false, drop_path, low_rank, prompts };
+        let weights = Weights::random(0, DType::F64, &Device::Cpu);
+        Ok(TADBlock::new(config, &PerTask::default(), &"sal=1,depth=1".parse()?, prompt_norm, &weights)?)
+    }
+
+    /// Prompts without a norm were attended to and conditioned nothing, in silence.
+    #[test]
+    fn prompts_and_their_norm_come_together_or_not_at_all() -> crate::Result<()> {
+        let path = Some(LowRankConfig { rank: 2, scale: 1.0, dropout: 0.0 });
+        let norm = || Ok::<_, candle_core::Error>(LayerNorm::new(normal(1, &[4])?, normal(2, &[4])?));
+        let (patches, prompts) = (normal(3, &[1, 4, 4])?, normal(4, &[1, 2, 4])?);
+        let forward = |block: TADBlock, prompts: Option<&Tensor>| {
+            let x = Tokens { patches: patches.clone(), prompts: prompts.cloned(), size: (2, 2) };
+            block.forward(&x, Mode::Eval).map(drop)
+        };
+        let message = forward(block(path, None)?, Some(&prompts)).unwrap_err().to_string();
+        assert!(message.contains("no prompt norm, got prompts (give `TADBlock::new` a `prompt_norm`"), "{message}");
+        let message = forward(block(path, Some(norm()?))?, None).unwrap_err().to_string();
+        assert!(message.contains("has a prompt norm, got none (give the block prompts"), "{message}");
+        forward(block(path, Some(norm()?))?, Some(&prompts))?;
+        forward(block(path, None)?, None)?;
+        // Without a path at the projection nothing is normed; the gate at the stage's end reads the condition alone.
+        Ok(forward(block(None, None)?, Some(&prompts))?)
     }
 }

@@ -1,9 +1,7 @@
 //! The encoder: from images to each task's map at every stage.
 
-use super::{Method, Prompts, TADStage, TaskPrompt};
-use crate::layers::{FeatureMap, Merge, Mode};
-use crate::layers::{PatchMerging, StageMap};
-use crate::ops;
+use super::{Method, Prompts, StageOutput, TADStage, TaskPrompt};
+use crate::layers::{FeatureMap, Fold, Mode, PatchMerging};
 use crate::params::{Group, Weights};
 use crate::swin::{PatchEmbed, SwinConfig, Tokens};
 use crate::task::TaskSet;
@@ -32,25 +30,6 @@ pub struct Encoder {
     stages: Vec<TADStage>,
 }
 
-/// What a stage gives, after its patch merging.
-#[derive(Clone, Debug)]
-pub struct StageOutput {
-    /// The shared tokens, which the next stage starts from.
-    pub shared: FeatureMap,
-    /// The prompts, with the next stage's channels: `[B, P, C]`.
-    pub prompts: Option<Tensor>,
-    /// Each task's map; `None` where tasks share the shared tokens.
-    pub tasks: Option<Vec<StageMap>>,
-}
-
-impl StageOutput {
-    /// The map that the decoder of task `t` reads.
-    pub fn task(&self, t: usize) -> StageMap {
-        let own = self.tasks.as_ref().and_then(|tasks| tasks.get(t));
-        own.cloned().unwrap_or_else(|| self.shared.clone().into())
-    }
-}
-
 impl Encoder {
     /// From `weights` under timm's names, adapters beside them.
     ///
@@ -66,17 +45,17 @@ impl Encoder {
                 Some(TaskPrompt::new(tasks.len() * per_task, swin.embed_dim, swin.stages(), vb)?)
             }
         };
-        let stage = |i| TADStage::new(i, swin, method, tasks, weights);
+        let stage = |i| TADStage::new(i, swin, method, tasks, prompts.as_ref(), weights);
         let stages = (0..swin.stages()).map(stage).collect::<Result<_>>()?;
         Ok(Self { patch_embed: PatchEmbed::new(swin, &weights.pp("patch_embed"))?, prompts, stages })
     }
 
-    /// Folds its blocks' paths, or restores them.
+    /// Folds its blocks' paths, or drops what was folded.
     ///
     /// # Errors
-    /// As [`TADStage::merge`].
-    pub fn merge(&mut self, how: Merge) -> Result<()> {
-        self.stages.iter_mut().try_for_each(|stage| stage.merge(how))
+    /// As [`TADStage::fold`].
+    pub fn fold(&mut self, how: Fold) -> Result<()> {
+        self.stages.iter_mut().try_for_each(|stage| stage.fold(how))
     }
 
     /// For each stage, the patch merging that is still to come for the tasks' maps.
@@ -96,13 +75,10 @@ impl Encoder {
         let mut outputs = Vec::with_capacity(self.stages.len());
         for (i, stage) in self.stages.iter().enumerate() {
             let _part = trace_span!(target: "tadformer::model", "stage", index = i).entered();
-            let tasks;
-            (x, tasks) = stage.forward(x, mode)?;
-            if let (Some(grow), Some(prompts)) = (&self.prompts, &x.prompts) {
-                x.prompts = Some(ops::leaf(&grow.next(i, prompts)?)?);
-            }
-            let shared = FeatureMap { tokens: x.patches.clone(), size: x.size };
-            outputs.push(StageOutput { shared, prompts: x.prompts.clone(), tasks });
+            let output = stage.forward(x, mode)?;
+            let FeatureMap { tokens, size } = output.shared.clone();
+            x = Tokens { patches: tokens, prompts: output.prompts.clone(), size };
+            outputs.push(output);
         }
         Ok(outputs)
     }

@@ -105,7 +105,7 @@ fn taps(rank: usize, kernel: usize, least: usize) -> Result<usize> {
         candle_core::bail!("`kernel`: expected an odd number from {least} to 1023, got {kernel} (the paper uses 3)")
     }
     if !(1..1 << 20).contains(&rank) {
-        candle_core::bail!("`rank`: expected a number from 1 to 1048575, got {rank} (the paper uses 16 to 128)")
+        candle_core::bail!("`rank`: expected a number from 1 to 1048575, got {rank} (the paper uses 16 to 64)")
     }
     Ok(kernel * kernel)
 }

@@ -12,12 +12,12 @@ mod stage;
 mod stage_end;
 mod task_aware;
 
-pub use crate::ops::TpcReading;
+pub use crate::ops::{TaskCondition, TpcReading};
 pub use block::{TADBlock, TaskTokens};
-pub use encoder::{Encoder, StageOutput};
+pub use encoder::Encoder;
 pub use filter::{DynamicTaskFilter, StaticTaskFilter, TaskFilter};
 pub(crate) use method::MOST_PROMPTS;
 pub use method::{AdaptedLinear, Gate, LinearAdapter, LowRank, Method, PerTask, Prompts, TaskFilterKind, TaskPaths};
 pub use prompt::TaskPrompt;
-pub use stage::TADStage;
+pub use stage::{StageOutput, TADStage};
 pub use task_aware::TaskAwareLinear;

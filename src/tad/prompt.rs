@@ -1,7 +1,8 @@
 //! Task prompts, and how they grow from stage to stage.
 
+use crate::bounds::{MOST_VALUES, check_product};
 use crate::ops;
-use candle_core::{Result, Tensor};
+use candle_core::{Error, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
 /// Learned prompts that travel with the tokens: one table for all images, and a linear map between stages.
@@ -36,8 +37,9 @@ impl TaskPrompt {
     /// `prompts` rows of `channels` for an encoder of `stages` stages.
     ///
     /// # Errors
-    /// Weights that are missing or of another shape; a name made twice.
+    /// More stages than any model doubles its channels for; weights that are missing or of another shape; a name made twice.
     pub fn new(prompts: usize, channels: usize, stages: usize, vb: VarBuilder) -> Result<Self> {
+        check_widest(channels, stages).map_err(Error::wrap)?;
         let table = vb.get_with_hints((prompts, channels), "table", Init::Randn { mean: 1.0, stdev: 1.0 })?;
         let init = Init::Randn { mean: 0.0, stdev: 0.02 };
         let grow = |i: usize| vb.pp("up").pp(i).get_with_hints((channels << (i + 1), channels << i), "weight", init);
@@ -61,6 +63,31 @@ impl TaskPrompt {
         match self.up.get(i) {
             Some(up) => ops::linear(prompts, up, None),
             None => Ok(prompts.clone()),
+        }
+    }
+}
+
+/// Refuses stages over which the channels double to more than a map between the last two can hold.
+fn check_widest(channels: usize, stages: usize) -> crate::Result<()> {
+    let doublings = u32::try_from(stages.saturating_sub(1)).unwrap_or(u32::MAX);
+    let widest = channels.saturating_mul(2usize.saturating_pow(doublings));
+    let map = [("channels", widest), ("channels before", widest / 2)];
+    check_product("prompts of the last stage: ", &map, MOST_VALUES, "values", "use fewer stages or channels")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{DType, Device};
+
+    /// The channels were shifted out of their number, a panic.
+    #[test]
+    fn stages_that_no_channels_double_for_are_refused() {
+        for (channels, stages) in [(4, 100), (1, usize::MAX), (8192, 6), (usize::MAX, 2)] {
+            let vb = VarBuilder::zeros(DType::F32, &Device::Cpu);
+            let message = TaskPrompt::new(2, channels, stages, vb).map(drop).unwrap_err().to_string();
+            assert!(message.contains("prompts of the last stage: channels x channels before"), "{message}");
+            assert!(message.contains("use fewer stages or channels"), "{message}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What ends a stage: the task-adapting block, and the gate that mixes the TPC feature into the tasks' tokens.
 
 use super::{Gate, TADBlock, TaskTokens, TpcReading};
-use crate::layers::{Merge, Mode, TrainingPass};
+use crate::layers::{Fold, Mode, TrainingPass};
 use crate::ops;
 use crate::ops::GradientCheckpointing;
 use crate::params::{Group, Weights};
@@ -38,34 +38,27 @@ impl StageEnd {
         Ok(Self { block, mix, tasks })
     }
 
-    /// Folds the block's paths, or restores them.
-    pub(super) fn merge(&mut self, how: Merge) -> Result<()> {
-        self.block.merge(how)
+    /// Folds the block's paths, or drops what was folded.
+    pub(super) fn fold(&mut self, how: Fold) -> Result<()> {
+        self.block.fold(how)
     }
 
-    /// Shared tokens on, and each task's tokens `[B, N, C]`.
-    pub(super) fn forward(&self, x: Tokens, mode: Mode) -> Result<(Tokens, Vec<Tensor>)> {
+    /// Shared tokens on, and each task's; made again in backward where the thread was asked to.
+    pub(super) fn forward(&self, x: Tokens, mode: Mode) -> Result<Ended> {
         let Mode::Train(pass) = mode else { return self.run(&x, mode) };
         // What is made again draws the same: from a generator of its own, which keeping or not makes no difference to.
-        let (seed, checkpoint, size) = (pass.seed(), pass.gradient_checkpointing(), x.size);
-        let pass = move || TrainingPass::seeded(seed).with_gradient_checkpointing(checkpoint);
-        if checkpoint == GradientCheckpointing::Off {
-            return self.run(&x, Mode::Train(&pass()));
+        let seed = pass.seed();
+        if GradientCheckpointing::asked() == GradientCheckpointing::Off {
+            return self.run(&x, Mode::Train(&TrainingPass::seeded(seed)));
         }
-        let end = self.clone();
-        let again = move || {
-            let (x, tasks) = end.run(&x, Mode::Train(&pass()))?;
-            Ok([vec![x.patches], tasks, x.prompts.into_iter().collect()].concat())
-        };
-        let mut made = ops::recomputed(again)?.into_iter();
-        let Some(patches) = made.next() else { candle_core::bail!("a block without tokens") };
-        let tasks = made.by_ref().take(self.tasks).collect();
-        Ok((Tokens { patches, prompts: made.next(), size }, tasks))
+        let (end, size) = (self.clone(), x.size);
+        let again = move || Ok(end.run(&x, Mode::Train(&TrainingPass::seeded(seed)))?.into_tensors());
+        Ended::of(ops::recomputed(again)?, self.tasks, size)
     }
 
-    fn run(&self, x: &Tokens, mode: Mode) -> Result<(Tokens, Vec<Tensor>)> {
-        let (x, tasks) = self.block.forward(x, mode)?;
-        Ok((x, self.mix(tasks)?))
+    fn run(&self, x: &Tokens, mode: Mode) -> Result<Ended> {
+        let (shared, tasks) = self.block.forward(x, mode)?;
+        Ok(Ended { shared, tasks: self.mix(tasks)? })
     }
 
     /// Each task's tokens `[B, N, C]`, the TPC feature mixed in.
@@ -81,5 +74,27 @@ impl StageEnd {
             Some((condition, (share, reading))) => ops::task_mix(&tokens, &condition, &share, &grid, reading),
             None => tokens.chunk(self.tasks, 0),
         }
+    }
+}
+
+/// What ends a stage: the shared tokens, and each task's `[B, N, C]`.
+pub(super) struct Ended {
+    pub(super) shared: Tokens,
+    pub(super) tasks: Vec<Tensor>,
+}
+
+impl Ended {
+    /// As the tensors of a step that is made again; [`Ended::of`] reads them.
+    fn into_tensors(self) -> Vec<Tensor> {
+        let Tokens { patches, prompts, .. } = self.shared;
+        std::iter::once(patches).chain(self.tasks).chain(prompts).collect()
+    }
+
+    /// What [`Ended::into_tensors`] gave, of a map of `size` and so many tasks.
+    fn of(tensors: Vec<Tensor>, tasks: usize, size: (usize, usize)) -> Result<Self> {
+        let mut tensors = tensors.into_iter();
+        let Some(patches) = tensors.next() else { candle_core::bail!("the end of a stage: expected tokens, got none") };
+        let tasks = tensors.by_ref().take(tasks).collect();
+        Ok(Self { shared: Tokens { patches, prompts: tensors.next(), size }, tasks })
     }
 }

@@ -3,7 +3,7 @@
 use super::{TaskFilter, TaskFilterKind};
 use crate::layers::LowRankLinear;
 use crate::ops;
-use crate::ops::TaskPath;
+use crate::ops::{LayerNorm, TaskCondition, TaskPath, WindowGrid};
 use crate::params::Weights;
 use crate::task::TaskSet;
 use candle_core::{Result, Tensor};
@@ -17,8 +17,7 @@ use candle_core::{Result, Tensor};
 /// Source: TA-Module, section 3.1 of the paper.
 #[derive(Clone, Debug)]
 pub struct TaskAwareLinear {
-    path: Option<TaskPath>,
-    filter: TaskFilter,
+    path: Option<FilteredPath>,
 }
 
 impl TaskAwareLinear {
@@ -27,7 +26,7 @@ impl TaskAwareLinear {
     /// # Errors
     /// Weights that are missing or of another shape; a name made twice; a kernel that no filter can have.
     pub fn new(linear: &LowRankLinear, kind: TaskFilterKind, tasks: &TaskSet, weights: &Weights) -> Result<Self> {
-        Self::with_path(linear.low_rank().map(TaskPath::from), kind, tasks, weights)
+        Self::with_path(linear.low_rank().map(TaskPath::shared), kind, tasks, weights)
     }
 
     /// The same with these paths, which may be each task's own.
@@ -35,24 +34,21 @@ impl TaskAwareLinear {
     /// # Errors
     /// As [`TaskAwareLinear::new`].
     pub fn with_path(path: Option<TaskPath>, kind: TaskFilterKind, tasks: &TaskSet, weights: &Weights) -> Result<Self> {
-        let filter = match &path {
-            Some(path) => TaskFilter::new(kind, tasks, path.rank()?, weights)?,
-            None => TaskFilter::None,
+        let filtered = |path: TaskPath| {
+            let filter = TaskFilter::new(kind, tasks, path.rank()?, weights)?;
+            Ok::<_, candle_core::Error>(FilteredPath { path, filter })
         };
-        Ok(Self { path, filter })
+        Ok(Self { path: path.map(filtered).transpose()? })
     }
 
     /// The tasks' low-rank paths, where there are any.
     pub fn path(&self) -> Option<&TaskPath> {
-        self.path.as_ref()
+        self.path.as_ref().map(|filtered| &filtered.path)
     }
 
-    /// Filters `A z`: `[T*b, N, r]`, maps of `size`, the tasks leading, to the same.
-    ///
-    /// # Errors
-    /// Tokens of another number than `size` says, where there is a filter.
-    pub fn filter(&self, u: &Tensor, size: (usize, usize)) -> Result<Tensor> {
-        self.filter.forward_tokens(u, size)
+    /// The same with what filters them, step by step.
+    pub(super) fn filtered_path(&self) -> Option<&FilteredPath> {
+        self.path.as_ref()
     }
 
     /// Adds each task's path to the shared frozen product.
@@ -70,8 +66,68 @@ impl TaskAwareLinear {
         };
         match &self.path {
             None => ops::for_each_task(frozen, count),
-            Some(path) => ops::add_to_shared(frozen, &path.up(&self.filter(&path.down(tasks)?, size)?)?),
+            Some(FilteredPath { path, filter }) => {
+                ops::add_to_shared(frozen, &path.up(&filter.forward_tokens(&path.down(tasks)?, size)?)?)
+            }
         }
+    }
+}
+
+/// The tasks' paths beside one linear and the filter between A and B, as the fused steps of a block take them: each `down` gives
+/// `F(A z_t)`, and what follows it adds `s B_t` of that to what tasks share.
+#[derive(Clone, Debug)]
+pub(super) struct FilteredPath {
+    path: TaskPath,
+    filter: TaskFilter,
+}
+
+impl FilteredPath {
+    /// Of attended patches that the tasks share, map by map of `size`.
+    pub(super) fn down_shared(&self, x: &Tensor, tasks: usize, size: (usize, usize)) -> Result<Tensor> {
+        self.filter.forward_tokens(&self.path.a.forward_shared(x, tasks)?, size)
+    }
+
+    /// Of what `norm` makes of each task's conditioned patches.
+    pub(super) fn down_conditioned(
+        &self,
+        condition: &TaskCondition,
+        norm: &LayerNorm,
+        size: (usize, usize),
+    ) -> Result<Tensor> {
+        self.filter.forward_tokens(&ops::conditioned_down(condition, norm, &self.path.a)?, size)
+    }
+
+    /// Of what `norm` makes of each task's own tokens.
+    pub(super) fn down_normed(&self, x: &Tensor, norm: &LayerNorm, size: (usize, usize)) -> Result<Tensor> {
+        self.filter.forward_tokens(&ops::norm_down(x, norm, &self.path.a)?, size)
+    }
+
+    /// Of the hidden values, `GELU(pre + s1 B1_t u_t)` with u from the path `before` this one.
+    pub(super) fn down_hidden(&self, pre: &Tensor, u: &Tensor, before: &Self, size: (usize, usize)) -> Result<Tensor> {
+        self.filter.forward_tokens(&ops::task_hidden(pre, u, &before.path, &self.path)?, size)
+    }
+
+    /// `x + k (frozen + s B_t u_t)`, frozen and u in windows of `grid`.
+    pub(super) fn project(
+        &self,
+        x: &Tensor,
+        frozen: &Tensor,
+        u: &Tensor,
+        grid: &WindowGrid,
+        drop_path: Option<Vec<f64>>,
+    ) -> Result<Tensor> {
+        ops::task_projection(x, frozen, u, &self.path, grid, drop_path)
+    }
+
+    /// `x_t + k (frozen + s B_t u_t)`.
+    pub(super) fn update(
+        &self,
+        x: &Tensor,
+        frozen: &Tensor,
+        u: &Tensor,
+        drop_path: Option<Vec<f64>>,
+    ) -> Result<Tensor> {
+        ops::task_update(x, frozen, u, &self.path, drop_path)
     }
 }
 

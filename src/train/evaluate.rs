@@ -1,9 +1,7 @@
 //! A model's metrics on a set of batches.
 
 use crate::layers::Mode;
-use crate::metrics::Meter;
-use crate::metrics::Scores;
-use crate::metrics::{ConstantMeter, ConstantPrediction};
+use crate::metrics::{ConstantMeter, ConstantPrediction, Meter, Scores};
 use crate::model::TADFormer;
 use crate::ops;
 use crate::{Batch, Error, Result, Task, TaskSet};

@@ -291,10 +291,11 @@ impl<'a> Trainer<'a> {
     /// A batch's losses, not read yet, and its gradients; `pass` tells one draw of dropout from another.
     fn backward(&self, batch: &Batch, pass: usize) -> Result<(UnreadPass, Gradients)> {
         let seed = self.config.seed.wrapping_add((pass as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let rng = TrainingPass::seeded(seed).with_gradient_checkpointing(self.config.gradient_checkpointing);
+        let rng = TrainingPass::seeded(seed);
         let ledger = self.model.ledger();
         let batch = batch.to(ledger.dtype(), ledger.device())?;
-        let (outputs, images) = self.model.forward_unread(&batch.images, Mode::Train(&rng))?;
+        let forward = || self.model.forward_unread(&batch.images, Mode::Train(&rng));
+        let (outputs, images) = self.config.gradient_checkpointing.run(forward)?;
         let mut labelled = Vec::new();
         for (task, output) in outputs.iter() {
             labelled.push((task, output, label(&batch.labels, task)?));

@@ -72,7 +72,8 @@ macro_rules! lanes {
 
             #[inline(always)]
             unsafe fn load<S: Simd>(simd: S, from: *const Self, count: usize) -> S::$of {
-                // SAFETY: the caller's promise: `count` places, at most a register's lanes. A masked load is a call: whole registers go past it.
+                // SAFETY: the caller's promise: `count` places, at most a register's lanes. A masked load is a call: whole registers go
+                // past it.
                 unsafe {
                     if count == S::$lanes {
                         return from.cast::<S::$of>().read_unaligned();

@@ -29,12 +29,15 @@ thread_local! {
 
 impl GradientCheckpointing {
     /// Runs `f` with every step that this thread makes in it so; what held before holds again afterwards, also where `f` panics.
+    ///
+    /// Nothing else asks for it: a model's forward pass, in training as in evaluation, does what holds where it is called, and its backward
+    /// pass does what held there.
     pub fn run<R>(self, f: impl FnOnce() -> R) -> R {
         scoped(&ASKED, self, f)
     }
 
     /// What this thread is to do.
-    pub(super) fn asked() -> Self {
+    pub(crate) fn asked() -> Self {
         ASKED.get()
     }
 }

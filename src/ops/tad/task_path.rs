@@ -18,14 +18,12 @@ pub struct TaskPath {
     pub scale: f64,
 }
 
-impl From<&LowRankPath> for TaskPath {
+impl TaskPath {
     /// The block's own path, which the tasks share.
-    fn from(path: &LowRankPath) -> Self {
+    pub(crate) fn shared(path: &LowRankPath) -> Self {
         Self { a: Factor::Shared(path.a.clone()), b: Factor::Shared(path.b.clone()), scale: path.scale }
     }
-}
 
-impl TaskPath {
     /// Rank r.
     ///
     /// # Errors

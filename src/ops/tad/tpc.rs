@@ -14,6 +14,16 @@ use std::ops::Range;
 ///
 /// `g_t = mean over l of GELU(scores[prompts of t, patches])`, `tpc_t = a * g_t`, head by head.
 ///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use tadformer::tad::TaskCondition;
+/// let windows = |dims: &[usize]| Tensor::randn(0f32, 1., dims, &Device::Cpu);
+/// // Two windows of 49 patches, 3 heads of 32 channels, one prompt for each of 4 tasks.
+/// let condition = TaskCondition { attended: windows(&[2, 49, 96])?, scores: windows(&[2, 3, 4, 49])?, tasks: 4 };
+/// assert_eq!(condition.feature()?.dims(), [4, 2, 49, 96]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+///
 /// Source: the paper's section 3.3.
 #[derive(Clone, Debug)]
 pub struct TaskCondition {
