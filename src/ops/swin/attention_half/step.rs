@@ -92,6 +92,9 @@ fn next(outputs: &mut impl Iterator<Item = Tensor>) -> Result<Tensor> {
 }
 
 /// The half as a step, which gives the intermediate values where somebody reads the frozen product alone.
+///
+/// Its outputs, in this order: patches; prompts, where there are any; and with [`UseOfW::Alone`] the attended values, what the frozen
+/// weight makes of them, and the prompts' scores, where there are any.
 #[derive(Clone)]
 pub(super) struct AttentionStep {
     pub(super) half: AttentionHalf,
