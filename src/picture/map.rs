@@ -80,7 +80,7 @@ pub(crate) fn colour(kind: TaskKind, pixel: [f32; 3], depths: DepthRange) -> [u8
     }
 }
 
-/// An image `[3, H, W]` from 0 to 1 as a picture.
+/// An image `[3, H, W]` as a picture: floats from 0 to 1, or bytes from 0 to 255, as a [`Sample`](crate::Sample) holds it.
 ///
 /// # Errors
 /// An image of another shape.
@@ -90,10 +90,16 @@ pub fn photo_picture(image: &Tensor) -> Result<RgbImage> {
         let got = image.dims().to_vec();
         return Err(Error::Shape { what: "a photo".into(), expected: "[3, H, W]".into(), got });
     }
-    let values = image.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+    let bytes = match image.dtype() {
+        DType::U8 => image.flatten_all()?.to_vec1::<u8>()?,
+        _ => {
+            let values = image.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+            values.into_iter().map(unit_to_byte).collect()
+        }
+    };
     let pixel = |x: u32, y: u32| {
         let at = y as usize * w + x as usize;
-        Rgb(std::array::from_fn(|c| unit_to_byte(values[at + c * h * w])))
+        Rgb(std::array::from_fn(|c| bytes[at + c * h * w]))
     };
     Ok(RgbImage::from_fn(w as u32, h as u32, pixel))
 }
@@ -111,6 +117,17 @@ mod tests {
     fn a_photo_of_one_channel_is_refused() -> Result<()> {
         let message = photo_picture(&Tensor::zeros((1, 2, 2), DType::F32, &Device::Cpu)?).unwrap_err().to_string();
         assert!(message.contains("[3, H, W]"), "{message}");
+        Ok(())
+    }
+
+    /// Bytes were clamped to 0 to 1, and drawn white all over.
+    #[test]
+    fn a_photo_of_bytes_is_drawn_as_the_one_of_floats() -> Result<()> {
+        let bytes = Tensor::new(&[0u8, 51, 102, 153, 204, 255], &Device::Cpu)?.reshape((3, 1, 2))?;
+        let floats = (bytes.to_dtype(DType::F32)? / 255.0)?;
+        let drawn: Vec<[u8; 3]> = photo_picture(&bytes)?.pixels().map(|pixel| pixel.0).collect();
+        assert_eq!(drawn, [[0, 102, 204], [51, 153, 255]]);
+        assert_eq!(photo_picture(&floats)?, photo_picture(&bytes)?);
         Ok(())
     }
 
