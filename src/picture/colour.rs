@@ -42,11 +42,6 @@ impl Ramp {
     }
 }
 
-/// The colour of a depth, 0 the nearest and 1 the farthest: viridis from its yellow end.
-pub fn depth_colour(depth: f32) -> [u8; 3] {
-    Ramp::Viridis.colour(1.0 - depth)
-}
-
 pub(super) fn unit_to_byte(v: f32) -> u8 {
     (v.clamp(0.0, 1.0) * 255.0).round() as u8
 }
@@ -100,6 +95,5 @@ mod tests {
         let [negative, zero, positive] = [0.1, 0.5, 0.9].map(|t| Ramp::Signed.colour(t));
         assert!(negative[2] > negative[0] && positive[0] > positive[2] && zero.iter().all(|v| *v > 230));
         assert_eq!([-1.0, 2.0].map(|t| Ramp::Grey.colour(t)), [[0; 3], [255; 3]]);
-        assert_eq!([-1.0, 2.0].map(depth_colour), [[253, 231, 37], [68, 1, 84]]);
     }
 }

@@ -53,14 +53,14 @@ pub fn error_legend(kind: TaskKind) -> Legend {
     let ignored = ("no label", IGNORED);
     match kind {
         TaskKind::Semseg | TaskKind::HumanParts => {
-            Legend::swatches("error", [("right", RIGHT), ("wrong", WRONG), ignored])
+            Legend::swatches("class errors", [("right", RIGHT), ("wrong", WRONG), ignored])
         }
         TaskKind::Sal | TaskKind::Edge => {
             let found = [("found", FOUND), ("missed", MISSED), ("not there", WRONG), ("rightly empty", RIGHT), ignored];
-            Legend::swatches("error", found)
+            Legend::swatches("mask errors", found)
         }
-        TaskKind::Normals => Legend::bar("error", Ramp::Inferno, (0.0, MOST_DEGREES), "°"),
-        TaskKind::Depth => Legend::bar("error", Ramp::Inferno, (0.0, 100.0 * MOST_SHARE), "%"),
+        TaskKind::Normals => Legend::bar("angle off", Ramp::Inferno, (0.0, MOST_DEGREES), "°"),
+        TaskKind::Depth => Legend::bar("depth off", Ramp::Inferno, (0.0, 100.0 * MOST_SHARE), "%"),
     }
 }
 

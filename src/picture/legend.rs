@@ -79,8 +79,8 @@ impl Legend {
         let side = letters.side();
         let mut drawn = RgbImage::from_pixel(width, 2 * side + 3 * Self::GAP, Rgb([255; 3]));
         let title = if self.title.is_empty() { 0 } else { letters.width(&self.title) + 2 * Self::GAP };
-        letters.write(&mut drawn, &letters.cut(&self.title, width), (0, Self::GAP / 2));
         let (left, right) = (title.min(width / 2), width.saturating_sub(Self::GAP));
+        letters.write(&mut drawn, &letters.cut(&self.title, left), (0, Self::GAP / 2));
         let (low, high) = (zero.min(one), zero.max(one));
         let length = right.saturating_sub(left).max(1) as f32;
         for x in left..right {

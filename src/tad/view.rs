@@ -38,7 +38,7 @@ impl FilterView {
         let units = taps.broadcast_div(&lengths)?; // [T, B*n, k*k*r]
         let apart = |t: usize| -> Result<Vec<f64>> {
             let cosines = units.broadcast_mul(&units.get(t)?.unsqueeze(0)?)?.sum(2)?.mean(1)?; // [T]
-            (1.0 - cosines)?.to_vec1()
+            (1.0 - cosines)?.clamp(0.0, 2.0)?.to_vec1() // rounding may leave a little less than 0
         };
         (0..tasks).map(apart).collect()
     }
