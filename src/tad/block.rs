@@ -1,6 +1,7 @@
 //! The task-adapting block: the last of every stage.
 
-use super::{PerTask, TaskAwareLinear};
+use super::view::Watch;
+use super::{AdaptedLinear, PerTask, TaskAwareLinear};
 use crate::layers::{Fold, LayerNorm, Mode};
 use crate::ops;
 use crate::ops::{MlpIntermediates, TaskCondition, WindowGrid};
@@ -104,15 +105,25 @@ impl TADBlock {
     /// Tokens of another number than the size beside them says; prompts that the tasks do not divide; prompts for a block that has no
     /// norm for what they condition, or none for one that has.
     pub fn forward(&self, x: &Tokens, mode: Mode) -> Result<(Tokens, TaskTokens)> {
+        self.forward_watched(x, mode, &mut |_, _, _| Ok(()))
+    }
+
+    /// [`TADBlock::forward`], with what its filters read.
+    pub(super) fn forward_watched(&self, x: &Tokens, mode: Mode, watch: &mut Watch) -> Result<(Tokens, TaskTokens)> {
         let (shared, inner) = self.block.forward_intermediates(x, mode)?;
         let condition = inner.attention.prompt_scores.as_ref().map(|scores| TaskCondition {
             attended: inner.attention.attended.clone(),
             scores: scores.clone(),
             tasks: self.tasks,
         });
-        let x_t = self.project(&x.patches, &inner, condition.as_ref(), mode)?;
-        let tokens = self.mlp(&inner.mlp, &x_t, x.size, mode)?;
+        let x_t = self.project(&x.patches, &inner, condition.as_ref(), mode, watch)?;
+        let tokens = self.mlp(&inner.mlp, &x_t, x.size, mode, watch)?;
         Ok((shared, TaskTokens { condition, grid: inner.grid, tokens }))
+    }
+
+    /// T.
+    pub(super) fn tasks(&self) -> usize {
+        self.tasks
     }
 
     /// The tasks' tokens after attention, `[T*B, H*W, C]`.
@@ -122,6 +133,7 @@ impl TADBlock {
         BlockIntermediates { grid, attention, .. }: &BlockIntermediates,
         condition: Option<&TaskCondition>,
         mode: Mode,
+        watch: &mut Watch,
     ) -> Result<Tensor> {
         let frozen = &attention.projected;
         let Some(path) = self.proj.filtered_path() else {
@@ -130,8 +142,8 @@ impl TADBlock {
         };
         let window = (grid.window(), grid.window());
         let u = match (condition, &self.prompt_norm) {
-            (Some(condition), Some(norm)) => path.down_conditioned(condition, norm, window)?,
-            (None, None) => path.down_shared(&attention.attended, self.tasks, window)?,
+            (Some(condition), Some(norm)) => path.down_conditioned(condition, norm)?,
+            (None, None) => path.down_shared(&attention.attended, self.tasks)?,
             (Some(_), None) => candle_core::bail!(
                 "task-adapting block: expected tokens without prompts, since it has no prompt norm, got prompts (give `TADBlock::new` \
                  a `prompt_norm`, or the block no prompts)"
@@ -141,18 +153,32 @@ impl TADBlock {
                  `TADBlock::new` no `prompt_norm`)"
             ),
         };
-        path.project(x, frozen, &u, grid, self.block.drop_path(self.tasks * x.dim(0)?, mode))
+        watch(AdaptedLinear::Proj, &self.proj, &u)?;
+        let f = path.filter(&u, window)?;
+        path.project(x, frozen, &f, grid, self.block.drop_path(self.tasks * x.dim(0)?, mode))
     }
 
     /// The tasks' second half, `[T*B, H*W, C]` to the same.
-    fn mlp(&self, frozen: &MlpIntermediates, x_t: &Tensor, size: (usize, usize), mode: Mode) -> Result<Tensor> {
+    fn mlp(
+        &self,
+        frozen: &MlpIntermediates,
+        x_t: &Tensor,
+        size: (usize, usize),
+        mode: Mode,
+        watch: &mut Watch,
+    ) -> Result<Tensor> {
         let (Some(fc1), Some(fc2)) = (self.fc1.filtered_path(), self.fc2.filtered_path()) else {
-            let hidden = ops::gelu(&self.fc1.forward(&frozen.pre, &self.block.norm2.forward(x_t)?, size)?)?;
-            return self.block.residual(x_t, &self.fc2.forward(&frozen.post, &hidden, size)?, mode);
+            let normed = self.block.norm2.forward(x_t)?;
+            let see = |u: &Tensor| watch(AdaptedLinear::Fc1, &self.fc1, u);
+            let hidden = ops::gelu(&self.fc1.forward_watched(&frozen.pre, &normed, size, see)?)?;
+            let see = |u: &Tensor| watch(AdaptedLinear::Fc2, &self.fc2, u);
+            return self.block.residual(x_t, &self.fc2.forward_watched(&frozen.post, &hidden, size, see)?, mode);
         };
-        let u = fc1.down_normed(x_t, &self.block.norm2, size)?;
-        let u = fc2.down_hidden(&frozen.pre, &u, fc1, size)?;
-        fc2.update(x_t, &frozen.post, &u, self.block.drop_path(x_t.dim(0)?, mode))
+        let u = fc1.down_normed(x_t, &self.block.norm2)?;
+        watch(AdaptedLinear::Fc1, &self.fc1, &u)?;
+        let u = fc2.down_hidden(&frozen.pre, &fc1.filter(&u, size)?, fc1)?;
+        watch(AdaptedLinear::Fc2, &self.fc2, &u)?;
+        fc2.update(x_t, &frozen.post, &fc2.filter(&u, size)?, self.block.drop_path(x_t.dim(0)?, mode))
     }
 }
 

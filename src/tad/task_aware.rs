@@ -51,6 +51,14 @@ impl TaskAwareLinear {
         self.path.as_ref()
     }
 
+    /// The filter that each map `[T*b, N, r]` gets, `[T*b, k*k, r]`; `None` without a filter.
+    ///
+    /// # Errors
+    /// As [`TaskFilter::taps`].
+    pub fn taps(&self, u: &Tensor) -> Result<Option<Tensor>> {
+        self.path.as_ref().map_or(Ok(None), |path| path.filter.taps(u))
+    }
+
     /// Adds each task's path to the shared frozen product.
     ///
     /// # Shapes
@@ -59,6 +67,17 @@ impl TaskAwareLinear {
     /// # Errors
     /// Tensors whose shapes do not fit; maps of z that b does not divide.
     pub fn forward(&self, frozen: &Tensor, tasks: &Tensor, size: (usize, usize)) -> Result<Tensor> {
+        self.forward_watched(frozen, tasks, size, |_| Ok(()))
+    }
+
+    /// [`TaskAwareLinear::forward`], with what its filter reads.
+    pub(super) fn forward_watched(
+        &self,
+        frozen: &Tensor,
+        tasks: &Tensor,
+        size: (usize, usize),
+        watch: impl FnOnce(&Tensor) -> Result<()>,
+    ) -> Result<Tensor> {
         let (all, b) = (tasks.dim(0)?, frozen.dim(0)?);
         let count = match all.checked_div(b) {
             Some(count) if count * b == all => count,
@@ -66,15 +85,17 @@ impl TaskAwareLinear {
         };
         match &self.path {
             None => ops::for_each_task(frozen, count),
-            Some(FilteredPath { path, filter }) => {
-                ops::add_to_shared(frozen, &path.up(&filter.forward_tokens(&path.down(tasks)?, size)?)?)
+            Some(path) => {
+                let u = path.path.down(tasks)?;
+                watch(&u)?;
+                ops::add_to_shared(frozen, &path.path.up(&path.filter(&u, size)?)?)
             }
         }
     }
 }
 
 /// The tasks' paths beside one linear and the filter between A and B, as the fused steps of a block take them: each `down` gives
-/// `F(A z_t)`, and what follows it adds `s B_t` of that to what tasks share.
+/// `A z_t`, [`FilteredPath::filter`] `F` of that, and what follows it adds `s B_t` of it to what tasks share.
 #[derive(Clone, Debug)]
 pub(super) struct FilteredPath {
     path: TaskPath,
@@ -82,29 +103,29 @@ pub(super) struct FilteredPath {
 }
 
 impl FilteredPath {
-    /// Of attended patches that the tasks share, map by map of `size`.
-    pub(super) fn down_shared(&self, x: &Tensor, tasks: usize, size: (usize, usize)) -> Result<Tensor> {
-        self.filter.forward_tokens(&self.path.a.forward_shared(x, tasks)?, size)
+    /// Of attended patches that the tasks share.
+    pub(super) fn down_shared(&self, x: &Tensor, tasks: usize) -> Result<Tensor> {
+        self.path.a.forward_shared(x, tasks)
     }
 
     /// Of what `norm` makes of each task's conditioned patches.
-    pub(super) fn down_conditioned(
-        &self,
-        condition: &TaskCondition,
-        norm: &LayerNorm,
-        size: (usize, usize),
-    ) -> Result<Tensor> {
-        self.filter.forward_tokens(&ops::conditioned_down(condition, norm, &self.path.a)?, size)
+    pub(super) fn down_conditioned(&self, condition: &TaskCondition, norm: &LayerNorm) -> Result<Tensor> {
+        ops::conditioned_down(condition, norm, &self.path.a)
     }
 
     /// Of what `norm` makes of each task's own tokens.
-    pub(super) fn down_normed(&self, x: &Tensor, norm: &LayerNorm, size: (usize, usize)) -> Result<Tensor> {
-        self.filter.forward_tokens(&ops::norm_down(x, norm, &self.path.a)?, size)
+    pub(super) fn down_normed(&self, x: &Tensor, norm: &LayerNorm) -> Result<Tensor> {
+        ops::norm_down(x, norm, &self.path.a)
     }
 
     /// Of the hidden values, `GELU(pre + s1 B1_t u_t)` with u from the path `before` this one.
-    pub(super) fn down_hidden(&self, pre: &Tensor, u: &Tensor, before: &Self, size: (usize, usize)) -> Result<Tensor> {
-        self.filter.forward_tokens(&ops::task_hidden(pre, u, &before.path, &self.path)?, size)
+    pub(super) fn down_hidden(&self, pre: &Tensor, u: &Tensor, before: &Self) -> Result<Tensor> {
+        ops::task_hidden(pre, u, &before.path, &self.path)
+    }
+
+    /// What the filter makes of them, map by map of `size`.
+    pub(super) fn filter(&self, u: &Tensor, size: (usize, usize)) -> Result<Tensor> {
+        self.filter.forward_tokens(u, size)
     }
 
     /// `x + k (frozen + s B_t u_t)`, frozen and u in windows of `grid`.
