@@ -14,6 +14,7 @@
 
 mod batch_norm;
 mod constants;
+mod conv3x3;
 mod cpu;
 mod dropout;
 mod feature_map;
@@ -34,6 +35,8 @@ mod tad;
 
 #[doc(hidden)]
 pub use batch_norm::{BatchMoments, BatchNorm, MomentsOf};
+#[doc(hidden)]
+pub use conv3x3::conv3x3;
 pub use dropout::Dropout;
 pub use feature_map::FeatureMap;
 pub use gelu::gelu;
