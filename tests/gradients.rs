@@ -185,7 +185,8 @@ fn a_task_adapting_block() -> Result<()> {
 fn check_head(config: &HeadConfig) -> Result<()> {
     for trains in [false, true] {
         let (weights, ledger) = weights();
-        let shared = config.shared().map(|sizes| SharedHidden::new(sizes, &weights.pp("shared"))).transpose()?;
+        let shared =
+            config.shared().map(|sizes| SharedHidden::new(&sizes.channels, &weights.pp("shared"))).transpose()?;
         let head = config.build(&[4, 6], 2, shared.as_ref(), &weights.pp("head"))?;
         let (fine, coarse) = (input(&ledger, "fine", &[2, 12, 4])?, input(&ledger, "coarse", &[2, 4, 6])?);
         check(&ledger, || {

@@ -75,7 +75,7 @@ fn linear(weights: &Weights) -> Result<Decoders> {
 
 fn hrnet_shared(weights: &Weights) -> Result<Decoders> {
     let config = HeadConfig::HrNetShared(HrNetConfig::new([1, 2, 2, 1]));
-    let shared = SharedHidden::new(config.shared().unwrap(), &weights.pp(SharedHidden::NAME))?;
+    let shared = SharedHidden::new(&config.shared().unwrap().channels, &weights.pp(SharedHidden::NAME))?;
     let head = |task, outputs| config.build(&WIDTHS, outputs, Some(&shared), &weights.pp(task));
     Ok(vec![(".a", head("a", 3)?), (".b", head("b", 1)?)])
 }

@@ -6,7 +6,7 @@ use super::projections::Projections;
 use super::sizes::{check_channels, check_dropout, check_projections};
 use crate::layers::{BatchNorm, FeatureMap, Merge, Mode, dropout};
 use crate::layers::{PatchMerging, StageMap};
-use crate::ops::{Conv1x1, bilinear, conv3x3, linear};
+use crate::ops::{BatchMoments, Conv1x1, bilinear, conv3x3, leaf, linear, recomputed};
 use crate::params::{Group, Weights, uniform_by_fan_in};
 use crate::{Error, Result};
 use candle_core::{Result as CandleResult, Tensor};
@@ -144,12 +144,14 @@ impl AsppHead {
         })
     }
 
-    /// The projections at the finest map's size, concatenated.
+    /// The projections at the finest map's size, concatenated: all branches read them.
     fn gather(&self, stages: &[StageMap]) -> CandleResult<FeatureMap> {
         let maps = self.projections.project(stages)?;
         let Some(size) = maps.first().map(|map| map.size) else { candle_core::bail!("aspp: expected a map, got none") };
         let resize = |map: &FeatureMap| bilinear(&map.to_nchw()?, size);
-        FeatureMap::from_nchw(&Tensor::cat(&maps.iter().map(resize).collect::<CandleResult<Vec<_>>>()?, 1)?)
+        let x = Tensor::cat(&maps.iter().map(resize).collect::<CandleResult<Vec<_>>>()?, 1)?;
+        let FeatureMap { tokens, size } = FeatureMap::from_nchw(&x)?;
+        Ok(FeatureMap { tokens: leaf(&tokens.contiguous()?)?, size })
     }
 
     /// All branches of `x`, concatenated.
@@ -207,6 +209,16 @@ impl Branch {
             None => linear(&x.tokens, &self.weight, None)?,
         };
         let (b, n, c) = y.dims3()?;
-        self.norm.forward(&y.reshape((b * n, c))?, mode)?.relu()?.reshape((b, n, c))
+        let (rows, norm) = (y.reshape((b * n, c))?, self.norm.step(mode));
+        // Backward makes the normed values again: kept, they are several times what the convolutions keep.
+        let normed = move || {
+            let (y, BatchMoments { mean, variance }) = norm.forward(&rows)?;
+            Ok(vec![y.relu()?, mean, variance])
+        };
+        let [y, mean, variance] = &recomputed(normed)?[..] else {
+            candle_core::bail!("aspp: a norm gave other than values and moments")
+        };
+        self.norm.follow(&BatchMoments { mean: mean.clone(), variance: variance.clone() }, b * n, mode)?;
+        y.reshape((b, n, c))
     }
 }

@@ -1,6 +1,5 @@
 //! A first layer that the decoders of several tasks share.
 
-use super::HrNetConfig;
 use crate::params::{Group, Weights, uniform_by_fan_in};
 use candle_core::{Result, Tensor};
 
@@ -18,12 +17,12 @@ impl SharedHidden {
     /// Where it stands among the tasks' decoders: no task of a model with such a layer has this name.
     pub const NAME: &str = "shared";
 
-    /// For heads of this configuration, from `weights` at `heads.shared`.
+    /// For heads that project their stages to these `channels`, from `weights` at `heads.shared`.
     ///
     /// # Errors
     /// A weight that is missing or of another shape; a name made twice.
-    pub fn new(config: &HrNetConfig, weights: &Weights) -> Result<Self> {
-        let sum = config.sum();
+    pub fn new(channels: &[usize], weights: &Weights) -> Result<Self> {
+        let sum = channels.iter().sum();
         let vb = weights.pp("hidden").adapter(Group::SharedHeads);
         Ok(Self { weight: vb.get_with_hints((4 * sum, sum), "weight", uniform_by_fan_in(sum))? })
     }

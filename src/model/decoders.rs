@@ -25,5 +25,5 @@ fn shared(config: &TADFormerConfig, places: &Weights, held: &Held) -> Result<Opt
     let Some((_, sizes)) = sharing().next() else { return Ok(None) };
     let place = places.pp(SharedHidden::NAME);
     let place = if sharing().all(|(task, _)| held.head(task)) { place.held() } else { place };
-    SharedHidden::new(sizes, &place).map(Some)
+    SharedHidden::new(&sizes.channels, &place).map(Some)
 }

@@ -13,9 +13,9 @@ const PROMPTS: &str = "prompts.table";
 impl TADFormer {
     /// This model with other tasks, added, removed or in another order: a new model on the same frozen tensors.
     ///
-    /// What was trained is carried over bit for bit: what tasks share (low-rank paths, dynamic filters, gates, released weights),
-    /// and of each task that stays its rows of the prompts, its static filters, its decoder and the decoder's statistics. What
-    /// only new tasks have is drawn with `seed`. What [`TADFormer::freeze`] keeps trains in the new model until it is frozen there. This
+    /// What was trained is carried over bit for bit: what tasks share (low-rank paths, dynamic filters, gates, released weights, a first
+    /// layer of their decoders), and of each task that stays its rows of the prompts, its static filters, its decoder and the decoder's
+    /// statistics. What only new tasks have is drawn with `seed`. What [`TADFormer::freeze`] keeps trains in the new model until it is frozen there. This
     /// model stays as it is.
     ///
     /// Without prompts the outputs of the tasks that stay are equal to rounding: products of another number of tasks add up in
