@@ -20,7 +20,7 @@ struct Golden {
 
 impl Golden {
     fn open(dtype: DType) -> Self {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/heads.safetensors");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/heads/heads.safetensors");
         Self { file: Checkpoint::open(path).unwrap(), dtype }
     }
 

@@ -80,7 +80,7 @@ impl SegFormerConfig {
 #[derive(Debug)]
 pub struct SegFormerHead {
     projections: Projections,
-    /// Those of all projections, `[E S]`.
+    /// Of each projection, `[E]`.
     biases: Vec<Tensor>,
     /// `[E, E S]`.
     hidden: Tensor,

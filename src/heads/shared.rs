@@ -7,7 +7,8 @@ use candle_core::{Result, Tensor};
 ///
 /// Its gradient is the sum of what those heads give it whose own weights train.
 ///
-/// Source: the shared decoder of Free Sinewich (arXiv 2603.21111) without the sines that set its tasks apart, which are not published.
+/// Source: the shared decoder of Free Sinewich (arXiv 2603.21111), less the sines that make this weight another one for each task: a
+/// variant of our own.
 #[derive(Clone, Debug)]
 pub struct SharedHidden {
     weight: Tensor,
