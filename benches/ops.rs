@@ -60,7 +60,7 @@ fn normal(dims: &[usize]) -> Tensor {
 fn decoder() -> MultiScaleHead {
     let conv = |n_in: usize, n_out: usize| Conv1x1 { weight: normal(&[n_out, n_in]), bias: normal(&[n_out]) };
     let norm = BatchNorm { weight: normal(&[216]), bias: normal(&[216]), moments: MomentsOf::Batch, eps: 1e-5 };
-    MultiScaleHead { maps: Vec::new(), hidden: conv(54, 216), norm, output: conv(216, 21) }
+    MultiScaleHead { maps: Vec::new(), hidden: conv(54, 216), norm, dropped: None, output: conv(216, 21) }
 }
 
 /// A step with the inputs that get gradients.

@@ -63,7 +63,7 @@
 //! [`Tuning`] names the usual answers, from the decoders alone to full fine-tuning; a [`tad::Method`], a [`params::Release`] and
 //! [`heads`] say what it does not:
 //! ```
-//! use tadformer::heads::HrNetConfig;
+//! use tadformer::heads::{HeadConfig, SegFormerConfig};
 //! use tadformer::params::{Pretrained, Release};
 //! use tadformer::tad::{LowRank, Method, PerTask, Prompts};
 //! use tadformer::{SwinConfig, TADFormer, Tuning};
@@ -74,7 +74,8 @@
 //!     .tasks(tasks()?)
 //!     .method(method)
 //!     .release(Release::tadformer().with(Pretrained::Reductions))
-//!     .own_head("depth", HrNetConfig::new([8, 16, 32, 64]));
+//!     .head("hrnet-shared".parse::<HeadConfig>()?)
+//!     .own_head("depth", SegFormerConfig::new(128));
 //! println!("{}\n{}", TADFormer::count(bitfit.config())?, TADFormer::count(mine.config())?);
 //! # Ok::<(), tadformer::Error>(())
 //! ```
@@ -90,7 +91,7 @@
 //! # Ok::<(), candle_core::Error>(())
 //! ```
 //! [`layers::LowRankLinear::from_linear`] puts a low-rank path beside the linear of any candle model; [`params::Weights::over`] takes the
-//! weights of a [`TADBlock`] or a [decoder](heads::HrNetHead) from a `VarBuilder`. The example `layers` shows each of them.
+//! weights of a [`TADBlock`] or a [decoder](heads) from a `VarBuilder`. The example `layers` shows each of them.
 //!
 //! # What it holds to
 //! - **What trains is data.** Every weight is recorded in a [`params::Ledger`] with its group when it is made; the optimizer, the

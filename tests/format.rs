@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use tadformer::files::write_tensors;
-use tadformer::heads::{HeadConfig, HrNetConfig};
+use tadformer::heads::{AsppConfig, HeadConfig, HrNetConfig, LinearConfig, SegFormerConfig};
 use tadformer::model::{ModelFile, Stored};
 use tadformer::params::{Pretrained, Release};
 use tadformer::tad::{Gate, LowRank, Method, PerTask, Prompts, TaskFilterKind, TaskPaths, TpcReading};
@@ -64,9 +64,13 @@ fn models() -> Vec<TADFormer> {
         Method::low_rank(2).linears(LowRank::new(2).ranks([1, 2, 3, 4])),
     ];
     let methods = methods.map(|method| builder().method(method));
-    let others =
-        [builder().release(Release::everything()), builder().own_head("depth", HrNetConfig::new([1, 3, 5, 2]))];
-    methods.into_iter().chain(others).map(|builder| builder.build().unwrap()).collect()
+    let aspp = AsppConfig::new([1, 2, 1, 2]).width(3).rates([2, 4, 6]);
+    let mixed = builder().head(aspp.clone()).own_head("depth", HrNetConfig::new([1, 3, 5, 2]));
+    let mixed = mixed.own_head("sal", LinearConfig::default()).own_head("edge", SegFormerConfig::new(5));
+    let shared = builder().head(HeadConfig::HrNetShared(HrNetConfig::new([2, 1, 3, 1]))).own_head("sal", aspp);
+    let others = [builder().release(Release::everything()), mixed, shared].into_iter();
+    let kinds = HeadConfig::published().map(|head| builder().head(head));
+    methods.into_iter().chain(others).chain(kinds).map(|builder| builder.build().unwrap()).collect()
 }
 
 /// Paths of a document's leaves, as the page writes them; what the page has as one value is one leaf.
@@ -85,7 +89,7 @@ fn leaves(value: &Value, path: &str, documented: &BTreeSet<String>, found: &mut 
 #[test]
 fn every_key_is_documented_and_every_documented_key_is_there() {
     let documented: BTreeSet<String> = rows("Metadata").into_iter().map(|(key, _)| key).collect();
-    assert_eq!(documented.len(), 32);
+    assert_eq!(documented.len(), 35);
     let mut ever = BTreeSet::new();
     for model in models() {
         let file = written(|path| model.save_adapter(path).unwrap());
@@ -152,7 +156,27 @@ fn pattern(name: &str, tasks: &[&str]) -> (String, usize, String) {
     };
     let name = if linear.is_empty() { name.to_owned() } else { name.replace(linear, "LINEAR") };
     let parts: Vec<String> = name.split('.').map(part).collect();
-    (parts.join("."), stage, linear.to_owned())
+    (branches_by_one_name(parts.join(".")), stage, linear.to_owned())
+}
+
+/// The norms of an ASPP decoder's branches, which the page writes once for all of them.
+fn branches_by_one_name(name: String) -> String {
+    let branches = ["point", "dilated.i", "pool", "project", "refine"];
+    let parts = branches.map(|branch| (format!("heads.TASK.{branch}.norm."), "heads.TASK.BRANCH.norm."));
+    parts.iter().fold(name, |name, (branch, all)| name.replace(branch, all))
+}
+
+/// Of a task's decoder: the channels to which each stage is projected, the hidden channels, and those of all branches.
+fn decoder(head: &HeadConfig, outputs: usize) -> (Vec<usize>, usize, usize) {
+    match head {
+        HeadConfig::HrNet(head) | HeadConfig::HrNetShared(head) => {
+            (head.channels.clone(), 4 * head.channels.iter().sum::<usize>(), 0)
+        }
+        HeadConfig::SegFormer(head) => (vec![head.channels; 4], head.channels, 0),
+        HeadConfig::Aspp(head) => (head.channels.clone(), head.width, (head.rates.len() + 2) * head.width),
+        HeadConfig::Linear(_) => (vec![outputs; 4], 0, 0),
+        other => panic!("{other:?}"),
+    }
 }
 
 /// The sides that a documented shape means for one tensor.
@@ -174,11 +198,9 @@ fn shape(text: &str, model: &TADFormer, (stage, linear): (usize, &str), task: Op
         }) => *kernel,
         _ => 0,
     };
-    let head = match task.map_or(&config.head, |task| config.head_of(task.name())) {
-        HeadConfig::HrNet(head) => head,
-        other => panic!("{other:?}"),
-    };
-    let sum: usize = head.channels.iter().sum();
+    let outputs = task.map_or(0, Task::outputs);
+    let (projected, hidden_channels, branches) =
+        decoder(task.map_or(&config.head, |task| config.head_of(task.name())), outputs);
     let window = swin.window.min((swin.image_size / swin.patch_size) >> stage);
     let side = |side: &str| match side {
         "P" => config.tasks.len() * config.method.prompts().per_task(),
@@ -191,11 +213,12 @@ fn shape(text: &str, model: &TADFormer, (stage, linear): (usize, &str), task: Op
         "p" => swin.patch_size,
         "in" => n_in,
         "out" => out,
-        "n" => task.map_or(0, Task::outputs),
-        "H" => sum,
-        "4H" => 4 * sum,
+        "n" => outputs,
+        "H" => projected.iter().sum(),
+        "U" => hidden_channels,
+        "V" => branches,
         "W_i" => swin.embed_dim << (stage + 1).min(swin.stages() - 1),
-        "h_i" => head.channels[stage],
+        "h_i" => projected[stage],
         "heads" => swin.num_heads[stage],
         "(2w-1)^2" => (2 * window - 1) * (2 * window - 1),
         number => number.parse().unwrap(),

@@ -4,7 +4,7 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
-use tadformer::heads::{Head, HrNetConfig, HrNetHead};
+use tadformer::heads::{AsppConfig, HeadConfig, HrNetConfig, LinearConfig, SegFormerConfig, SharedHidden};
 use tadformer::layers::{BatchNorm, FeatureMap, LowRankConfig, LowRankLinear, Mlp, MlpLowRank, Mode, TrainingPass};
 use tadformer::layers::{PatchMerging, Projection, StageMap};
 use tadformer::ops::Definition;
@@ -182,15 +182,41 @@ fn a_task_adapting_block() -> Result<()> {
     })
 }
 
+/// A decoder of two stages in evaluation and in training, by dropout that is drawn the same each time.
+fn check_head(config: &HeadConfig) -> Result<()> {
+    for trains in [false, true] {
+        let (weights, ledger) = weights();
+        let shared =
+            config.shared().map(|sizes| SharedHidden::new(&sizes.channels, &weights.pp("shared"))).transpose()?;
+        let head = config.build(&[4, 6], 2, shared.as_ref(), &weights.pp("head"))?;
+        let (fine, coarse) = (input(&ledger, "fine", &[2, 12, 4])?, input(&ledger, "coarse", &[2, 4, 6])?);
+        check(&ledger, || {
+            let maps = [(&fine, (3, 4)), (&coarse, (2, 2))]
+                .map(|(tokens, size)| FeatureMap { tokens: tokens.clone(), size }.into());
+            let pass = TrainingPass::seeded(0);
+            head.forward(&maps, if trains { Mode::Train(&pass) } else { Mode::Eval })
+        })?;
+    }
+    Ok(())
+}
+
 #[test]
 fn an_hrnet_head() -> Result<()> {
-    let (weights, ledger) = weights();
-    let head = HrNetHead::new(&HrNetConfig::new([2, 3]), &[4, 6], 2, &weights.pp("head"))?;
-    let (fine, coarse) = (input(&ledger, "fine", &[2, 12, 4])?, input(&ledger, "coarse", &[2, 4, 6])?);
-    let rng = TrainingPass::seeded(0);
-    check(&ledger, || {
-        let maps = [(&fine, (3, 4)), (&coarse, (2, 2))]
-            .map(|(tokens, size)| FeatureMap { tokens: tokens.clone(), size }.into());
-        head.forward(&maps, Mode::Train(&rng))
-    })
+    check_head(&HrNetConfig::new([2, 3]).into())?;
+    check_head(&HeadConfig::HrNetShared(HrNetConfig::new([2, 3])))
+}
+
+#[test]
+fn a_segformer_head() -> Result<()> {
+    check_head(&SegFormerConfig::new(4).dropout(0.3).into())
+}
+
+#[test]
+fn an_aspp_head() -> Result<()> {
+    check_head(&AsppConfig::new([2, 3]).width(3).rates([1, 2, 6]).dropout(0.3).into())
+}
+
+#[test]
+fn a_linear_head() -> Result<()> {
+    check_head(&LinearConfig::default().into())
 }

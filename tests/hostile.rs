@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tadformer::checkpoint::Checkpoint;
+use tadformer::heads::{AsppConfig, HeadConfig, HrNetConfig, SegFormerConfig};
 use tadformer::layers::Mode;
 use tadformer::model::{BackboneFile, ModelFile, OpenOptions, ReleasedFile};
 use tadformer::params::Release;
@@ -615,7 +616,10 @@ proptest! {
 
     #[test]
     fn no_change_of_an_adapters_metadata_makes_it_panic(changes in prop::collection::vec((any::<prop::sample::Index>(), odd()), 1..4)) {
-        let (_folder, path) = adapter(builder().tasks("sal=1,depth=1".parse().unwrap()));
+        let heads = builder().tasks("sal=1,depth=1,edge=1".parse().unwrap());
+        let heads = heads.head(HeadConfig::HrNetShared(HrNetConfig::new([2, 2, 4, 4])));
+        let heads = heads.own_head("depth", AsppConfig::new([1, 2, 1, 2]).width(3).rates([1, 4]));
+        let (_folder, path) = adapter(heads.own_head("edge", SegFormerConfig::new(3)));
         let change = |metadata: &mut Value| {
             for (place, value) in changes {
                 let mut places = places(metadata);

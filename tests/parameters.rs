@@ -1,6 +1,7 @@
 //! How many parameters train, counted and held against the paper and against closed forms.
 #![allow(clippy::unwrap_used)]
 
+use tadformer::heads::HeadConfig;
 use tadformer::params::{Group, ParameterTable, Pretrained, Release};
 use tadformer::swin::SwinConfig;
 use tadformer::{TADFormer, Tuning};
@@ -76,4 +77,38 @@ fn the_table_prints_totals_and_the_ratio() {
     for words in ["low_rank", "1,130,496", "3,557,502", "27,466,560", "29,464,442: 8.3 times"] {
         assert!(text.contains(words), "{text}");
     }
+}
+
+#[test]
+fn a_layer_that_four_decoders_share_saves_three_of_it() {
+    let of = |head: &str| {
+        TADFormer::count(TADFormer::builder(SwinConfig::tiny()).head(head.parse::<HeadConfig>().unwrap()).config())
+            .unwrap()
+    };
+    let (own, shared) = (of("hrnet"), of("hrnet-shared"));
+    assert_eq!(own.trained() - shared.trained(), 874_800);
+    assert_eq!(own.full_fine_tuning() - shared.full_fine_tuning(), 874_800);
+    let layer = shared.groups().find(|(group, _)| *group == Group::SharedHeads).unwrap().1;
+    assert_eq!((layer.trained, layer.frozen), (270 * 1080, 0));
+    assert!(own.groups().all(|(group, _)| group != Group::SharedHeads));
+    assert!(shared.to_string().contains("shared_heads          291,600"), "{shared}");
+}
+
+#[test]
+fn each_kind_of_decoder_has_the_parameters_of_its_formula() {
+    let decoder = |head: &str| {
+        let builder = TADFormer::builder(SwinConfig::tiny()).tuning(Tuning::DecodersOnly, 0);
+        let builder = builder.tasks("semseg=21".parse().unwrap()).head(head.parse::<HeadConfig>().unwrap());
+        TADFormer::count(builder.config()).unwrap().trained()
+    };
+    let (widths, projections) = (192 + 384 + 768 + 768, 18 * 192 + 36 * 384 + (72 + 144) * 768);
+    let (norm, h, w) = (|channels: usize| 2 * channels, 270, 256);
+    assert_eq!(decoder("linear"), 21 * widths + 21);
+    assert_eq!(decoder("segformer"), w * widths + 4 * w + 4 * w * w + norm(w) + 21 * (w + 1));
+    let pyramid = 2 * h * w + 3 * 9 * h * w + 5 * w * w + 9 * w * w + 7 * norm(w);
+    assert_eq!(decoder("aspp"), projections + pyramid + 21 * (w + 1));
+    assert_eq!(decoder("hrnet"), projections + 4 * h * h + 4 * h + norm(4 * h) + 21 * (4 * h + 1));
+    assert_eq!(decoder("hrnet-shared"), decoder("hrnet"), "alone it shares with nobody");
+    let documented = ["hrnet", "segformer", "aspp", "linear"].map(decoder);
+    assert_eq!(documented, [500_709, 809_749, 3_114_133, 44_373], "as the page of `heads` prints");
 }

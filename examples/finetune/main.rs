@@ -24,7 +24,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 use tadformer::data::{BatchOptions, Batches};
 use tadformer::files::create_folder;
-use tadformer::heads::HrNetConfig;
+use tadformer::heads::{HeadConfig, HrNetConfig};
 use tadformer::hub::Hub;
 use tadformer::ops::GradientCheckpointing;
 use tadformer::report::{CardFile, ModelCard};
@@ -45,6 +45,10 @@ struct Options {
     /// decoders-only, bitfit, low-rank-only, tadformer or everything
     #[arg(long, default_value = "tadformer")]
     tuning: Tuning,
+    /// The tasks' decoders, of the published sizes: hrnet, hrnet-shared, segformer, aspp or linear; without it hrnet, for `small` a
+    /// narrower one
+    #[arg(long)]
+    head: Option<HeadConfig>,
     /// Rank of the low-rank paths
     #[arg(long, default_value_t = 16)]
     rank: usize,
@@ -168,6 +172,10 @@ fn build(options: &Options, device: &candle_core::Device) -> anyhow::Result<TADF
             let unknown = "--backbone: no file or folder of this name, no OWNER/NAME of the hub, and no preset";
             TADFormer::builder(preset.parse().context(unknown)?)
         }
+    };
+    let builder = match &options.head {
+        Some(head) => builder.head(head.clone()),
+        None => builder,
     };
     let builder = builder.image_size(options.image).tasks(options.tasks.clone()).tuning(options.tuning, options.rank);
     Ok(builder.seed(options.seed).dtype(options.dtype).device(device).build()?)

@@ -1,10 +1,14 @@
 //! The HRNet head: project each stage, mix all at the finest size.
 
 use super::Head;
-use crate::layers::{BatchNorm, FeatureMap, Fold, Mode, PatchMerging, Projection, StageMap};
+use super::conv::{bias, conv1x1};
+use super::projections::Projections;
+use super::shared::SharedHidden;
+use super::sizes::check_projections;
+use crate::Result;
+use crate::layers::{BatchNorm, Fold, Mode, PatchMerging, StageMap};
 use crate::ops::{Conv1x1, MultiScaleHead};
-use crate::params::{Group, Weights, uniform_by_fan_in};
-use crate::{Error, Result};
+use crate::params::Weights;
 use candle_core::{Result as CandleResult, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -29,17 +33,17 @@ impl HrNetConfig {
         Self { channels: channels.into() }
     }
 
+    /// H: the channels of all stages together.
+    pub(super) fn sum(&self) -> usize {
+        self.channels.iter().sum()
+    }
+
     /// Checks the sizes for an encoder of `stages` stages; `place` is where they stand in a configuration.
     ///
     /// # Errors
     /// A number of channels that is missing or 0.
     pub fn check(&self, place: &str, stages: usize) -> Result<()> {
-        if self.channels.len() == stages && self.channels.iter().all(|channels| (1..1 << 14).contains(channels)) {
-            return Ok(());
-        }
-        let expected = format!("a number from 1 to 16383 for each of {stages} stages");
-        let got = format!("{:?}", self.channels);
-        Err(Error::config(format!("{place}.channels"), expected, got, "the paper uses 18, 36, 72, 144"))
+        check_projections(place, &self.channels, stages)
     }
 }
 
@@ -67,16 +71,10 @@ impl HrNetConfig {
 /// Source: HRNetV2's segmentation head, as MTLoRA and TADFormer use it.
 #[derive(Debug)]
 pub struct HrNetHead {
-    projections: Vec<Projection>,
+    projections: Projections,
     hidden: Conv1x1,
     norm: BatchNorm,
     output: Conv1x1,
-}
-
-fn conv1x1(n_in: usize, n_out: usize, weights: &Weights) -> CandleResult<Conv1x1> {
-    let (vb, init) = (weights.adapter(Group::Heads), uniform_by_fan_in(n_in));
-    let weight = vb.get_with_hints((n_out, n_in), "weight", init)?;
-    Ok(Conv1x1 { weight, bias: vb.get_with_hints(n_out, "bias", init)? })
 }
 
 impl HrNetHead {
@@ -85,36 +83,55 @@ impl HrNetHead {
     /// # Errors
     /// Weights that are missing or of another shape; a name made twice.
     pub fn new(config: &HrNetConfig, widths: &[usize], outputs: usize, weights: &Weights) -> CandleResult<Self> {
-        let vb = weights.adapter(Group::Projections).pp("projections");
-        let project = |(i, (width, channels)): (usize, (&usize, &usize))| {
-            vb.pp(i).get_with_hints((*channels, *width), "weight", uniform_by_fan_in(*width)).map(Projection::new)
-        };
-        let projections = widths.iter().zip(&config.channels).enumerate().map(project).collect::<CandleResult<_>>()?;
-        let sum: usize = config.channels.iter().sum();
+        let sum = config.sum();
+        let hidden = conv1x1(sum, 4 * sum, &weights.pp("hidden"))?;
+        Self::with_hidden(hidden, config, widths, outputs, weights)
+    }
+
+    /// As [`HrNetHead::new`], with a hidden layer whose weight is `shared`'s and whose bias is its own.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn sharing(
+        shared: &SharedHidden,
+        config: &HrNetConfig,
+        widths: &[usize],
+        outputs: usize,
+        weights: &Weights,
+    ) -> CandleResult<Self> {
+        let (sum, place) = (config.sum(), weights.pp("hidden"));
+        let hidden = Conv1x1 { weight: shared.read_at(&place), bias: bias(sum, 4 * sum, &place)? };
+        Self::with_hidden(hidden, config, widths, outputs, weights)
+    }
+
+    fn with_hidden(
+        hidden: Conv1x1,
+        config: &HrNetConfig,
+        widths: &[usize],
+        outputs: usize,
+        weights: &Weights,
+    ) -> CandleResult<Self> {
+        let sum = config.sum();
         Ok(Self {
-            projections,
-            hidden: conv1x1(sum, 4 * sum, &weights.pp("hidden"))?,
+            projections: Projections::new(&config.channels, widths, weights)?,
+            hidden,
             norm: BatchNorm::new(4 * sum, &weights.pp("norm"))?,
             output: conv1x1(4 * sum, outputs, &weights.pp("output"))?,
         })
-    }
-
-    /// Each stage's projected map.
-    fn project(&self, stages: &[StageMap]) -> CandleResult<Vec<FeatureMap>> {
-        stages.iter().zip(&self.projections).map(|(stage, projection)| stage.project(projection)).collect()
     }
 }
 
 impl Head for HrNetHead {
     fn forward(&self, stages: &[StageMap], mode: Mode) -> CandleResult<Tensor> {
         let (hidden, norm, output) = (self.hidden.clone(), self.norm.step(mode), self.output.clone());
-        let (y, moments) = MultiScaleHead { maps: self.project(stages)?, hidden, norm, output }.forward()?;
+        let maps = self.projections.project(stages)?;
+        let (y, moments) = MultiScaleHead { maps, hidden, norm, dropped: None, output }.forward()?;
         let (batch, _, h, w) = y.dims4()?;
         self.norm.follow(&moments, batch * h * w, mode)?;
         Ok(y)
     }
 
     fn fold(&mut self, how: Fold, mergings: &[Option<&PatchMerging>]) -> CandleResult<()> {
-        self.projections.iter_mut().zip(mergings).try_for_each(|(projection, merging)| projection.fold(how, *merging))
+        self.projections.fold(how, mergings)
     }
 }

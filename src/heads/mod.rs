@@ -1,10 +1,31 @@
 //! Per-task decoders behind one trait.
+//!
+//! | name | decoder | reads | parameters for 21 classes on Swin-T |
+//! | --- | --- | --- | --- |
+//! | `hrnet` | [`HrNetHead`], the paper's | all stages, projected to 18, 36, 72, 144 channels | 500,709 |
+//! | `hrnet-shared` | the same, its hidden weight one for all such tasks: [`SharedHidden`] | the same | 291,600 of them once for all |
+//! | `segformer` | [`SegFormerHead`] | all stages, embedded to 256 channels | 809,749 |
+//! | `aspp` | [`AsppHead`], DeepLabV3's | all stages, projected as `hrnet` does | 3,114,133 |
+//! | `linear` | [`LinearHead`] | all stages | 44,373 |
+//!
+//! Every decoder gives its outputs at the finest stage's size, an eighth of the image's; the model resizes them to the image's.
 
+mod aspp;
 mod config;
+mod conv;
 mod hrnet;
+mod linear;
+mod projections;
+mod segformer;
+mod shared;
+mod sizes;
 
+pub use aspp::{AsppConfig, AsppHead};
 pub use config::HeadConfig;
 pub use hrnet::{HrNetConfig, HrNetHead};
+pub use linear::{LinearConfig, LinearHead};
+pub use segformer::{SegFormerConfig, SegFormerHead};
+pub use shared::SharedHidden;
 
 use crate::layers::{Fold, Mode, PatchMerging, StageMap};
 use candle_core::{Result, Tensor};

@@ -1,12 +1,27 @@
-//! Dropping whole residuals.
+//! What training drops: whole residuals, whole channels, single values.
 
 use super::Mode;
+use crate::ops::Dropout;
+use candle_core::{Result, Tensor};
 
 /// Each image's factor of a residual: 0 with probability `rate`, else `1 / (1 - rate)`; `None` where nothing is dropped.
 pub fn drop_path(images: usize, rate: f64, mode: Mode) -> Option<Vec<f64>> {
     match mode {
         Mode::Train(rng) if rate > 0.0 => Some(rng.keep(images, rate)),
         _ => None,
+    }
+}
+
+/// Each channel's factor in each image, image by image, drawn as [`drop_path`] draws those of residuals.
+pub(crate) fn drop_channels(images: usize, channels: usize, rate: f64, mode: Mode) -> Option<Vec<f64>> {
+    drop_path(images * channels, rate, mode)
+}
+
+/// Each value dropped with probability `rate`, or divided by `1 - rate`, in training.
+pub(crate) fn dropout(x: &Tensor, rate: f64, mode: Mode) -> Result<Tensor> {
+    match mode {
+        Mode::Train(rng) if rate > 0.0 => x * Dropout { rate, seed: rng.seed() }.of(x)?,
+        _ => Ok(x.clone()),
     }
 }
 

@@ -13,6 +13,7 @@ mod stage_map;
 pub use crate::ops::{FeatureMap, LayerNorm};
 pub use batch_norm::BatchNorm;
 pub use drop::drop_path;
+pub(crate) use drop::{drop_channels, dropout};
 pub use fold::Fold;
 pub(crate) use layer_norm::layer_norm;
 pub use low_rank::{LowRankConfig, LowRankLinear};

@@ -86,7 +86,7 @@ impl TADFormerBuilder {
         self
     }
 
-    /// The decoder of every task that has none of its own.
+    /// The decoder of every task that has none of its own: its sizes, or by name `"aspp".parse::<HeadConfig>()?`.
     pub fn head(mut self, head: impl Into<HeadConfig>) -> Self {
         self.config.head = head.into();
         self
@@ -98,7 +98,7 @@ impl TADFormerBuilder {
     /// use tadformer::{TADFormer, SwinConfig, heads::HrNetConfig};
     /// let builder = TADFormer::builder(SwinConfig::tiny()).tasks("semseg=21,depth=1".parse()?);
     /// let builder = builder.own_head("depth", HrNetConfig::new([8, 16, 32, 64]));
-    /// assert_eq!(builder.config().head_of("depth").channels(), 120);
+    /// assert_eq!(builder.config().head_of("depth").channels(4), 120);
     /// # Ok::<(), tadformer::Error>(())
     /// ```
     pub fn own_head(mut self, task: &str, head: impl Into<HeadConfig>) -> Self {

@@ -1,6 +1,6 @@
 //! Everything that settles a model but its weights.
 
-use crate::heads::HeadConfig;
+use crate::heads::{HeadConfig, SharedHidden};
 use crate::named::find_named;
 use crate::params::Release;
 use crate::swin::SwinConfig;
@@ -68,7 +68,25 @@ impl TADFormerConfig {
             return Err(Error::config("own_heads", format!("names of {}", self.tasks), name, cure));
         }
         self.heads().try_for_each(|(place, head)| head.check(&place, self.swin.stages()))?;
+        self.check_shared()?;
         self.check_extent()
+    }
+
+    /// Whether decoders that share a layer can: they have the same sizes, and no task has the layer's name.
+    fn check_shared(&self) -> Result<()> {
+        let mut sharing = self.heads().filter_map(|(place, head)| Some((place, &head.shared()?.channels)));
+        let Some((first, channels)) = sharing.next() else { return Ok(()) };
+        if let Some((place, other)) = sharing.find(|(_, other)| *other != channels) {
+            let expected = format!("{channels:?}, as `{first}.channels` has");
+            let cure = "decoders that share a layer are of one size; another size goes with the kind hrnet";
+            return Err(Error::config(format!("{place}.channels"), expected, format!("{other:?}"), cure));
+        }
+        if self.tasks.get(SharedHidden::NAME).is_some() {
+            let expected = format!("no task named `{}`", SharedHidden::NAME);
+            let cure = "the layer that decoders share has that name; give the task another";
+            return Err(Error::config("tasks", expected, &self.tasks, cure));
+        }
+        Ok(())
     }
 }
 

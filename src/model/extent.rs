@@ -26,8 +26,8 @@ impl TADFormerConfig {
         let outputs = self.tasks.iter().map(|task| task.outputs).sum();
         check_values("", &[("image_size²", self.swin.image_size.pow(2)), ("outputs", outputs)], MOST_VALUES)?;
         for (place, head) in self.heads() {
-            let projected = (&*format!("{place}.channels"), head.channels());
-            check_values("", &[("patches", self.swin.patches(0)), projected], MOST_VALUES)?;
+            let widest = (&*format!("{place}.channels"), head.channels(self.swin.stages()));
+            check_values("", &[("patches", self.swin.patches(0)), widest], MOST_VALUES)?;
         }
         self.check_parameters()
     }
@@ -60,7 +60,7 @@ fn check_values(place: &str, factors: &[Factor], most: usize) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::heads::HrNetConfig;
+    use crate::heads::{AsppConfig, HrNetConfig, SegFormerConfig};
     use crate::swin::{Preset, SwinConfig};
     use crate::tad::{AdaptedLinear, LowRank, Method, PerTask, Prompts};
     use crate::task::TaskSet;
@@ -109,6 +109,10 @@ mod tests {
         refused("`patches x head.channels`", TADFormerConfig { head: head(), ..decoder() });
         let own_heads = [("sal".to_owned(), head())].into();
         refused("`patches x own_heads.sal.channels`", TADFormerConfig { own_heads, ..decoder() });
+        let head = SegFormerConfig::new(16383).into();
+        refused("`patches x head.channels`", TADFormerConfig { head, ..decoder() });
+        let head = AsppConfig::default().width(16383).into();
+        refused("`patches x head.channels`", TADFormerConfig { head, ..decoder() });
         let head = HrNetConfig::new([8000; 4]).into();
         let decoder =
             TADFormerConfig { head, ..config(SwinConfig { image_size: 224, ..tiny() }, paper(), TaskSet::pascal()) };

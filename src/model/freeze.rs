@@ -12,7 +12,8 @@ impl TADFormer {
     /// a group of weights by its name in [`TADFormer::parameters`].
     ///
     /// No gradient of it is made; the table counts it as frozen; files keep it as any trained weight. BatchNorm of a frozen decoder
-    /// normalises by its statistics in training as well. An optimizer made before moves nothing of it; one that is
+    /// normalises by its statistics in training as well. A layer that decoders share trains on, by the gradients of those that do, until
+    /// none of them does or `shared_heads` is frozen. An optimizer made before moves nothing of it; one that is
     /// to move what was unfrozen is made afterwards.
     ///
     /// ```

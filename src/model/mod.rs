@@ -2,6 +2,7 @@
 
 mod builder;
 mod config;
+mod decoders;
 mod extent;
 mod files;
 mod freeze;

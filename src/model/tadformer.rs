@@ -1,5 +1,6 @@
 //! The model: one frozen backbone, several dense tasks.
 
+use super::decoders::decoders;
 use super::held::Held;
 use super::{BaseModel, LoadReport, Outputs, TADFormerConfig};
 use crate::finite::is_finite;
@@ -12,7 +13,6 @@ use crate::ops::GradientCheckpointing;
 use crate::params::{Ledger, ParameterTable, Weights, own_source, shape_source};
 use crate::runtime::device_name;
 use crate::tad::{Encoder, StageOutput, StageView, TaskPaths};
-use crate::task::Task;
 use candle_core::{DType, Device, Result, Tensor};
 use tracing::trace_span;
 
@@ -76,13 +76,7 @@ impl TADFormer {
     ) -> Result<(Encoder, Vec<Box<dyn Head>>)> {
         let weights = weights.clone().holding(held.groups());
         let encoder = Encoder::new(&config.swin, &config.method, &config.tasks, &weights)?;
-        let (widths, places) = (config.swin.widths(), weights.pp("heads"));
-        let head = |task: &Task| {
-            let place = places.pp(&task.name);
-            let place = if held.head(task) { place.held() } else { place };
-            config.head_of(&task.name).build(&widths, task.outputs, &place)
-        };
-        Ok((encoder, config.tasks.iter().map(head).collect::<Result<_>>()?))
+        Ok((encoder, decoders(config, &weights, held)?))
     }
 
     pub(super) fn assemble(config: TADFormerConfig, weights: &Weights, ledger: Ledger) -> Result<Self> {

@@ -13,10 +13,10 @@ const PROMPTS: &str = "prompts.table";
 impl TADFormer {
     /// This model with other tasks, added, removed or in another order: a new model on the same frozen tensors.
     ///
-    /// What was trained is carried over bit for bit: what tasks share (low-rank paths, dynamic filters, gates, released weights),
-    /// and of each task that stays its rows of the prompts, its static filters, its decoder and the decoder's statistics. What
-    /// only new tasks have is drawn with `seed`. What [`TADFormer::freeze`] keeps is kept in the new model too: decoders of tasks that
-    /// stay, and groups with what new tasks add to them, until they are unfrozen there. This model stays as it is.
+    /// What was trained is carried over bit for bit: what tasks share (low-rank paths, dynamic filters, gates, released weights, a first
+    /// layer of their decoders), and of each task that stays its rows of the prompts, its static filters, its decoder and the decoder's
+    /// statistics. What only new tasks have is drawn with `seed`. What [`TADFormer::freeze`] keeps is kept in the new model too: decoders
+    /// of tasks that stay, and groups with what new tasks add to them, until they are unfrozen there. This model stays as it is.
     ///
     /// Without prompts the outputs of the tasks that stay are equal to rounding: products of another number of tasks add up in
     /// another order, which moves outputs of order one by less than 1e-5. With prompts they move, though no weight does: the

@@ -28,7 +28,7 @@ impl Dropout {
     }
 
     /// The factors of all values of `x`, drawn on the host by all its threads.
-    pub(super) fn of(self, x: &Tensor) -> Result<Tensor> {
+    pub(crate) fn of(self, x: &Tensor) -> Result<Tensor> {
         let factors: Vec<f64> = (0..x.elem_count()).into_par_iter().map(|i| self.factor(i)).collect();
         constants(&factors, x.dims(), x.dtype(), x.device())
     }

@@ -14,6 +14,7 @@
 
 mod batch_norm;
 mod constants;
+mod conv3x3;
 mod cpu;
 mod dropout;
 mod feature_map;
@@ -34,6 +35,7 @@ mod tad;
 
 #[doc(hidden)]
 pub use batch_norm::{BatchMoments, BatchNorm, MomentsOf};
+pub use conv3x3::conv3x3;
 #[doc(hidden)]
 pub use dropout::Dropout;
 pub use feature_map::FeatureMap;

@@ -45,6 +45,8 @@ pub enum Group {
     Projections,
     /// Each task's decoder.
     Heads,
+    /// The decoders' layers that tasks share.
+    SharedHeads,
     /// Running mean and variance of the decoders' BatchNorms: saved, never trained, not counted as parameters.
     Statistics,
     /// From the pretrained backbone.
@@ -63,6 +65,7 @@ impl Group {
             Self::Gates => "gates",
             Self::Projections => "projections",
             Self::Heads => "heads",
+            Self::SharedHeads => "shared_heads",
             Self::Statistics => "statistics",
             Self::Pretrained(group) => group.name(),
         }

@@ -57,7 +57,8 @@ impl ParameterTable {
 
     /// What full fine-tuning of the same backbone and decoders would train: all but what the adapters add.
     pub fn full_fine_tuning(&self) -> usize {
-        let kept = |group: &Group| matches!(group, Group::Projections | Group::Heads | Group::Pretrained(_));
+        let decoder = |group: &Group| matches!(group, Group::Projections | Group::Heads | Group::SharedHeads);
+        let kept = |group: &Group| decoder(group) || matches!(group, Group::Pretrained(_));
         self.groups.iter().filter(|(group, _)| kept(group)).map(|(_, count)| count.trained + count.frozen).sum()
     }
 }

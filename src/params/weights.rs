@@ -153,6 +153,15 @@ impl Weights {
         if self.source.prefix().is_empty() { builder } else { builder.set_prefix(self.source.prefix()) }
     }
 
+    /// A trained weight that was made at another place, as a module here reads it: where all of this place is kept as it is, it gives
+    /// that weight no gradient.
+    pub(crate) fn borrow(&self, weight: &Tensor) -> Tensor {
+        match self.held {
+            HeldGroups::Groups(_) => weight.clone(),
+            HeldGroups::Everything => weight.detach(),
+        }
+    }
+
     /// Running statistics that start at `value` everywhere.
     ///
     /// # Errors

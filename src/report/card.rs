@@ -136,9 +136,10 @@ impl ModelCard {
     }
 
     fn tables(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\n## Tasks\n| task | kind | outputs |\n| --- | --- | --- |")?;
+        writeln!(f, "\n## Tasks\n| task | kind | outputs | decoder |\n| --- | --- | --- | --- |")?;
         for task in self.config.tasks.iter() {
-            writeln!(f, "| {} | {} | {} |", code(&task.name), task.kind.name(), task.outputs)?;
+            let decoder = self.config.head_of(&task.name).name();
+            writeln!(f, "| {} | {} | {} | {decoder} |", code(&task.name), task.kind.name(), task.outputs)?;
         }
         writeln!(f, "\n## Parameters\n| group | trained | frozen |\n| --- | --- | --- |")?;
         for (group, count) in self.parameters.groups() {

@@ -172,7 +172,10 @@ pub fn multi_scale_head(draws: &mut Draws) -> Result<Step> {
         Ok(Conv1x1 { weight: draws.tensor(&[out, n_in])?, bias: draws.tensor(&[out])? })
     };
     let (hidden, output) = (conv(s.hidden, channels)?, conv(s.rank, s.hidden)?);
-    let head = MultiScaleHead { maps, hidden, norm: batch_norm_of(draws, s.hidden)?, output };
+    let norm = batch_norm_of(draws, s.hidden)?;
+    let factors = draws.number(s.images * s.hidden);
+    let dropped = draws.flag().then(|| (0..factors).map(|i| (i % 3) as f64).collect());
+    let head = MultiScaleHead { maps, hidden, norm, dropped, output };
     step(move || {
         let (y, BatchMoments { mean, variance }) = head.clone().forward()?;
         Ok(vec![y, mean, variance])
@@ -185,6 +188,14 @@ pub fn feature_map(draws: &mut Draws) -> Result<Step> {
     let map =
         FeatureMap { tokens: draws.tensor(&[s.images, s.tokens(), s.rank])?, size: draws.size((s.height, s.width)) };
     step(move || Ok(vec![FeatureMap::from_nchw(&image)?.tokens, map.to_nchw()?, map.to_nhwc()?]))
+}
+
+pub fn conv3x3(draws: &mut Draws) -> Result<Step> {
+    let (s, rate) = (draws.sizes(), draws.one_of(&[1, 2, 5]));
+    let tokens = draws.tensor(&[s.images, s.tokens(), s.rank])?;
+    let map = FeatureMap { tokens, size: draws.size((s.height, s.width)) };
+    let (weight, rate) = (draws.tensor(&[s.hidden, s.rank, 3, 3])?, draws.number(rate));
+    only(move || ops::conv3x3(&map, &weight, rate))
 }
 
 pub fn depthwise_filter(draws: &mut Draws) -> Result<Step> {

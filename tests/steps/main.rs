@@ -37,6 +37,7 @@ steps! {
     attention_half: ["attention-half", "window-grid"], inputs::attention_half;
     batch_norm: ["batch-norm"], inputs::batch_norm;
     bilinear: ["bilinear"], inputs::bilinear;
+    conv3x3: ["conv3x3"], inputs::conv3x3;
     conditioned_down: ["conditioned-down"], inputs::conditioned_down;
     depthwise_filter: ["depthwise-filter"], inputs::depthwise_filter;
     dynamic_filter: ["dynamic-filter"], inputs::dynamic_filter;

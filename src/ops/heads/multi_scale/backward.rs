@@ -1,7 +1,7 @@
 //! InputGradients: sums over all images first, then each image's.
 #![allow(unsafe_code)] // blocks of rows write their own parts of the gradients
 
-use super::kernel::{Image, Kernel, Layer, Rows, Scale};
+use super::kernel::{Image, Kernel, Layer, Rows, Scale, times_columns};
 use super::resample::Then;
 use super::{Moments, MultiScaleHead};
 use crate::ops::batch_norm::MomentsOf;
@@ -98,10 +98,10 @@ impl<T: Real> Kernel<'_, T> {
         Matrix::part(&given.dy[image * self.outputs * all + rows.start * w..], self.outputs, rows.len() * w, all)
     }
 
-    /// The gradient of ReLU's result in some rows.
-    fn of_relu(&self, dy: Matrix<T>, d: &mut Vec<T>, len: usize) {
+    /// The gradient of ReLU's result in some rows of an image.
+    fn of_relu(&self, image: &Image<T>, dy: Matrix<T>, d: &mut Vec<T>, len: usize) {
         resize(d, len);
-        product(d, self.hidden, dy.t(), Matrix::rows(&self.out_weight, self.hidden), T::one());
+        product(d, self.hidden, dy.t(), Matrix::rows(&image.out_weight, self.hidden), T::one());
     }
 
     fn sums(&self, given: &Given<T>) -> Sums<T> {
@@ -115,12 +115,12 @@ impl<T: Real> Kernel<'_, T> {
         let mut total = start();
         for image in 0..self.images {
             let image = self.image(image, &given.layer);
-            let (sums, _) = self.finest().blocks().sum(
+            let (mut sums, _) = self.finest().blocks().sum(
                 || (start(), Scratch::default()),
                 |(sums, Scratch { v, d, .. }), rows| {
                     let dy = self.dy(given, image.i, &rows);
                     self.fill(&image, &rows, Then::Stay, v);
-                    self.of_relu(dy, d, v.z.len());
+                    self.of_relu(&image, dy, d, v.z.len());
                     let [weight, bias] = [&*self.norm_weight, &*self.norm_bias];
                     add_sums(&mut sums.d, &mut sums.dv, &mut v.z, d, weight, bias);
                     let normed = Matrix::rows(&v.z, self.hidden);
@@ -128,6 +128,9 @@ impl<T: Real> Kernel<'_, T> {
                 },
                 |(sums, _), (more, _)| join(sums, more),
             );
+            if let Some(factors) = &image.factors {
+                sums.out_weight = times_columns(&sums.out_weight, factors);
+            }
             join(&mut total, sums);
         }
         total
@@ -165,7 +168,7 @@ impl<T: Real> Kernel<'_, T> {
         let out: Vec<Parts<T>> = gathered.iter_mut().map(|all| Parts::of(all)).collect();
         let each = |Scratch { v, d, sum }: &mut Scratch<T>, rows: &Range<usize>| {
             self.fill(image, rows, Then::Stay, v);
-            self.of_relu(self.dy(given, image.i, rows), d, v.z.len());
+            self.of_relu(image, self.dy(given, image.i, rows), d, v.z.len());
             resize(sum, hidden);
             to_hidden(d, sum, &v.z, [&*self.norm_weight, &*self.norm_bias], norm);
             for (scale, out) in scales.iter().zip(&out) {

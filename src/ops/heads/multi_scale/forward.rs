@@ -22,7 +22,8 @@ impl<T: Real> Kernel<'_, T> {
                     self.fill(&image, &rows, Then::Relu, made);
                     let n = rows.len() * self.size.1;
                     resize(part, self.outputs * n);
-                    let (weight, z) = (Matrix::rows(&self.out_weight, self.hidden), Matrix::rows(&made.z, self.hidden));
+                    let (weight, z) =
+                        (Matrix::rows(&image.out_weight, self.hidden), Matrix::rows(&made.z, self.hidden));
                     product(part, n, weight, z.t(), T::one());
                     for (i, (part, bias)) in part.chunks_exact(n).zip(&*self.out_bias).enumerate() {
                         let start = (image.i * self.outputs + i) * self.positions() + rows.start * self.size.1;

@@ -6,6 +6,7 @@ use super::{Moments, MultiScaleHead};
 use crate::ops::cpu::simd;
 use crate::ops::cpu::{Blocks, Into, Matrix, Parts, Real, Values, product_into, resize, values};
 use candle_core::{Result, WithDType};
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// Positions of a block: backward holds two arrays of them, each as wide as the hidden layer, in the cache.
@@ -57,9 +58,13 @@ pub(super) struct Layer<T> {
 }
 
 /// What rows of an image's hidden values are made from.
-pub(super) struct Image<'a, T> {
+pub(super) struct Image<'a, T: Clone> {
     pub(super) i: usize,
     layer: &'a Layer<T>,
+    /// What multiplies its hidden channels after ReLU, if anything.
+    pub(super) factors: Option<Vec<T>>,
+    /// `[n, H]`: the output weight, those factors in it.
+    pub(super) out_weight: Cow<'a, [T]>,
     /// The hidden maps of all scales but the first, at their own size and without the bias.
     coarse: Vec<Vec<T>>,
 }
@@ -87,6 +92,8 @@ pub(super) struct Kernel<'a, T: Real> {
     pub(super) norm_weight: Values<'a, T>,
     pub(super) norm_bias: Values<'a, T>,
     eps: T,
+    /// `[B, H]`.
+    dropped: Option<&'a [f64]>,
     /// `[n, H]`.
     pub(super) out_weight: Values<'a, T>,
     pub(super) out_bias: Values<'a, T>,
@@ -95,6 +102,11 @@ pub(super) struct Kernel<'a, T: Real> {
     pub(super) channels: usize,
     pub(super) hidden: usize,
     pub(super) outputs: usize,
+}
+
+/// A row-major matrix with each column times its factor.
+pub(super) fn times_columns<T: Real>(matrix: &[T], factors: &[T]) -> Vec<T> {
+    matrix.iter().zip(factors.iter().cycle()).map(|(value, factor)| *value * *factor).collect()
 }
 
 impl MultiScaleHead {
@@ -120,6 +132,7 @@ impl MultiScaleHead {
             norm_weight: values(&self.norm.weight)?,
             norm_bias: values(&self.norm.bias)?,
             eps: T::of(self.norm.eps),
+            dropped: self.dropped.as_deref(),
             out_weight: values(&self.output.weight)?,
             out_bias: values(&self.output.bias)?,
             images: self.maps[0].tokens.dim(0)?,
@@ -184,7 +197,7 @@ impl<T: Real> Kernel<'_, T> {
     }
 
     /// Image `i`, its coarser maps taken through `layer`.
-    pub(super) fn image<'a>(&self, i: usize, layer: &'a Layer<T>) -> Image<'a, T> {
+    pub(super) fn image<'a>(&'a self, i: usize, layer: &'a Layer<T>) -> Image<'a, T> {
         let map = |scale: &Scale<T>| {
             let width = scale.size.1 * self.hidden;
             let mut z = vec![T::zero(); scale.size.0 * width];
@@ -197,7 +210,18 @@ impl<T: Real> Kernel<'_, T> {
             scale.blocks().for_each(|| (), each);
             z
         };
-        Image { i, layer, coarse: self.scales[1..].iter().map(map).collect() }
+        let factors = self.factors(i);
+        let out_weight = match &factors {
+            Some(factors) => Cow::Owned(times_columns(&self.out_weight, factors)),
+            None => Cow::Borrowed(&*self.out_weight),
+        };
+        Image { i, layer, factors, out_weight, coarse: self.scales[1..].iter().map(map).collect() }
+    }
+
+    /// What multiplies image `i`'s hidden channels after ReLU.
+    fn factors(&self, i: usize) -> Option<Vec<T>> {
+        let all = self.dropped?;
+        Some(all[i * self.hidden..(i + 1) * self.hidden].iter().map(|factor| T::of(*factor)).collect())
     }
 
     /// What the layer's weight makes of a scale's maps, at their own size.

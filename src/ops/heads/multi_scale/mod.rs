@@ -10,6 +10,7 @@ mod kernel;
 mod resample;
 
 use crate::ops::batch_norm::{BatchMoments, BatchNorm, MomentsOf};
+use crate::ops::constants::constants;
 use crate::ops::cpu::Real;
 use crate::ops::feature_map::FeatureMap;
 use crate::ops::graph::{CpuKernel, InputGradients, Keep, OnTensor, Output, Passed, Step, apply};
@@ -36,13 +37,13 @@ impl Conv1x1 {
     }
 }
 
-/// `y = output(ReLU(norm(hidden(concat_i resize(p_i)))))`, computed as `hidden(..) = b + Σ_i resize(W_i p_i)`, W_i the hidden
+/// `y = output(drop(ReLU(norm(hidden(concat_i resize(p_i))))))`, computed as `hidden(..) = b + Σ_i resize(W_i p_i)`, W_i the hidden
 /// weight's columns of map i; resizing is bilinear, to the first map's size, as [`bilinear`](crate::ops::bilinear) does it.
 ///
 /// # Shapes
 /// Maps p_i `[B, h_i*w_i, c_i]`; hidden weight `[H, Σ c_i]`; output weight `[n, H]`; y `[B, n, h_0, w_0]`.
 ///
-/// Source: HRNetV2's segmentation head, as MTLoRA and TADFormer use it; the order of the steps is ours.
+/// Source: HRNetV2's segmentation head, as MTLoRA and TADFormer use it, and SegFormer's; the order of the steps is ours.
 #[derive(Clone, Debug)]
 pub struct MultiScaleHead {
     /// The maps, the finest first.
@@ -51,6 +52,8 @@ pub struct MultiScaleHead {
     pub hidden: Conv1x1,
     /// Over the H channels.
     pub norm: BatchNorm,
+    /// What multiplies each image's hidden channels after ReLU, `B*H` factors: dropout of whole channels.
+    pub dropped: Option<Vec<f64>>,
     /// H to the head's outputs.
     pub output: Conv1x1,
 }
@@ -86,7 +89,8 @@ impl Step for MultiScaleHead {
     fn map(&self, f: &mut OnTensor) -> Result<Self> {
         let map = |FeatureMap { tokens, size }: &FeatureMap| Ok(FeatureMap { tokens: f(tokens)?, size: *size });
         let maps = self.maps.iter().map(map).collect::<Result<_>>()?;
-        Ok(Self { maps, hidden: self.hidden.map(f)?, norm: self.norm.map(f)?, output: self.output.map(f)? })
+        let (hidden, norm, output) = (self.hidden.map(f)?, self.norm.map(f)?, self.output.map(f)?);
+        Ok(Self { maps, hidden, norm, dropped: self.dropped.clone(), output })
     }
 
     fn check(&self, shapes: Shapes) -> Result<()> {
@@ -104,6 +108,10 @@ impl Step for MultiScaleHead {
         shapes.expect("a hidden weight", &self.hidden.weight, &[hidden, channels])?;
         shapes.expect("a hidden bias", &self.hidden.bias, &[hidden])?;
         self.norm.check(shapes, hidden)?;
+        if let Some(factors) = self.dropped.as_ref().filter(|factors| factors.len() != images * hidden) {
+            let (name, got) = (self.name(), factors.len());
+            candle_core::bail!("{name}: expected a factor for each of {hidden} channels of {images} images, got {got}")
+        }
         shapes.expect("an output weight", &self.output.weight, &[out, hidden])?;
         shapes.expect("an output bias", &self.output.bias, &[out])
     }
@@ -117,7 +125,8 @@ impl Step for MultiScaleHead {
         let maps: Vec<Tensor> = self.maps.iter().map(resize).collect::<Result<_>>()?;
         let rows = Tensor::cat(&maps, 1)?.flatten_from(2)?.transpose(1, 2)?.contiguous()?.flatten_to(1)?;
         let (rows, moments) = self.norm.forward(&self.hidden.forward(&rows)?)?;
-        let y = self.output.forward(&rows.relu()?)?.reshape((images, h * w, ()))?;
+        let rows = self.drop(&rows.relu()?.reshape((images, h * w, ()))?)?.flatten_to(1)?;
+        let y = self.output.forward(&rows)?.reshape((images, h * w, ()))?;
         let y = y.transpose(1, 2)?.reshape((images, (), h, w))?;
         Ok(match &self.norm.moments {
             MomentsOf::Batch => vec![y, moments.mean, moments.variance],
@@ -155,6 +164,14 @@ impl<T: Real> CpuKernel<T> for MultiScaleHead {
 }
 
 impl MultiScaleHead {
+    /// Hidden values `[B, N, H]` times their channels' factors.
+    fn drop(&self, x: &Tensor) -> Result<Tensor> {
+        match &self.dropped {
+            Some(factors) => x.broadcast_mul(&constants(factors, (x.dim(0)?, 1, x.dim(2)?), x.dtype(), x.device())?),
+            None => Ok(x.clone()),
+        }
+    }
+
     fn moments<T: Real>(&self, kernel: &kernel::Kernel<T>) -> Result<Moments<T>> {
         let cpu = |vector: &Tensor| vector.to_dtype(T::DTYPE)?.to_device(&Device::Cpu)?.to_vec1();
         match &self.norm.moments {

@@ -28,7 +28,13 @@ fn head(v: &[Tensor], moments: &MomentsOf) -> MultiScaleHead {
     let conv = |i: usize| Conv1x1 { weight: weights[i].clone(), bias: weights[i + 1].clone() };
     let (weight, bias) = (weights[2].clone(), weights[3].clone());
     let norm = BatchNorm { weight, bias, moments: moments.clone(), eps: 1e-5 };
-    MultiScaleHead { maps: maps.iter().zip(SIZES).map(map).collect(), hidden: conv(0), norm, output: conv(4) }
+    MultiScaleHead {
+        maps: maps.iter().zip(SIZES).map(map).collect(),
+        hidden: conv(0),
+        norm,
+        dropped: None,
+        output: conv(4),
+    }
 }
 
 #[test]
@@ -95,6 +101,32 @@ fn gradients_agree_with_finite_differences() -> Result<()> {
 }
 
 #[test]
+fn dropped_channels_of_each_image_give_nothing_and_get_nothing() -> Result<()> {
+    let factors: Vec<f64> = (0..2 * HIDDEN).map(|i| [0.0, 1.25, 2.0, 0.0, 0.5][i % 5]).collect();
+    for moments in [given()?, MomentsOf::Batch] {
+        let v = inputs(2)?;
+        let dropping = |v: &[Tensor]| MultiScaleHead { dropped: Some(factors.clone()), ..head(v, &moments) };
+        let y = |v: &[Tensor]| Ok(dropping(v).forward()?.0);
+        let (got, want) = (y(&v)?, Definition::Composed.run(|| y(&v))?);
+        close(&got, &want, 1e-12)?;
+        let composed = gradients(&v, |v| Definition::Composed.run(|| y(v)))?;
+        for (i, (got, want)) in gradients(&v, y)?.iter().zip(&composed).enumerate() {
+            if i != SIZES.len() + 1 {
+                close(got, want, 1e-10)?;
+            }
+        }
+    }
+    let v = inputs(2)?;
+    check(&v.iter().collect::<Vec<_>>(), |v| {
+        Ok(MultiScaleHead { dropped: Some(factors.clone()), ..head(v, &given()?) }.forward()?.0)
+    })?;
+    let wrong = MultiScaleHead { dropped: Some(vec![1.0; HIDDEN]), ..head(&v, &given()?) };
+    let message = wrong.forward().map(drop).unwrap_err().to_string();
+    assert!(message.contains("a factor for each of 6 channels of 2 images, got 6"), "{message}");
+    Ok(())
+}
+
+#[test]
 fn a_large_head_gives_the_same_on_any_number_of_threads() -> Result<()> {
     let (channels, hidden) = ([3, 5], 32);
     let f32 = |seed, dims: &[usize]| normal(seed, dims)?.to_dtype(DType::F32);
@@ -112,8 +144,13 @@ fn a_large_head_gives_the_same_on_any_number_of_threads() -> Result<()> {
         let map = |i: usize, size| FeatureMap { tokens: v[i].clone(), size };
         let conv = |i: usize| Conv1x1 { weight: v[i].clone(), bias: v[i + 1].clone() };
         let norm = BatchNorm { weight: v[4].clone(), bias: v[5].clone(), moments: MomentsOf::Batch, eps: 1e-5 };
-        let head =
-            MultiScaleHead { maps: vec![map(0, (40, 36)), map(1, (20, 18))], hidden: conv(2), norm, output: conv(6) };
+        let head = MultiScaleHead {
+            maps: vec![map(0, (40, 36)), map(1, (20, 18))],
+            hidden: conv(2),
+            norm,
+            dropped: None,
+            output: conv(6),
+        };
         Ok(head.forward()?.0)
     };
     let on = |threads: usize| -> Result<Vec<Vec<f32>>> {
