@@ -131,6 +131,7 @@ pub use candle_nn;
 #[cfg(feature = "data")]
 pub use image;
 
+mod bitmap;
 mod bounds;
 pub mod checkpoint;
 #[cfg(feature = "data")]

@@ -1,5 +1,5 @@
 //! Every golden tensor within its limit, by the fused and by the composed definitions: outputs, stages, gradients, features of three
-//! formats, odd sizes, losses and metrics.
+//! formats, odd sizes, losses and metrics, edges.
 #![allow(clippy::unwrap_used)]
 
 use candle_core::{DType, Device};
@@ -46,6 +46,12 @@ fn one_swin_in_three_formats_at_even_and_odd_sizes() {
 #[test]
 fn losses_and_metrics() {
     passes("metrics.safetensors", 50);
+}
+
+#[test]
+fn edges_as_the_benchmark_scores_them() {
+    // 11 truths, 11 thinned and 8 suppressed maps; 19 counts and 4 figures at each of 3 distances.
+    passes("data/ods.safetensors", 30 + 3 * (19 + 8));
 }
 
 #[test]

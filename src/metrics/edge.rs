@@ -1,6 +1,6 @@
-//! The best threshold's F of edges, over the pixels of the whole set.
+//! The best threshold's F of edges, pixel by pixel, over the whole set: the quick figure beside odsF.
 
-use super::score::{Image, Score, Scores, sigmoid};
+use super::score::{Image, PrecisionRecall, Score, Scores, ratio, sigmoid};
 
 /// Edge and other pixels by predicted probability, in hundredths.
 #[derive(Clone, Debug)]
@@ -26,16 +26,27 @@ impl EdgeMeter {
         }
     }
 
+    pub(super) fn merge(&mut self, other: &Self) {
+        let add = |counts: &mut Vec<u64>, other: &[u64]| counts.iter_mut().zip(other).for_each(|(a, b)| *a += b);
+        add(&mut self.edges, &other.edges);
+        add(&mut self.others, &other.others);
+    }
+
+    /// At thresholds 0.01 .. 0.99: predicted are the bins from there on.
+    pub(super) fn curve(&self) -> Vec<PrecisionRecall> {
+        let all: u64 = self.edges.iter().sum();
+        let at = |t: usize| {
+            let hits: u64 = self.edges[t..].iter().sum();
+            let predicted = hits + self.others[t..].iter().sum::<u64>();
+            let share = |of: u64| ratio(hits as f64, of as f64).unwrap_or(0.0);
+            PrecisionRecall::new(Some(t as f64 / 100.0), share(predicted), share(all))
+        };
+        (1..100).map(at).collect()
+    }
+
     pub(super) fn scores(&self) -> Scores {
         let seen = self.edges.iter().chain(&self.others).any(|count| *count > 0);
-        let all: u64 = self.edges.iter().sum();
-        // Predicted at threshold t hundredths: the bins from t on. F is 2 hits / (edges + predicted).
-        let f = |t: usize| {
-            let hits: u64 = self.edges[t..].iter().sum();
-            let wrong: u64 = self.others[t..].iter().sum();
-            if all + hits + wrong == 0 { 0.0 } else { 2.0 * hits as f64 / (all + hits + wrong) as f64 }
-        };
-        let best = seen.then(|| (1..100).map(f).fold(0.0, f64::max));
+        let best = seen.then(|| self.curve().iter().map(|point| point.f).fold(0.0, f64::max));
         Scores { primary: Score::higher("max_f", best), others: vec![] }
     }
 }

@@ -1,11 +1,13 @@
 //! A task's figures over batches.
 
+use super::confusion::Confusion;
 use super::depth::DepthMeter;
 use super::edge::EdgeMeter;
+use super::histogram::Histogram;
 use super::labels::{read, read_label};
 use super::normals::NormalsMeter;
 use super::saliency::SaliencyMeter;
-use super::score::{Image, Scores};
+use super::score::{Image, PrecisionRecall, Scores};
 use super::segmentation::SegmentationMeter;
 use crate::task::{Task, TaskKind};
 use crate::{Error, Result};
@@ -17,9 +19,24 @@ use candle_core::Tensor;
 /// | --- | --- | --- |
 /// | semseg, human parts | `miou` | mean over all classes of the intersection over the union; an absent class counts 0 |
 /// | sal | `max_iou` | best over thresholds 0.20, 0.25 .. 0.90 of the mean over images |
-/// | normals | `mean_degrees` | mean angle between unit normals |
-/// | depth | `rmse` | over all valid pixels together, predictions at least 1e-9 (in `log_rmse` labels too) |
-/// | edge | `max_f` | best over thresholds 0.01 .. 0.99 of F over all pixels together |
+/// | normals | `mean_degrees` | mean angle between unit normals; papers print it as "rmse" |
+/// | depth | `rmse` | over all valid pixels together, predictions at least 1e-9 |
+/// | edge | `max_f` | best over thresholds 0.01 .. 0.99 of F over all pixels together; odsF is [`BoundaryMeter`](super::BoundaryMeter)'s |
+///
+/// | kind | others | definition |
+/// | --- | --- | --- |
+/// | semseg, human parts | `pixel_accuracy` | share of pixels that are predicted right |
+/// | | `mean_accuracy` | mean over the labelled classes of the share of each that is predicted right |
+/// | | `iou_0` .. | a class's intersection over union, under its [name](Self::with_class_names) where it has one |
+/// | sal | `max_f` | best over the thresholds of F of the mean precision and recall over images |
+/// | normals | `rmse_degrees`, `median_degrees` | of the angles; the median to 0.005 degrees |
+/// | | `below_11.25`, `below_22.5`, `below_30` | shares of smaller angles |
+/// | depth | `log_rmse`, `si_log_rmse` | of d = ln prediction - ln label; the second scale-invariant, root of mean d^2 - (mean d)^2 |
+/// | | `abs_rel`, `sq_rel` | mean of error / label, and of error^2 / label |
+/// | | `delta_1`, `delta_2`, `delta_3` | shares of pixels whose prediction and label differ by a factor below 1.25, 1.25^2, 1.25^3 |
+///
+/// Depths that are divided by or taken the logarithm of are at least 1e-9. An ignored pixel counts nowhere, and an image that is
+/// ignored everywhere leaves every figure as if it had not been there.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -59,6 +76,24 @@ impl Meter {
         Self { task: task.clone(), kind, updates: 0 }
     }
 
+    /// The meter with names for its classes, such as those of the data set, in the order of the outputs.
+    ///
+    /// # Errors
+    /// Another number of names than classes; names for a task without classes.
+    pub fn with_class_names(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Result<Self> {
+        let names: Vec<String> = names.into_iter().map(Into::into).collect();
+        let (field, got) = (format!("class names of {}", self.task.name), names.len());
+        match &mut self.kind {
+            Kind::Segmentation(meter) if meter.names.len() == got => meter.names = names,
+            Kind::Segmentation(meter) => {
+                let expected = format!("{} names", meter.names.len());
+                return Err(Error::config(field, expected, got, "give a name for each output of the task"));
+            }
+            _ => return Err(Error::config(field, "none", got, "its outputs are no classes")),
+        }
+        Ok(self)
+    }
+
     /// Adds a batch: outputs `[B, n, H, W]` before softmax or sigmoid, label `[B, c, H, W]`.
     ///
     /// # Errors
@@ -95,6 +130,54 @@ impl Meter {
             Kind::Normals(meter) => meter.add(image),
             Kind::Depth(meter) => meter.add(image),
             Kind::Edge(meter) => meter.add(image),
+        }
+    }
+
+    /// Adds all that another meter of the same task has counted. The figures are those of one meter that saw it all, but for the order
+    /// in which sums were rounded.
+    ///
+    /// # Errors
+    /// A meter of another task.
+    pub fn merge(&mut self, other: &Self) -> Result<()> {
+        if self.task != other.task {
+            let (expected, cure) = (self.task.to_string(), "keep a meter for each task");
+            return Err(Error::config("task of a meter", expected, &other.task, cure));
+        }
+        self.updates += other.updates;
+        match (&mut self.kind, &other.kind) {
+            (Kind::Segmentation(meter), Kind::Segmentation(other)) => meter.confusion.merge(&other.confusion),
+            (Kind::Saliency(meter), Kind::Saliency(other)) => meter.merge(other),
+            (Kind::Normals(meter), Kind::Normals(other)) => meter.merge(other),
+            (Kind::Depth(meter), Kind::Depth(other)) => meter.merge(other),
+            (Kind::Edge(meter), Kind::Edge(other)) => meter.merge(other),
+            _ => {} // a task has one kind
+        }
+        Ok(())
+    }
+
+    /// For tasks of classes: which are taken for which.
+    pub fn confusion(&self) -> Option<&Confusion> {
+        match &self.kind {
+            Kind::Segmentation(meter) => Some(&meter.confusion),
+            _ => None,
+        }
+    }
+
+    /// For normals the angles in degrees; for depth the errors over the labels, up to 1 and beyond.
+    pub fn errors(&self) -> Option<&Histogram> {
+        match &self.kind {
+            Kind::Normals(meter) => Some(&meter.errors),
+            Kind::Depth(meter) => Some(&meter.errors),
+            _ => None,
+        }
+    }
+
+    /// For edges and saliency: precision and recall at each threshold, ascending; for saliency the means over images.
+    pub fn curve(&self) -> Option<Vec<PrecisionRecall>> {
+        match &self.kind {
+            Kind::Edge(meter) => Some(meter.curve()),
+            Kind::Saliency(meter) => Some(meter.curve()),
+            _ => None,
         }
     }
 

@@ -1,25 +1,25 @@
 //! Angles between predicted and true normals.
 
+use super::histogram::Histogram;
 use super::score::{Image, Score, Scores, ratio};
 use crate::sample::IGNORE;
 
-/// Sums, counts below the usual angles, and a histogram for the median.
+/// Sums, counts below the usual angles, and a histogram for the median, which it gives to half a hundredth of a degree.
 #[derive(Clone, Debug)]
 pub(super) struct NormalsMeter {
     pixels: u64,
     sum: f64,
     squares: f64,
     below: [u64; 3],
-    histogram: Vec<u32>,
+    pub(super) errors: Histogram,
 }
 
 const SHARES: [f64; 3] = [11.25, 22.5, 30.0];
-/// Bins of a hundredth of a degree: the median is exact to half of one.
 const BINS_A_DEGREE: f64 = 100.0;
 
 impl Default for NormalsMeter {
     fn default() -> Self {
-        Self { pixels: 0, sum: 0.0, squares: 0.0, below: [0; 3], histogram: vec![0; 180 * BINS_A_DEGREE as usize + 1] }
+        Self { pixels: 0, sum: 0.0, squares: 0.0, below: [0; 3], errors: Histogram::new(BINS_A_DEGREE, 180.0) }
     }
 }
 
@@ -39,7 +39,7 @@ impl NormalsMeter {
             for (count, limit) in self.below.iter_mut().zip(SHARES) {
                 *count += u64::from(degrees < limit);
             }
-            self.histogram[(degrees * BINS_A_DEGREE) as usize] += 1;
+            self.errors.add(degrees);
         }
     }
 
@@ -47,20 +47,19 @@ impl NormalsMeter {
         let n = self.pixels as f64;
         let mut others = vec![
             Score::lower("rmse_degrees", ratio(self.squares, n).map(f64::sqrt)),
-            Score::lower("median_degrees", self.median()),
+            Score::lower("median_degrees", self.errors.median()),
         ];
         let shares = self.below.iter().zip(SHARES);
         others.extend(shares.map(|(count, limit)| Score::higher(&format!("below_{limit}"), ratio(*count as f64, n))));
         Scores { primary: Score::lower("mean_degrees", ratio(self.sum, n)), others }
     }
 
-    fn median(&self) -> Option<f64> {
-        let mut seen = 0;
-        let bin = self.histogram.iter().position(|count| {
-            seen += u64::from(*count);
-            2 * seen >= self.pixels && seen > 0
-        });
-        bin.map(|bin| (bin as f64 + 0.5) / BINS_A_DEGREE)
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.pixels += other.pixels;
+        self.sum += other.sum;
+        self.squares += other.squares;
+        self.below.iter_mut().zip(other.below).for_each(|(count, other)| *count += other);
+        self.errors.merge(&other.errors);
     }
 }
 

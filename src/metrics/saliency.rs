@@ -1,6 +1,6 @@
 //! The best threshold's mean IoU and F of salient regions.
 
-use super::score::{Image, Score, Scores, sigmoid};
+use super::score::{Image, PrecisionRecall, Score, Scores, ratio, sigmoid};
 
 /// 0.20, 0.25 .. 0.90.
 const THRESHOLDS: usize = 15;
@@ -38,18 +38,29 @@ impl SaliencyMeter {
         }
     }
 
+    pub(super) fn merge(&mut self, other: &Self) {
+        let add = |sums: &mut [f64], other: &[f64]| sums.iter_mut().zip(other).for_each(|(a, b)| *a += b);
+        self.images += other.images;
+        add(&mut self.iou, &other.iou);
+        add(&mut self.precision, &other.precision);
+        add(&mut self.recall, &other.recall);
+    }
+
+    /// Mean precision and recall over images at each threshold.
+    pub(super) fn curve(&self) -> Vec<PrecisionRecall> {
+        let mean = |sum: f64| ratio(sum, self.images as f64).unwrap_or(0.0);
+        let at = |t: usize| {
+            PrecisionRecall::new(Some((20 + 5 * t) as f64 / 100.0), mean(self.precision[t]), mean(self.recall[t]))
+        };
+        (0..THRESHOLDS).map(at).collect()
+    }
+
     pub(super) fn scores(&self) -> Scores {
+        let best = |values: &mut dyn Iterator<Item = f64>| (self.images > 0).then(|| values.fold(0.0, f64::max));
         let n = self.images as f64;
-        let best = |values: &dyn Fn(usize) -> f64| {
-            (self.images > 0).then(|| (0..THRESHOLDS).map(values).fold(f64::MIN, f64::max))
-        };
-        let f = |t: usize| {
-            let (p, r) = (self.precision[t] / n, self.recall[t] / n);
-            if p + r > 0.0 { 2.0 * p * r / (p + r) } else { 0.0 }
-        };
         Scores {
-            primary: Score::higher("max_iou", best(&|t| self.iou[t] / n)),
-            others: vec![Score::higher("max_f", best(&f))],
+            primary: Score::higher("max_iou", best(&mut self.iou.iter().map(|sum| sum / n))),
+            others: vec![Score::higher("max_f", best(&mut self.curve().iter().map(|point| point.f)))],
         }
     }
 }

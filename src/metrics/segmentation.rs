@@ -1,43 +1,40 @@
-//! Intersection over union of classes.
+//! Intersection over union and accuracy of classes.
 
-use super::score::{Image, Score, Scores, ratio};
+use super::confusion::Confusion;
+use super::score::{Image, Score, Scores};
 
-/// Counts, for each class, pixels of its label, of its prediction, and of both.
+/// Counts which classes are taken for which; the class with the highest score is predicted.
 #[derive(Clone, Debug)]
 pub(super) struct SegmentationMeter {
-    label: Vec<u64>,
-    predicted: Vec<u64>,
-    both: Vec<u64>,
+    pub(super) confusion: Confusion,
+    /// What the classes are called.
+    pub(super) names: Vec<String>,
 }
 
 impl SegmentationMeter {
     pub(super) fn new(classes: usize) -> Self {
-        Self { label: vec![0; classes], predicted: vec![0; classes], both: vec![0; classes] }
+        Self { confusion: Confusion::new(classes), names: (0..classes).map(|class| class.to_string()).collect() }
     }
 
     pub(super) fn add(&mut self, image: &Image) {
+        let classes = self.confusion.classes();
         for i in image.valid() {
             let score = |class: usize| image.outputs[class * image.pixels + i];
-            let best =
-                (1..self.label.len()).fold(0, |best, class| if score(class) > score(best) { class } else { best });
-            let label = image.label[i] as usize;
-            self.predicted[best] += 1;
-            self.label[label] += 1;
-            if label == best {
-                self.both[best] += 1;
-            }
+            let best = (1..classes).fold(0, |best, class| if score(class) > score(best) { class } else { best });
+            self.confusion.add(image.label[i] as usize, best);
         }
     }
 
     pub(super) fn scores(&self) -> Scores {
-        let counts = self.label.iter().zip(&self.predicted).zip(&self.both);
-        let ious: Vec<f64> = counts
-            .map(|((label, predicted), both)| ratio(*both as f64, (label + predicted - both) as f64).unwrap_or(0.0))
-            .collect();
-        let seen = self.label.iter().any(|count| *count > 0);
-        let mean = seen.then(|| ious.iter().sum::<f64>() / ious.len() as f64);
-        let classes =
-            ious.iter().enumerate().map(|(class, iou)| Score::higher(&format!("iou_{class}"), seen.then_some(*iou)));
-        Scores { primary: Score::higher("miou", mean), others: classes.collect() }
+        let confusion = &self.confusion;
+        let seen = confusion.pixels() > 0;
+        let iou = |class: usize| seen.then(|| confusion.iou(class).unwrap_or(0.0));
+        let classes = self.names.iter().enumerate();
+        let mut others = vec![
+            Score::higher("pixel_accuracy", confusion.pixel_accuracy()),
+            Score::higher("mean_accuracy", confusion.mean_accuracy()),
+        ];
+        others.extend(classes.map(|(class, name)| Score::higher(&format!("iou_{name}"), iou(class))));
+        Scores { primary: Score::higher("miou", confusion.mean_iou()), others }
     }
 }

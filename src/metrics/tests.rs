@@ -34,7 +34,10 @@ fn miou_counts_an_absent_class_as_zero() {
     let outputs = [9., 0., 0., 0., /* class 1 */ 0., 9., 9., 9., /* class 2 */ 1., 1., 1., 1.];
     let scores = scores("semseg=3", &outputs, &[0., 1., 0., 255.]);
     close(scores.primary.value, 1.0 / 3.0);
-    close(scores.others[1].value, 0.5);
+    close(scores.get("iou_1"), 0.5);
+    close(scores.get("pixel_accuracy"), 2.0 / 3.0);
+    // Half of class 0 and all of class 1; class 2 is not labelled.
+    close(scores.get("mean_accuracy"), 0.75);
 }
 
 #[test]
@@ -52,16 +55,72 @@ fn angles_of_normals() {
     let label = [0., 0., 255., /* y */ 1., 1., 255., /* z */ 0., 0., 255.];
     let scores = scores("normals=3", &outputs, &label);
     close(scores.primary.value, 67.5);
-    close(scores.others[0].value, ((8100.0 + 2025.0f64) / 2.0).sqrt());
-    assert!((scores.others[1].value.unwrap() - 45.0).abs() < 0.02);
-    close(scores.others[4].value, 0.0);
+    close(scores.get("rmse_degrees"), ((8100.0 + 2025.0f64) / 2.0).sqrt());
+    assert!((scores.get("median_degrees").unwrap() - 45.0).abs() < 0.02);
+    close(scores.get("below_30"), 0.0);
 }
 
 #[test]
 fn depth_errors_over_valid_pixels() {
     let scores = scores("depth=1", &[1., -3., 9.], &[3., 1., 255.]);
     close(scores.primary.value, ((4.0 + 1.0f64) / 2.0).sqrt());
-    close(scores.others[0].value, ((3f64.ln().powi(2) + 1e-9f64.ln().powi(2)) / 2.0).sqrt());
+    close(scores.get("log_rmse"), ((3f64.ln().powi(2) + 1e-9f64.ln().powi(2)) / 2.0).sqrt());
+}
+
+#[test]
+fn relative_errors_of_depth() {
+    // Half, just right, 1.5 and 1.2 times as far.
+    let scores = scores("depth=1", &[1., 2., 6., 6.], &[2., 2., 4., 5.]);
+    close(scores.get("abs_rel"), (0.5 + 0.0 + 0.5 + 0.2) / 4.0);
+    close(scores.get("sq_rel"), (0.5 + 0.0 + 1.0 + 0.2) / 4.0);
+    close(scores.get("delta_1"), 2.0 / 4.0);
+    close(scores.get("delta_2"), 3.0 / 4.0);
+    close(scores.get("delta_3"), 3.0 / 4.0);
+    let logs = [0.5f64.ln(), 0.0, 1.5f64.ln(), 1.2f64.ln()];
+    let mean = logs.iter().sum::<f64>() / 4.0;
+    close(scores.get("si_log_rmse"), (logs.iter().map(|d| (d - mean).powi(2)).sum::<f64>() / 4.0).sqrt());
+}
+
+#[test]
+fn a_scale_changes_nothing_of_what_is_scale_invariant() {
+    let (label, scaled) = ([1., 2.5, 4.], [1.7, 4.25, 6.8]);
+    assert!(scores("depth=1", &scaled, &label).get("si_log_rmse").unwrap() < 1e-6);
+    close(scores("depth=1", &scaled, &label).get("log_rmse"), 1.7f64.ln());
+}
+
+#[test]
+fn classes_go_by_their_names_and_are_taken_for_each_other() {
+    let task: Task = "semseg=2".parse().unwrap();
+    let mut meter = Meter::new(&task).with_class_names(["cat", "dog"]).unwrap();
+    meter.update(&map(&[9., 0., 0., 0., 9., 9.], 2), &map(&[0., 0., 1.], 1)).unwrap();
+    close(meter.scores().get("iou_cat"), 0.5);
+    let confusion = meter.confusion().unwrap();
+    assert_eq!([0, 1].map(|label| [0, 1].map(|predicted| confusion.count(label, predicted))), [[1, 1], [0, 1]]);
+    assert_eq!((confusion.labelled(0), confusion.predicted(1), confusion.count(2, 0)), (2, 2, 0));
+    for (task, names) in [("semseg=3", vec!["cat"]), ("depth=1", vec!["near"])] {
+        let message = Meter::new(&task.parse().unwrap()).with_class_names(names).unwrap_err().to_string();
+        assert!(message.contains("class names"), "{message}");
+    }
+}
+
+#[test]
+fn what_a_report_draws() {
+    let meter = |task: &str, outputs: &[f32], label: &[f32]| {
+        let task: Task = task.parse().unwrap();
+        let mut meter = Meter::new(&task);
+        meter.update(&map(outputs, task.outputs), &map(label, task.kind.label_channels())).unwrap();
+        meter
+    };
+    // Chosen up to 0.5: both, one of which is an edge; above: the edge alone.
+    for task in ["edge=1", "sal=1"] {
+        let curve = meter(task, &[0., 2.], &[0., 1.]).curve().unwrap();
+        let at = |t: f64| curve.iter().find(|p| (p.threshold.unwrap() - t).abs() < 1e-9).unwrap();
+        assert_eq!((at(0.4).precision, at(0.4).recall, at(0.6).precision), (0.5, 1.0, 1.0), "{task}");
+    }
+    let depth = meter("depth=1", &[1.0, 9.0], &[1.01, 1.0]);
+    let errors = depth.errors().unwrap();
+    assert_eq!((errors.counts()[1], *errors.counts().last().unwrap(), errors.width()), (1, 1, 0.005));
+    assert!(depth.curve().is_none() && depth.confusion().is_none());
 }
 
 #[test]
@@ -130,6 +189,59 @@ fn image_by_image_equals_all_at_once() {
             parts.update(&outputs.narrow(0, i, 1).unwrap(), &label.narrow(0, i, 1).unwrap()).unwrap();
         }
         assert_eq!(whole.scores(), parts.scores(), "{task}");
+    }
+}
+
+#[test]
+fn two_meters_merged_are_one_that_saw_it_all() {
+    for task in KINDS.map(|task| task.parse::<Task>().unwrap()) {
+        let mut meters = [Meter::new(&task), Meter::new(&task), Meter::new(&task)];
+        for (seed, half) in [(5, 1), (6, 2)] {
+            let (outputs, label) = drawn(&task, seed);
+            meters[0].update(&outputs, &label).unwrap();
+            meters[half].update(&outputs, &label).unwrap();
+        }
+        let [whole, mut first, second] = meters;
+        first.merge(&second).unwrap();
+        let (merged, whole) = (first.scores(), whole.scores());
+        for score in std::iter::once(&whole.primary).chain(&whole.others) {
+            close(merged.get(&score.name), score.value.unwrap());
+        }
+    }
+    let mut depth = Meter::new(&"depth=1".parse().unwrap());
+    let message = depth.merge(&Meter::new(&"sal=1".parse().unwrap())).unwrap_err().to_string();
+    assert!(message.contains("sal=1") && message.contains("depth=1"), "{message}");
+}
+
+#[test]
+fn an_image_that_is_ignored_everywhere_leaves_every_figure_as_it_was() {
+    for task in KINDS.map(|task| task.parse::<Task>().unwrap()) {
+        let (outputs, label) = drawn(&task, 7);
+        let mut alone = Meter::new(&task);
+        alone.update(&outputs, &label).unwrap();
+        let nothing = label.affine(0.0, f64::from(IGNORE)).unwrap();
+        for order in [[&label, &nothing], [&nothing, &label]] {
+            let mut meter = Meter::new(&task);
+            order.into_iter().for_each(|label| meter.update(&outputs, label).unwrap());
+            assert_eq!(meter.scores(), alone.scores(), "{task}");
+            assert_eq!(meter.curve(), alone.curve(), "{task}");
+        }
+        // In one batch with others too.
+        let mut meter = Meter::new(&task);
+        let twice = |a: &Tensor, b: &Tensor| Tensor::cat(&[a, b], 0).unwrap();
+        meter.update(&twice(&outputs, &outputs), &twice(&label, &nothing)).unwrap();
+        assert_eq!(meter.scores(), alone.scores(), "{task}");
+    }
+}
+
+#[test]
+fn labels_of_bytes_count_as_labels_of_floats() {
+    for task in ["semseg=3", "human_parts=7", "sal=1", "edge=1"].map(|task| task.parse::<Task>().unwrap()) {
+        let (outputs, label) = drawn(&task, 8);
+        let (mut floats, mut bytes) = (Meter::new(&task), Meter::new(&task));
+        floats.update(&outputs, &label).unwrap();
+        bytes.update(&outputs, &label.to_dtype(DType::U8).unwrap()).unwrap();
+        assert_eq!(bytes.scores(), floats.scores(), "{task}");
     }
 }
 
