@@ -21,6 +21,8 @@ mod labels;
 mod order;
 mod photos;
 mod pixel_limit;
+#[allow(dead_code)] // until the transforms that warp are here
+mod raster;
 
 pub use crate::sample::Dataset;
 pub use batches::{BatchOptions, Batches, Skipped, Unreadable};
