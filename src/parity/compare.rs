@@ -20,6 +20,8 @@ pub fn compare(path: impl AsRef<Path>, dtype: DType, device: &Device) -> Result<
     match golden.tensors.metadata("kind") {
         Some("tadformer") => tadformer::compare(&golden, dtype, device),
         Some("metrics") => figures::compare(&golden, device),
+        #[cfg(feature = "data")]
+        None if golden.tensors.metadata("cases").is_some() => super::transforms::compare(&golden),
         _ => Err(golden.foreign("metadata without a known `kind`")),
     }
 }

@@ -1,7 +1,8 @@
 //! Parity with PyTorch: the crate's results beside tensors that a peer computed.
 //!
-//! Three kinds of golden files: a TADFormer with its outputs and gradients, a folder with one Swin in three formats and its
-//! features, and losses and metrics. Each row is a root-mean-square error relative to the tensor's own root mean square.
+//! Golden files are a TADFormer with its outputs and gradients, a folder with one Swin in three formats and its features, losses and
+//! metrics, and transforms with given parameters. A row is a root-mean-square error relative to the tensor's own root mean square,
+//! where its file's comparison does not say otherwise.
 
 mod compare;
 mod figures;
@@ -9,6 +10,8 @@ mod golden;
 mod row;
 mod swin;
 mod tadformer;
+#[cfg(feature = "data")]
+mod transforms;
 
 pub use compare::compare;
 pub use golden::golden_in;

@@ -1,6 +1,6 @@
 //! Maps in another size.
 
-use super::cubic::weights;
+use super::cubic::{weight, weights};
 use super::{Planes, gather};
 
 /// The map in this height and width, each pixel one of its own: classes do not mix.
@@ -15,47 +15,91 @@ pub(in crate::data) fn nearest_of(whole: usize, count: usize) -> Vec<usize> {
 
 /// The map in this height and width by the cubic, which overshoots beside edges.
 pub(in crate::data) fn resize_cubic<T: Copy + Into<f64>>(map: Planes<T>, (height, width): (usize, usize)) -> Vec<f32> {
-    let (columns, rows) = (taps(map.width, width), taps(map.height, height));
-    let mut values = Vec::with_capacity(map.channels() * height * width);
+    resize(map, &sharp(map.width, width), &sharp(map.height, height))
+}
+
+/// [`resize_cubic`] by a cubic as wide as the steps between the result's pixels, so that fine patterns become even when a map shrinks.
+pub(in crate::data) fn resize_smooth<T: Copy + Into<f64>>(map: Planes<T>, (height, width): (usize, usize)) -> Vec<f32> {
+    resize(map, &smooth(map.width, width), &smooth(map.height, height))
+}
+
+/// First along the rows, then along the columns.
+fn resize<T: Copy + Into<f64>>(map: Planes<T>, columns: &[Taps], rows: &[Taps]) -> Vec<f32> {
+    let width = columns.len();
+    let mut values = Vec::with_capacity(map.channels() * rows.len() * width);
     let (mut line, mut narrowed) = (Vec::with_capacity(map.width), vec![0.0; map.height * width]);
+    let mut sums = vec![0.0; width];
     for plane in map.planes() {
         for (source, narrowed) in plane.chunks_exact(map.width).zip(narrowed.chunks_exact_mut(width)) {
             line.clear();
             line.extend(source.iter().map(|value| -> f64 { (*value).into() }));
-            for (value, tap) in narrowed.iter_mut().zip(&columns) {
-                let [a, b, c, d] = tap.at.map(|at| line[at]);
-                let [p, q, r, s] = tap.weights;
-                *value = a * p + b * q + c * r + d * s;
+            for (value, taps) in narrowed.iter_mut().zip(columns) {
+                *value = taps.of(&line).zip(&taps.weights).map(|(value, weight)| value * weight).sum();
             }
         }
-        for tap in &rows {
-            let [a, b, c, d] = tap.at.map(|row| &narrowed[row * width..][..width]);
-            let [p, q, r, s] = tap.weights;
-            for x in 0..width {
-                values.push((a[x] * p + b[x] * q + c[x] * r + d[x] * s) as f32);
+        for taps in rows {
+            sums.fill(0.0);
+            for (row, weight) in (taps.first..).zip(&taps.weights) {
+                let line = &narrowed[row * width..][..width];
+                for (sum, value) in sums.iter_mut().zip(line) {
+                    *sum += value * weight;
+                }
             }
+            values.extend(sums.iter().map(|sum| *sum as f32));
         }
     }
     values
 }
 
-/// The four pixels along a side that make one of the result, and their weights.
+/// The pixels along a side that make one of the result, and their weights, which sum to 1.
 struct Taps {
-    at: [usize; 4],
-    weights: [f64; 4],
+    first: usize,
+    weights: Vec<f64>,
 }
 
-/// Pixel centres lie at halves; beyond the rim its pixel is repeated.
-fn taps(whole: usize, count: usize) -> Vec<Taps> {
-    let scale = whole as f64 / count as f64;
-    let last = whole as i64 - 1;
-    let of = |at: usize| {
-        let place = (at as f64 + 0.5) * scale - 0.5;
+impl Taps {
+    /// Of weights that begin at a pixel before the rim, perhaps: what lies beyond it goes to the rim's own pixel, which repeats it.
+    fn within(whole: usize, first: i64, weights: impl IntoIterator<Item = f64>) -> Self {
+        let last = whole as i64 - 1;
+        let mut taps = Self { first: first.clamp(0, last) as usize, weights: Vec::new() };
+        for (at, weight) in (first..).zip(weights) {
+            let at = at.clamp(0, last) as usize - taps.first;
+            match taps.weights.get_mut(at) {
+                Some(sum) => *sum += weight,
+                None => taps.weights.push(weight),
+            }
+        }
+        taps
+    }
+
+    fn of<'a>(&self, line: &'a [f64]) -> impl Iterator<Item = &'a f64> {
+        line[self.first..][..self.weights.len()].iter()
+    }
+}
+
+/// Four pixels around each place of the result; pixel centres lie at halves.
+fn sharp(whole: usize, count: usize) -> Vec<Taps> {
+    let of = |place: f64| {
         let second = place.floor();
-        let clamped = |k: i64| (second as i64 + k).clamp(0, last) as usize;
-        Taps { at: [clamped(-1), clamped(0), clamped(1), clamped(2)], weights: weights(place - second) }
+        Taps::within(whole, second as i64 - 1, weights(place - second))
     };
-    (0..count).map(of).collect()
+    places(whole, count).map(of).collect()
+}
+
+fn smooth(whole: usize, count: usize) -> Vec<Taps> {
+    let step = (whole as f64 / count as f64).max(1.0);
+    let of = |place: f64| {
+        let (first, last) = ((place - 2.0 * step).ceil() as i64, (place + 2.0 * step).floor() as i64);
+        let weights: Vec<f64> = (first..=last).map(|at| weight((at as f64 - place).abs() / step)).collect();
+        let sum: f64 = weights.iter().sum();
+        Taps::within(whole, first, weights.into_iter().map(|weight| weight / sum))
+    };
+    places(whole, count).map(of).collect()
+}
+
+fn places(whole: usize, count: usize) -> impl Iterator<Item = f64> {
+    let step = whole as f64 / count as f64;
+    (0..count).map(move |at| (at as f64 + 0.5) * step - 0.5)
 }
 
 #[cfg(test)]
@@ -97,5 +141,16 @@ mod tests {
         );
         let column = resize_cubic(Planes::new(&[0.0f32, 32.0, 0.0, 0.0], (4, 1)), (2, 1));
         assert_eq!(column, [19.0, -3.0]);
+    }
+
+    /// Stripes of a pixel's width, a third as large: every third pixel is all black or all white; smoothed they are nearly grey.
+    #[test]
+    fn smooth_shrinking_evens_out_what_sharp_shrinking_picks() {
+        let stripes: Vec<f32> = (0..120).map(|x| if x % 2 == 0 { 0.0 } else { 1.0 }).collect();
+        let spread = |values: &[f32]| values[4..36].iter().map(|v| (v - 0.5).abs()).fold(0.0, f32::max);
+        let map = Planes::new(&stripes, (1, 120));
+        assert_eq!(spread(&resize_cubic(map, (1, 40))), 0.5);
+        assert!(spread(&resize_smooth(map, (1, 40))) < 0.05, "{:?}", resize_smooth(map, (1, 40)));
+        assert_eq!(resize_smooth(map, (1, 240)), resize_cubic(map, (1, 240)), "the same when a map grows");
     }
 }
