@@ -10,12 +10,13 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Grey levels by which a cubic may differ from OpenCV's, which computes in single precision: a warp's weights are exact in both.
-const WARPED: f64 = 4e-5;
-const RESIZED: f64 = 2.5e-4;
+/// Grey levels by which a cubic may differ from OpenCV's, which computes in single precision; 1e-5 of a warp's are a sample's own
+/// rounding, whose floats go from 0 to 1.
+const WARPED: f64 = 3e-5;
+const RESIZED: f64 = 2e-4;
 /// Normals likewise; short vectors are stretched to length 1.
 const NORMALS_WARPED: f64 = 2e-7;
-const NORMALS_RESIZED: f64 = 1e-4;
+const NORMALS_RESIZED: f64 = 6e-5;
 const DEPTH: f64 = 2e-7;
 /// What takes whole pixels is equal.
 const EQUAL: f64 = 1e-9;
@@ -136,8 +137,8 @@ impl Case<'_> {
         let off: Vec<f64> =
             off.into_iter().zip(wrapped).filter(|(_, wrapped)| *wrapped == 0.0).map(|(off, _)| off).collect();
         Ok(vec![
-            self.row("image, share of values off", share(&off, 1e-3), TRUNCATED_OFF),
-            self.row("image", largest(&off), 1.001),
+            self.row("image, share of values off", share(&off, 1e-4), TRUNCATED_OFF),
+            self.row("image", largest(&off), 1.0001),
         ])
     }
 

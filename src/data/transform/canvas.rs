@@ -53,7 +53,7 @@ impl Canvas {
             }
             let mut values = Values::of(&label)?;
             if matches!(task.kind(), TaskKind::Normals | TaskKind::Depth) {
-                values.change(|_| {});
+                values.update(|floats| floats);
             }
             labels.push(LabelMap { name, kind: task.kind(), values });
         }
