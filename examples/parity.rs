@@ -1,7 +1,7 @@
 //! The crate's results beside PyTorch's: golden files of a TADFormer, folders with one Swin in three formats, losses and metrics,
-//! edges as the benchmark scores them.
+//! edges as the benchmark scores them, transforms step by step.
 //!
-//!     cargo run --release --example parity -- tests/golden
+//!     cargo run --release --example parity -- tests/golden tests/golden/data
 //!
 //! `--device` and `--definition` hold another device, or the composed definitions of the steps, to the same files. Exits with 1 where
 //! an error is above its limit.

@@ -1,6 +1,7 @@
 //! Choices that go by names, on command lines and in files.
 
 use crate::{Error, Result};
+use serde::{Deserialize, Deserializer};
 
 /// The one of `all` whose name this is.
 ///
@@ -17,4 +18,12 @@ pub(crate) fn find_named<T: Copy>(
         let names = all.iter().map(|choice| name_of(*choice)).collect::<Vec<_>>().join(", ");
         Error::config(field, format!("one of {names}"), name, cure)
     })
+}
+
+/// Reads a kind without fields, and refuses any: serde's own reader of such a variant passes over them.
+pub(crate) fn alone<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<(), D::Error> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Alone {}
+    Alone::deserialize(deserializer).map(|Alone {}| ())
 }

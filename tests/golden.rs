@@ -55,6 +55,11 @@ fn edges_as_the_benchmark_scores_them() {
 }
 
 #[test]
+fn transforms_step_by_step() {
+    passes("data/transforms.safetensors", 90);
+}
+
+#[test]
 fn what_is_no_golden_file_is_refused() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     for (path, words) in [

@@ -4,6 +4,8 @@
 //! on alike. [`read_photo`], [`image_tensor`] and [`read_label`] are what a data set over files is made of: the example `dataset` is one.
 //! Photos and labels stay bytes until a tensor is made of them, after cropping and resizing.
 //!
+//! [`Transformed`] takes each sample through [`Transforms`], image and labels together; [`Recipe`] names the usual lists of them.
+//!
 //! ```
 //! use std::sync::Arc;
 //! use tadformer::data::{BatchOptions, Batches};
@@ -22,6 +24,8 @@ mod labels;
 mod order;
 mod photos;
 mod pixel_limit;
+mod raster;
+mod transform;
 
 pub use crate::sample::Dataset;
 pub use batches::{BatchOptions, Batches, Skipped, Unreadable};
@@ -30,3 +34,4 @@ pub use labels::{read_label, read_label_within};
 pub(crate) use photos::{check_photo, decode_photo, decode_photo_bytes};
 pub use photos::{image_tensor, photos, read_photo, read_photo_bytes, read_photo_bytes_within, read_photo_within};
 pub use pixel_limit::PIXEL_LIMIT;
+pub use transform::{Outside, Place, Recipe, Scale, Shrink, Transform, Transformed, Transforms};

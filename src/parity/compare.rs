@@ -21,6 +21,8 @@ pub fn compare(path: impl AsRef<Path>, dtype: DType, device: &Device) -> Result<
         Some("tadformer") => tadformer::compare(&golden, dtype, device),
         Some("metrics") => figures::compare(&golden, device),
         None if golden.tensors.metadata(edges::MARK).is_some() => edges::compare(&golden),
+        #[cfg(feature = "data")]
+        None if golden.tensors.metadata("cases").is_some() => super::transforms::compare(&golden),
         _ => Err(golden.foreign("metadata without a known `kind`")),
     }
 }

@@ -1,8 +1,8 @@
 //! Parity with PyTorch: the crate's results beside tensors that a peer computed.
 //!
-//! Four kinds of golden files: a TADFormer with its outputs and gradients, a folder with one Swin in three formats and its features,
-//! losses and metrics, and edges as the benchmark scores them. Each row is a root-mean-square error relative to the tensor's own root
-//! mean square; for edges it is how many pixels or counts differ.
+//! Golden files are a TADFormer with its outputs and gradients, a folder with one Swin in three formats and its features, losses and
+//! metrics, edges as the benchmark scores them, and transforms with given parameters. A row is a root-mean-square error relative to the
+//! tensor's own root mean square, where its file's comparison does not say otherwise; for edges it is how many pixels or counts differ.
 
 mod compare;
 mod edges;
@@ -11,6 +11,8 @@ mod golden;
 mod row;
 mod swin;
 mod tadformer;
+#[cfg(feature = "data")]
+mod transforms;
 
 pub use compare::compare;
 pub use golden::golden_in;

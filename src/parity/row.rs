@@ -8,7 +8,7 @@ use std::fmt;
 pub struct Row {
     /// What was compared.
     pub name: String,
-    /// Relative root-mean-square error, or how many values differ where they have to be equal.
+    /// Relative root-mean-square error, or what the comparison of its kind of file takes: for edges, how many values differ.
     pub error: f64,
     /// PyTorch's own, in float32, where the file tells.
     pub torch: Option<f64>,

@@ -3,10 +3,14 @@
 mod classes;
 mod dataset;
 mod padded;
+#[cfg(any(feature = "data", feature = "scenes"))]
+mod seed;
 
 pub use classes::Classes;
 pub use dataset::Dataset;
 pub use padded::PaddedBatch;
+#[cfg(any(feature = "data", feature = "scenes"))]
+pub(crate) use seed::scatter;
 
 use crate::finite::is_finite;
 use crate::{Error, Result, TaskKind};

@@ -24,7 +24,7 @@ mod shape;
 mod texture;
 mod vector;
 
-use crate::sample::{Classes, Dataset};
+use crate::sample::{Classes, Dataset, scatter};
 use crate::{Error, Result, Sample, Task, TaskKind, TaskSet};
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
@@ -122,14 +122,6 @@ impl Dataset for Scenes {
             _ => None,
         }
     }
-}
-
-/// Spreads seeds over all 64 bits (the finish of SplitMix64), so that the indices of neighbouring seeds do not overlap.
-fn scatter(seed: u64) -> u64 {
-    let z = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]

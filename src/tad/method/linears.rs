@@ -1,7 +1,7 @@
 //! Which linears of a block are adapted, and by what.
 
-use super::alone::alone;
 use crate::layers::LowRankConfig;
+use crate::named::alone;
 use crate::swin::{BlockLowRank, SwinConfig};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,5 @@
 //! What is added to the backbone: a closed choice of parts, with the paper's as defaults.
 
-mod alone;
 mod linears;
 mod task_paths;
 

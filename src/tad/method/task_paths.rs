@@ -1,6 +1,6 @@
 //! Whether tasks have tokens of their own, and what makes them differ.
 
-use super::alone::alone;
+use crate::named::alone;
 use crate::ops::TpcReading;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
