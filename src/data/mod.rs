@@ -18,6 +18,9 @@
 mod batches;
 mod label;
 mod labels;
+pub mod mat;
+mod npy;
+mod numbers;
 mod order;
 mod photos;
 mod pixel_limit;
@@ -28,6 +31,7 @@ pub use crate::sample::Dataset;
 pub use batches::{BatchOptions, Batches, Skipped, Unreadable};
 pub use label::Label;
 pub use labels::{read_label, read_label_within};
+pub use npy::{NpyMap, read_npy, read_npy_within};
 pub(crate) use photos::{check_photo, decode_photo, decode_photo_bytes};
 pub use photos::{image_tensor, photos, read_photo, read_photo_bytes, read_photo_bytes_within, read_photo_within};
 pub use pixel_limit::PIXEL_LIMIT;
