@@ -17,21 +17,29 @@
 
 mod batches;
 mod label;
+mod label_map;
 mod labels;
 pub mod mat;
 mod npy;
 mod numbers;
+mod nyud;
 mod order;
+mod pascal;
 mod photos;
 mod pixel_limit;
 #[allow(dead_code)] // until the transforms that warp are here
 mod raster;
+mod split;
+#[allow(dead_code)] // until other label files are read by it
+mod stored;
 
 pub use crate::sample::Dataset;
 pub use batches::{BatchOptions, Batches, Skipped, Unreadable};
 pub use label::Label;
 pub use labels::{read_label, read_label_within};
 pub use npy::{NpyMap, read_npy, read_npy_within};
+pub use nyud::NyudV2;
+pub use pascal::PascalContext;
 pub(crate) use photos::{check_photo, decode_photo, decode_photo_bytes};
 pub use photos::{image_tensor, photos, read_photo, read_photo_bytes, read_photo_bytes_within, read_photo_within};
 pub use pixel_limit::PIXEL_LIMIT;

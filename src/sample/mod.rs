@@ -4,7 +4,7 @@ mod classes;
 mod dataset;
 mod padded;
 
-pub use classes::Classes;
+pub use classes::{Classes, class_colour};
 pub use dataset::Dataset;
 pub use padded::PaddedBatch;
 
