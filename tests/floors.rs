@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Each module's floor; modules of one floor do not import each other.
-const FLOORS: [(&str, usize); 28] = [
+const FLOORS: [(&str, usize); 29] = [
     ("error", 0),
     ("readback", 0),
+    ("bitmap", 1),
     ("bounds", 1),
     ("finite", 1),
     ("named", 1),

@@ -47,6 +47,13 @@ fn losses_and_metrics() {
     passes("metrics.safetensors", 50);
 }
 
+#[cfg(feature = "data")]
+#[test]
+fn data_sets_in_their_published_layouts() {
+    passes("data/pascal_mt", 52);
+    passes("data/nyud_mt", 39);
+}
+
 #[test]
 fn what_is_no_golden_file_is_refused() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");

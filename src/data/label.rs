@@ -1,5 +1,6 @@
 //! A label as bytes, and the tensor that is made of them.
 
+use super::raster::{Planes, gather, nearest_of};
 use crate::sample::IGNORE;
 use crate::{Error, Result, TaskKind};
 use candle_core::{Device, Tensor};
@@ -42,7 +43,8 @@ impl Label {
             let got = format!("{width} x {height} from column {x}, row {y}");
             return Err(Error::config("crop", expected, got, "crop the photo in the same way"));
         }
-        Ok(self.gathered(width, height, |column| x as usize + column, |row| y as usize + row))
+        let part = |from: u32, length: u32| (from as usize..from as usize + length as usize).collect();
+        Ok(self.gathered(part(x, width), part(y, height)))
     }
 
     /// The label in this size, each pixel the nearest one's: classes do not mix, nor do depths across an edge.
@@ -54,8 +56,7 @@ impl Label {
             let got = format!("{width} x {height}");
             return Err(Error::config("size of a label", "sides of at least 1", got, "give the photo's size"));
         }
-        let nearest = |whole: usize, side: u32| move |at: usize| (at as u64 * whole as u64 / u64::from(side)) as usize;
-        Ok(self.gathered(width, height, nearest(self.width, width), nearest(self.height, height)))
+        Ok(self.gathered(nearest_of(self.width, width as usize), nearest_of(self.height, height as usize)))
     }
 
     /// The label as [`Sample`](crate::Sample) holds it.
@@ -79,15 +80,15 @@ impl Label {
     }
 
     /// The pixels that stand at these columns and rows.
-    fn gathered(&self, width: u32, height: u32, column: impl Fn(usize) -> usize, row: impl Fn(usize) -> usize) -> Self {
-        let (width, height) = (width as usize, height as usize);
-        let bytes = bytes_of_a_pixel(self.kind);
-        let columns: Vec<usize> = (0..width).map(column).collect();
-        let mut pixels = Vec::with_capacity(width * height * bytes);
-        for line in (0..height).map(row).map(|row| &self.pixels[row * self.width * bytes..][..self.width * bytes]) {
-            columns.iter().for_each(|at| pixels.extend_from_slice(&line[at * bytes..][..bytes]));
-        }
-        Self { kind: self.kind, width, height, pixels, metres: self.metres }
+    fn gathered(&self, columns: Vec<usize>, rows: Vec<usize>) -> Self {
+        let pixels = match self.kind {
+            TaskKind::Semseg | TaskKind::HumanParts | TaskKind::Sal | TaskKind::Edge => {
+                gather(self.planes(&self.pixels), &columns, &rows)
+            }
+            TaskKind::Depth => gather(self.planes(self.pixels.as_chunks::<2>().0), &columns, &rows).into_flattened(),
+            TaskKind::Normals => gather(self.planes(self.pixels.as_chunks::<3>().0), &columns, &rows).into_flattened(),
+        };
+        Self { kind: self.kind, width: columns.len(), height: rows.len(), pixels, metres: self.metres }
     }
 
     /// Metres; where 0 is stored, nothing is known.
@@ -98,13 +99,9 @@ impl Label {
         };
         self.pixels.as_chunks().0.iter().map(metres).collect()
     }
-}
 
-fn bytes_of_a_pixel(kind: TaskKind) -> usize {
-    match kind {
-        TaskKind::Semseg | TaskKind::HumanParts | TaskKind::Sal | TaskKind::Edge => 1,
-        TaskKind::Depth => 2,
-        TaskKind::Normals => 3,
+    fn planes<'a, T>(&self, pixels: &'a [T]) -> Planes<'a, T> {
+        Planes::new(pixels, (self.height, self.width))
     }
 }
 

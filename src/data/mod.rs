@@ -21,10 +21,19 @@ mod export;
 mod folder;
 mod inspect;
 mod label;
+mod label_map;
 mod labels;
+pub mod mat;
+mod npy;
+mod numbers;
+mod nyud;
 mod order;
+mod pascal;
 mod photos;
 mod pixel_limit;
+#[allow(dead_code)] // until the transforms that warp are here
+mod raster;
+mod split;
 mod stored;
 
 pub use crate::sample::Dataset;
@@ -34,6 +43,9 @@ pub use folder::{Colour, Folder, FolderDescription, Split, TaskDescription};
 pub use inspect::{Contents, Finding, Inspection, TaskContents, inspect};
 pub use label::Label;
 pub use labels::{LabelForm, read_label, read_label_as, read_label_within};
+pub use npy::{NpyMap, read_npy, read_npy_within};
+pub use nyud::NyudV2;
+pub use pascal::PascalContext;
 pub use photos::{
     byte_image, image_tensor, photos, read_photo, read_photo_bytes, read_photo_bytes_within, read_photo_within,
 };

@@ -1,12 +1,15 @@
 //! Parity with PyTorch: the crate's results beside tensors that a peer computed.
 //!
-//! Three kinds of golden files: a TADFormer with its outputs and gradients, a folder with one Swin in three formats and its
-//! features, and losses and metrics. Each row is a root-mean-square error relative to the tensor's own root mean square.
+//! Four kinds of golden files: a TADFormer with its outputs and gradients, a folder with one Swin in three formats and its
+//! features, losses and metrics, and data sets in their published layouts. Each row is a root-mean-square error relative to the tensor's
+//! own root mean square, or for a data set the largest difference of any value.
 
 mod compare;
 mod figures;
 mod golden;
 mod row;
+#[cfg(feature = "data")]
+mod sets;
 mod swin;
 mod tadformer;
 

@@ -8,7 +8,7 @@ use std::fmt;
 pub struct Row {
     /// What was compared.
     pub name: String,
-    /// Relative root-mean-square error.
+    /// Relative root-mean-square error; of a data set's images and labels the largest difference.
     pub error: f64,
     /// PyTorch's own, in float32, where the file tells.
     pub torch: Option<f64>,
