@@ -5,7 +5,8 @@ mod map;
 mod panel;
 mod png;
 
-pub use colour::{class_colour, depth_colour};
+pub use crate::sample::class_colour;
+pub use colour::depth_colour;
 pub(crate) use map::colour;
 pub use map::{DepthRange, photo_picture, picture};
 pub use panel::Panel;

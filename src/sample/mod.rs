@@ -2,10 +2,12 @@
 
 mod classes;
 mod dataset;
+mod fault;
 mod padded;
 
 pub use classes::{Classes, class_colour};
 pub use dataset::Dataset;
+pub use fault::{Examined, Fault, FaultKind};
 pub use padded::PaddedBatch;
 
 use crate::finite::is_finite;
@@ -74,7 +76,7 @@ impl Sample {
     }
 
     /// The image's height and width, which its labels share.
-    fn size(&self) -> Result<(usize, usize)> {
+    pub(crate) fn size(&self) -> Result<(usize, usize)> {
         let &[3, h, w] = self.image.dims() else {
             let got = self.image.dims().to_vec();
             return Err(Error::Shape { what: "image".into(), expected: "[3, H, W]".into(), got });
