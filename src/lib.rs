@@ -130,7 +130,6 @@ pub use candle_nn;
 #[cfg(feature = "data")]
 pub use image;
 
-#[allow(dead_code)] // until edges are scored by it
 mod bitmap;
 mod bounds;
 pub mod checkpoint;

@@ -1,4 +1,4 @@
-//! Every golden tensor within its limit, by the fused and by the composed definitions: outputs, stages, gradients, features of three formats, odd sizes, losses and metrics.
+//! Every golden tensor within its limit, by the fused and by the composed definitions: outputs, stages, gradients, features of three formats, odd sizes, losses and metrics, edges.
 #![allow(clippy::unwrap_used)]
 
 use candle_core::{DType, Device};
@@ -52,6 +52,12 @@ fn losses_and_metrics() {
 fn data_sets_in_their_published_layouts() {
     passes("data/pascal_mt", 52);
     passes("data/nyud_mt", 39);
+}
+
+#[test]
+fn edges_as_the_benchmark_scores_them() {
+    // 11 truths, 11 thinned and 8 suppressed maps; 19 counts and 4 figures at each of 3 distances.
+    passes("data/ods.safetensors", 30 + 3 * (19 + 8));
 }
 
 #[test]

@@ -201,7 +201,7 @@ fn files_that_lie_are_refused_in_bounded_time_and_memory() {
         ),
         ("a million fields", x(2, &[1, 1], &slots(1, &vec![b'f'; 1 << 20])), "over 1024 fields"),
         ("names of length 0", x(2, &[1, 1], &slots(0, b"ffff")), "without a length"),
-        ("names of length -1", x(2, &[1, 1], &slots(u32::MAX, b"ffff")), "without a length"),
+        ("names of length -1", x(2, &[1, 1], &slots(u32::MAX, b"ffff")), "without the length of their names"),
         ("a bomb", mat.file(&[bomb]), "more than the limit of 16777216"),
         (
             "a matrix as long as it says no file is",

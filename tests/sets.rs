@@ -27,7 +27,7 @@ fn copy_of(name: &str) -> TempDir {
             if entry.path().is_dir() {
                 copy(&entry.path(), &to)
             } else {
-                drop(std::fs::copy(entry.path(), to).unwrap())
+                std::fs::copy(entry.path(), to).unwrap();
             }
         }
     }

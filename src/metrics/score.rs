@@ -48,6 +48,28 @@ impl Score {
     }
 }
 
+/// Precision, recall and F at a threshold.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct PrecisionRecall {
+    /// The threshold; `None` where each image has its own.
+    pub threshold: Option<f64>,
+    /// How much of what is predicted is true.
+    pub precision: f64,
+    /// How much of what is true is predicted.
+    pub recall: f64,
+    /// `2 P R / (P + R)`, 0 where both are 0.
+    pub f: f64,
+}
+
+impl PrecisionRecall {
+    pub(super) fn new(threshold: Option<f64>, precision: f64, recall: f64) -> Self {
+        let sum = precision + recall;
+        let f = if sum > 0.0 { 2.0 * precision * recall / sum } else { 0.0 };
+        Self { threshold, precision, recall, f }
+    }
+}
+
 /// One image's outputs and label: `[n, H*W]` scores beside `[c, H*W]` values.
 pub(crate) struct Image<'a> {
     pub(super) outputs: &'a [f32],

@@ -4,7 +4,7 @@ use super::golden::Golden;
 use super::row::Row;
 #[cfg(feature = "data")]
 use super::sets;
-use super::{figures, swin, tadformer};
+use super::{edges, figures, swin, tadformer};
 use crate::Result;
 use candle_core::{DType, Device};
 use std::path::Path;
@@ -26,6 +26,7 @@ pub fn compare(path: impl AsRef<Path>, dtype: DType, device: &Device) -> Result<
     match golden.tensors.metadata("kind") {
         Some("tadformer") => tadformer::compare(&golden, dtype, device),
         Some("metrics") => figures::compare(&golden, device),
+        None if golden.tensors.metadata(edges::MARK).is_some() => edges::compare(&golden),
         _ => Err(golden.foreign("metadata without a known `kind`")),
     }
 }

@@ -8,7 +8,7 @@ use std::fmt;
 pub struct Row {
     /// What was compared.
     pub name: String,
-    /// Relative root-mean-square error; of a data set's images and labels the largest difference.
+    /// Relative root-mean-square error; how many values differ where they have to be equal; the largest difference of a data set's values.
     pub error: f64,
     /// PyTorch's own, in float32, where the file tells.
     pub torch: Option<f64>,
@@ -17,6 +17,11 @@ pub struct Row {
 }
 
 impl Row {
+    /// How much of its limit the error uses up.
+    pub fn share(&self) -> f64 {
+        if self.error == 0.0 { 0.0 } else { self.error / self.limit }
+    }
+
     /// Whether the error is within the limit; one that is no number is not.
     pub fn passes(&self) -> bool {
         self.error <= self.limit

@@ -73,6 +73,14 @@ impl Element<'_> {
             _ => return None,
         })
     }
+
+    /// The whole number that it is all of; one below 0 is none.
+    pub(super) fn only(&self, order: ByteOrder) -> Option<usize> {
+        let number = self.number().filter(|number| self.bytes.len() == number.bytes())?;
+        let mut only = 0.0;
+        number.each(self.bytes, order, |value| only = value);
+        (only >= 0.0 && only <= f64::from(u32::MAX) && only.fract() == 0.0).then_some(only as usize)
+    }
 }
 
 /// Elements one after the other.

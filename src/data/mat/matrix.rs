@@ -1,8 +1,9 @@
 //! What a matrix of a MATLAB 5 file says of itself, and its numbers or text.
 
 use super::element::{Element, Elements, MATRIX, TAG};
+use super::grid::Numbers;
 use super::structs::{Struct, Structs};
-use crate::data::numbers::{ByteOrder, Number};
+use crate::data::numbers::Number;
 use crate::{Error, Result};
 
 /// More sides than anybody's array has.
@@ -179,7 +180,7 @@ impl<'a> Matrix<'a> {
     /// Something else; structs whose names or number are damaged.
     pub fn structs(&self) -> Result<Structs<'a>> {
         match self.class {
-            class::STRUCT | class::OBJECT => Structs::read(self, self.class == class::OBJECT),
+            class::STRUCT | class::OBJECT => Structs::read(self.content, self.count()?, self.class == class::OBJECT),
             class::DOUBLE..=class::LAST_NUMBER | class::CELL if self.is_empty() => Ok(Structs::none(self.content)),
             _ => Err(self.other("structs")),
         }
@@ -214,47 +215,12 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// Numbers in rows and columns.
-#[derive(Clone, Copy, Debug)]
-pub struct Numbers<'a> {
-    height: usize,
-    width: usize,
-    number: Number,
-    order: ByteOrder,
-    bytes: &'a [u8],
-}
-
-impl Numbers<'_> {
-    /// Rows and columns.
-    pub fn size(&self) -> (usize, usize) {
-        (self.height, self.width)
-    }
-
-    /// Gives each number with its row and column, as it is stored: column by column.
-    pub fn each(&self, mut give: impl FnMut(usize, usize, f64)) {
-        let (mut y, mut x) = (0, 0);
-        self.number.each(self.bytes, self.order, |value| {
-            give(y, x, value);
-            y += 1;
-            if y == self.height {
-                (y, x) = (0, x + 1);
-            }
-        });
-    }
-
-    /// Whether there is one that is not 0.
-    pub fn any(&self) -> bool {
-        let mut any = false;
-        self.number.each(self.bytes, self.order, |value| any |= value != 0.0);
-        any
-    }
-
-    /// The number, where there is just one.
-    pub fn only(&self) -> Option<f64> {
-        let mut only = None;
-        if self.size() == (1, 1) {
-            self.each(|_, _, value| only = Some(value));
-        }
-        only
+impl<'a> Struct<'a> {
+    /// The field of this name.
+    ///
+    /// # Errors
+    /// No field of this name; a damaged one.
+    pub fn field(&self, name: &str) -> Result<Matrix<'a>> {
+        Matrix::next(&mut self.from_field(name)?)
     }
 }

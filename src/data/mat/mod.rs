@@ -15,10 +15,12 @@
 //! ```
 
 mod element;
+mod grid;
 mod matrix;
 mod structs;
 mod variable;
 
-pub use matrix::{Matrix, Numbers};
+pub use grid::Numbers;
+pub use matrix::Matrix;
 pub use structs::{Struct, Structs};
 pub use variable::{BYTE_LIMIT, Variable};

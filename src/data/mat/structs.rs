@@ -1,8 +1,6 @@
 //! Structs of a MATLAB 5 file, and their fields by name.
 
 use super::element::{Elements, TAG};
-use super::matrix::Matrix;
-use crate::data::numbers::Number;
 use crate::{Error, Result};
 use std::sync::Arc;
 
@@ -29,31 +27,23 @@ impl<'a> Structs<'a> {
         Self { names: Arc::new([]), left: 0, content }
     }
 
-    /// An object says its class's name first.
-    pub(super) fn read(matrix: &Matrix<'a>, is_object: bool) -> Result<Self> {
-        let mut content = matrix.content;
+    /// So many structs, whose names and values are `content`; an object says its class's name before.
+    pub(super) fn read(mut content: Elements<'a>, left: usize, is_object: bool) -> Result<Self> {
         let origin = content.origin;
         let damaged = |problem: &str| origin.damaged(format!("damaged: {problem}"));
         if is_object {
             content.next()?;
         }
         let slot = content.next()?;
-        let number = slot.number().filter(|number| *number == Number::I32 && slot.bytes.len() == number.bytes());
-        let mut length = 0.0;
-        number.ok_or_else(|| damaged("structs without the length of their names"))?.each(
-            slot.bytes,
-            origin.order,
-            |value| length = value,
-        );
+        let length = slot.only(origin.order).ok_or_else(|| damaged("structs without the length of their names"))?;
         let names = content.next()?.bytes;
         // Each name in a slot of its own, ended by a 0.
-        let names: Vec<&[u8]> = match length as usize {
+        let names: Vec<&[u8]> = match length {
             0 if names.is_empty() => Vec::new(),
             0 => return Err(damaged("names of fields without a length")),
             slot if names.len() / slot > MOST_FIELDS => return Err(damaged("a struct of over 1024 fields")),
             slot => names.chunks_exact(slot).map(|name| name.split(|byte| *byte == 0).next().unwrap_or(name)).collect(),
         };
-        let left = matrix.count()?;
         // Each field of each struct has a tag; structs without a field would have nothing and could be any number.
         let fields = left.checked_mul(names.len());
         if fields.is_none_or(|fields| fields > content.left() / TAG) || (names.is_empty() && left > 1) {
@@ -90,11 +80,8 @@ impl<'a> Iterator for Structs<'a> {
 }
 
 impl<'a> Struct<'a> {
-    /// The field of this name.
-    ///
-    /// # Errors
-    /// No field of this name; a damaged one.
-    pub fn field(&self, name: &str) -> Result<Matrix<'a>> {
+    /// The elements from the field of this name on.
+    pub(super) fn from_field(&self, name: &str) -> Result<Elements<'a>> {
         let mut content = self.content;
         let Some(at) = self.names.iter().position(|other| *other == name.as_bytes()) else {
             let names: Vec<_> = self.names.iter().take(20).map(|name| String::from_utf8_lossy(name)).collect();
@@ -104,6 +91,6 @@ impl<'a> Struct<'a> {
         for _ in 0..at {
             content.next()?;
         }
-        Matrix::next(&mut content)
+        Ok(content)
     }
 }
