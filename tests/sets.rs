@@ -196,6 +196,24 @@ fn nyuds_damaged_oversized_and_wrong_labels_name_file_and_task() {
     assert!(message.contains("images/0874.jpg: cannot read"), "{message}");
 }
 
+#[test]
+fn all_that_is_wrong_with_a_sample_is_told_at_once() {
+    let folder = copy_of("pascal_mt");
+    let of = |file: &str| folder.path().join(file).join("2008_004600");
+    std::fs::write(of("sal_distill").with_extension("png"), b"text").unwrap();
+    std::fs::write(of("pascal-context/trainval").with_extension("mat"), b"text").unwrap();
+    let set = PascalContext::open(folder.path(), "val").unwrap();
+    let examined = set.examine(0);
+    let tasks: Vec<_> = examined.faults.iter().map(|fault| fault.task.as_deref().unwrap()).collect();
+    assert_eq!(tasks, ["normals", "sal", "edge"]);
+    let messages: Vec<_> = examined.faults.iter().map(|fault| fault.error.to_string()).collect();
+    assert!(messages[2].contains("2008_004600.mat: label of edge: no MATLAB 5 file"), "{messages:?}");
+    assert_eq!(examined.sample.unwrap().labels.keys().collect::<Vec<_>>(), ["human_parts", "semseg"]);
+    assert!(set.examine(1).faults.is_empty() && set.examine(1).sample.unwrap().labels.len() == 5);
+    std::fs::remove_file(of("JPEGImages").with_extension("jpg")).unwrap();
+    assert!(set.examine(0).sample.is_none() && set.examine(0).faults[0].task.is_none());
+}
+
 #[cfg(unix)]
 #[test]
 fn a_label_that_is_a_link_to_nowhere_or_a_folder_is_an_error_and_not_missing() {

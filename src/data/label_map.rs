@@ -1,10 +1,8 @@
 //! A label on its way from a published file to a sample: values, brought to the image's size, made a tensor.
 
-use super::photos::decode_photo;
-use super::pixel_limit::PIXEL_LIMIT;
 use super::raster::{Planes, resize_cubic, resize_nearest};
 use crate::sample::IGNORE;
-use crate::{Error, Result, Task};
+use crate::{Error, Result};
 use candle_core::{Device, Tensor, WithDType};
 use std::path::Path;
 
@@ -58,29 +56,6 @@ impl<T: WithDType> LabelMap<T> {
         let (height, width) = self.size;
         let channels = self.values.len() / (height * width);
         Ok(Tensor::from_vec(self.values, (channels, height, width), &Device::Cpu)?)
-    }
-}
-
-/// Red, green and blue of a photo, bytes `[3, H, W]`, the way up that its file stores it, and its size; a grey is three equal channels.
-pub(super) fn read_image(path: &Path) -> Result<(Tensor, Size)> {
-    let pixels = decode_photo(path, PIXEL_LIMIT)?.0.to_rgb8();
-    let size = (pixels.height() as usize, pixels.width() as usize);
-    let tensor = Tensor::from_vec(pixels.into_raw(), (size.0, size.1, 3), &Device::Cpu)?;
-    Ok((tensor.permute((2, 0, 1))?.contiguous()?, size))
-}
-
-/// Makes an error of a file say whose label it is.
-pub(super) fn of_task(task: &Task) -> impl Fn(Error) -> Error {
-    let label = format!("label of {}: ", task.name());
-    move |error| match error {
-        Error::File { path, problem, cure } if !problem.starts_with("label of ") => {
-            Error::File { path, problem: label.clone() + &problem, cure }
-        }
-        Error::Io { path, action, source } => {
-            let cure = "look at its rights, and at what holds it".into();
-            Error::File { path, problem: format!("{label}cannot {action}: {source}"), cure }
-        }
-        other => other,
     }
 }
 

@@ -31,7 +31,8 @@ mod order;
 mod pascal;
 mod photos;
 mod pixel_limit;
-#[allow(dead_code)] // until the transforms that warp are here
+mod published;
+#[allow(dead_code, unused_imports)] // until the transforms that warp are here
 mod raster;
 mod split;
 mod stored;

@@ -221,6 +221,6 @@ impl<'a> Struct<'a> {
     /// # Errors
     /// No field of this name; a damaged one.
     pub fn field(&self, name: &str) -> Result<Matrix<'a>> {
-        Matrix::next(&mut self.from_field(name)?)
+        Matrix::next(&mut self.starting_at(name)?)
     }
 }

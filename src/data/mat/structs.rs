@@ -81,7 +81,7 @@ impl<'a> Iterator for Structs<'a> {
 
 impl<'a> Struct<'a> {
     /// The elements from the field of this name on.
-    pub(super) fn from_field(&self, name: &str) -> Result<Elements<'a>> {
+    pub(super) fn starting_at(&self, name: &str) -> Result<Elements<'a>> {
         let mut content = self.content;
         let Some(at) = self.names.iter().position(|other| *other == name.as_bytes()) else {
             let names: Vec<_> = self.names.iter().take(20).map(|name| String::from_utf8_lossy(name)).collect();

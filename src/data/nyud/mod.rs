@@ -3,9 +3,10 @@
 mod labels;
 mod names;
 
-use super::label_map::{Size, of_task, read_image};
+use super::label_map::Size;
+use super::published::{Published, of_task};
 use super::split::{first_of, folder_in, id_at, read_split};
-use crate::sample::{Classes, Dataset, Sample};
+use crate::sample::{Classes, Dataset, Examined, Sample};
 use crate::{Error, Result, Task, TaskKind, TaskSet};
 use candle_core::Tensor;
 use std::path::{Path, PathBuf};
@@ -78,6 +79,13 @@ impl NyudV2 {
         first_of(endings.iter().map(|ending| self.root.join(format!("{folder}/{id}.{ending}"))))
     }
 
+    fn read(&self, index: usize) -> Result<Published<'_>> {
+        let id = id_at(&self.ids, index)?;
+        let photo = self.file("images", id, &["jpg", "png"]);
+        let photo = photo.unwrap_or_else(|| self.root.join(format!("images/{id}.jpg")));
+        Published::read(&photo, &self.tasks, |task, size| self.label(id, task, size))
+    }
+
     /// A task's label in the image's size; none where its file is missing.
     fn label(&self, id: &str, task: &Task, size: Size) -> Result<Option<Tensor>> {
         let folder = folder_of(task)?;
@@ -102,15 +110,11 @@ impl Dataset for NyudV2 {
     }
 
     fn get(&self, index: usize) -> Result<Sample> {
-        let id = id_at(&self.ids, index)?;
-        let photo = self.file("images", id, &["jpg", "png"]);
-        let (image, size) = read_image(&photo.unwrap_or_else(|| self.root.join(format!("images/{id}.jpg"))))?;
-        let label = |task: &Task| -> Result<Option<(String, Tensor)>> {
-            let label = self.label(id, task, size).map_err(of_task(task))?;
-            Ok(label.map(|label| (task.name().to_owned(), label)))
-        };
-        let labels = self.tasks.iter().filter_map(|task| label(task).transpose()).collect::<Result<Vec<_>>>()?;
-        Sample::new(image, labels)
+        self.read(index)?.sample()
+    }
+
+    fn examine(&self, index: usize) -> Examined {
+        Published::examine(self.read(index))
     }
 
     fn name(&self, index: usize) -> String {

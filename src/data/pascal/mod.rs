@@ -4,16 +4,18 @@ mod names;
 mod parts;
 mod scene;
 
-use super::label_map::{LabelMap, Size, of_task, read_image};
+use super::label_map::{LabelMap, Size};
 use super::labels::read_label;
+use super::published::{Published, of_task};
 use super::split::{first_of, folder_in, id_at, read_split};
 use super::stored::Stored;
-use crate::sample::{Classes, Dataset, Sample};
+use crate::sample::{Classes, Dataset, Examined, Sample};
 use crate::{Error, Result, Task, TaskKind, TaskSet};
 use candle_core::Tensor;
 use png::ColorType;
 use rayon::prelude::*;
 use scene::SceneClasses;
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
 /// What the folder is made of.
@@ -66,6 +68,9 @@ pub struct PascalContext {
     parts: Classes,
 }
 
+/// The classes of an image's scene, once they were asked for; none where there is no file.
+type Scene = OnceCell<Option<SceneClasses>>;
+
 impl PascalContext {
     /// Opens a split, `train` or `val` or any other list of the folder's, with all five tasks.
     ///
@@ -109,8 +114,15 @@ impl PascalContext {
         self.root.join(format!("human_parts/{id}.mat"))
     }
 
+    fn read(&self, index: usize) -> Result<Published<'_>> {
+        let id = id_at(&self.ids, index)?;
+        let scene = OnceCell::new();
+        let photo = self.root.join(format!("JPEGImages/{id}.jpg"));
+        Published::read(&photo, &self.tasks, |task, size| self.label(id, task, size, &scene))
+    }
+
     /// A task's label in the image's size; none where its files are missing.
-    fn label(&self, id: &str, task: &Task, size: Size, scene: Option<&SceneClasses>) -> Result<Option<Tensor>> {
+    fn label(&self, id: &str, task: &Task, size: Size, scene: &Scene) -> Result<Option<Tensor>> {
         let file = |name: String| first_of([self.root.join(name)]);
         match task.kind() {
             TaskKind::Semseg => {
@@ -129,19 +141,21 @@ impl PascalContext {
                 file(format!("sal_distill/{id}.png")).map(read).transpose()
             }
             TaskKind::Normals => {
-                let files = scene.zip(file(format!("normals_distill/{id}.png")));
+                let files = self.scene(id, scene)?.zip(file(format!("normals_distill/{id}.png")));
                 files.map(|(scene, path)| scene.normals(&path)?.cubic(size).unknown_where_0().tensor()).transpose()
             }
-            TaskKind::Edge => scene.map(|scene| scene.edges().nearest(size).tensor()).transpose(),
+            TaskKind::Edge => self.scene(id, scene)?.map(|scene| scene.edges().nearest(size).tensor()).transpose(),
             TaskKind::Depth => Ok(None),
         }
     }
 
-    /// The classes of the scene, where a task is made of them and there is a file.
-    fn scene(&self, id: &str) -> Result<Option<SceneClasses>> {
-        let task = self.tasks.iter().find(|task| matches!(task.kind(), TaskKind::Normals | TaskKind::Edge));
-        let file = first_of([self.root.join(format!("pascal-context/trainval/{id}.mat"))]);
-        task.zip(file).map(|(task, path)| SceneClasses::read(&path).map_err(of_task(task))).transpose()
+    /// The classes of the scene, read for the first task that is made of them; none where their file is missing.
+    fn scene<'a>(&self, id: &str, held: &'a Scene) -> Result<Option<&'a SceneClasses>> {
+        if held.get().is_none() {
+            let file = first_of([self.root.join(format!("pascal-context/trainval/{id}.mat"))]);
+            let _ = held.set(file.map(|path| SceneClasses::read(&path)).transpose()?);
+        }
+        Ok(held.get().and_then(Option::as_ref))
     }
 }
 
@@ -155,15 +169,11 @@ impl Dataset for PascalContext {
     }
 
     fn get(&self, index: usize) -> Result<Sample> {
-        let id = id_at(&self.ids, index)?;
-        let (image, size) = read_image(&self.root.join(format!("JPEGImages/{id}.jpg")))?;
-        let scene = self.scene(id)?;
-        let label = |task: &Task| -> Result<Option<(String, Tensor)>> {
-            let label = self.label(id, task, size, scene.as_ref()).map_err(of_task(task))?;
-            Ok(label.map(|label| (task.name().to_owned(), label)))
-        };
-        let labels = self.tasks.iter().filter_map(|task| label(task).transpose()).collect::<Result<Vec<_>>>()?;
-        Sample::new(image, labels)
+        self.read(index)?.sample()
+    }
+
+    fn examine(&self, index: usize) -> Examined {
+        Published::examine(self.read(index))
     }
 
     fn name(&self, index: usize) -> String {
