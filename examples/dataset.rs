@@ -2,8 +2,8 @@
 //!
 //!     cargo run --release --example dataset -- FOLDER --sheet sheet.png
 //!
-//! The folder holds `images/*.jpg` or `.png`, and a folder of PNG labels for each task: `tadformer::data::Folder` tells. Without one,
-//! rendered scenes are written to `runs/scenes` first.
+//! The folder holds `images/*.jpg` or `.png`, and a folder of PNG or npy labels for each task: `tadformer::data::Folder` tells. PASCAL_MT and
+//! NYUD_MT are recognised. Without a folder, rendered scenes are written to `runs/scenes` first.
 
 #[macro_use]
 #[path = "shared/say.rs"]
@@ -16,7 +16,7 @@ use indicatif::ProgressBar;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tadformer::Printable;
-use tadformer::data::{Dataset, ExportOptions, Folder, FolderDescription, export, inspect};
+use tadformer::data::{Dataset, ExportOptions, FolderDescription, export, inspect, open_dataset};
 use tadformer::picture::save_png;
 use tadformer::report::contact_sheet;
 use tadformer::scenes::Scenes;
@@ -26,7 +26,7 @@ use tadformer::scenes::Scenes;
 struct Options {
     /// The data set; runs/scenes by default, where rendered scenes are written if nothing is there
     folder: Option<PathBuf>,
-    /// Only this split
+    /// Only this split; of PASCAL_MT and NYUD_MT it is train where none is named
     #[arg(long)]
     split: Option<String>,
     /// Save what was found out of a folder without dataset.toml as its dataset.toml
@@ -50,28 +50,26 @@ fn main() -> anyhow::Result<ExitCode> {
         Some(folder) => folder.clone(),
         None => scenes(Path::new("runs/scenes"))?,
     };
-    let folder = open(&root, options.write_toml)?;
-    let folder = match &options.split {
-        Some(split) => folder.split(split)?,
-        None => folder,
-    };
-    let bar = ProgressBar::new(folder.len() as u64);
-    let inspection = inspect(&folder, &mut |done| bar.set_position(done as u64));
+    tell_what_was_found(&root, options.write_toml)?;
+    let dataset = open_dataset(&root, options.split.as_deref())?;
+    let bar = ProgressBar::new(dataset.len() as u64);
+    let inspection = inspect(&dataset, &mut |done| bar.set_position(done as u64));
     bar.finish_and_clear();
     say!("{inspection}");
     if let Some(path) = &options.sheet {
-        let rows = options.rows.clamp(1, folder.len());
-        let spread = (0..rows).map(|row| row * folder.len() / rows);
-        save_png(&contact_sheet(&folder, spread, options.side.max(16))?, path)?;
+        let rows = options.rows.clamp(1, dataset.len());
+        let spread = (0..rows).map(|row| row * dataset.len() / rows);
+        save_png(&contact_sheet(&dataset, spread, options.side.max(16))?, path)?;
         say!("\n{} of the images are drawn in {}", rows, path.display());
     }
     Ok(if inspection.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Opens a folder; what had to be found out is shown, and saved if that is wished.
-fn open(root: &Path, save: bool) -> tadformer::Result<Folder> {
-    if let Some(description) = FolderDescription::read(root)? {
-        return Folder::described(root, description);
+/// Shows what had to be found out of a folder of one's own, and saves it if that is wished.
+fn tell_what_was_found(root: &Path, save: bool) -> tadformer::Result<()> {
+    let published = ["ImageSets", "gt_sets"].iter().any(|folder| root.join(folder).is_dir());
+    if published || FolderDescription::read(root)?.is_some() {
+        return Ok(());
     }
     let description = FolderDescription::infer(root)?;
     say!("There is no dataset.toml; this was found:\n");
@@ -82,7 +80,7 @@ fn open(root: &Path, save: bool) -> tadformer::Result<Folder> {
     } else {
         say!("\n--write-toml saves it, to be mended by hand.\n");
     }
-    Folder::described(root, description)
+    Ok(())
 }
 
 /// Rendered scenes as a folder, where they are not there yet.

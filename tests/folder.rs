@@ -5,8 +5,8 @@ use candle_core::{DType, Device, Tensor};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tadformer::data::{
-    BatchOptions, Batches, Colour, Contents, Dataset, ExportOptions, Folder, FolderDescription, ImageFile, Split,
-    Unreadable, export, inspect,
+    BatchOptions, Batches, Colour, Contents, Dataset, ExportOptions, Folder, FolderDescription, ImageFile, Inspection,
+    Split, Unreadable, export, inspect, open_dataset,
 };
 use tadformer::image::{GrayImage, ImageBuffer, Luma, Rgb, RgbImage};
 use tadformer::report::contact_sheet;
@@ -281,6 +281,99 @@ fn a_stored_number_means_what_the_description_says() -> Result<()> {
     assert_eq!(floats(&sample.labels["rooms"]), [IGNORE, 1.0, 2.0, IGNORE]);
     assert_eq!(floats(&sample.labels["shiny"]), [0.0, 1.0, IGNORE, 1.0]);
     assert_eq!(floats(&sample.labels["depth"]), [IGNORE, 0.0002, 1.0, 13.107]);
+    Ok(())
+}
+
+/// An array as `numpy.save` writes it.
+fn npy(path: &Path, shape: &str, values: &[f32]) {
+    let text = format!("{:<117}\n", format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({shape}), }}"));
+    let values = values.iter().flat_map(|v| v.to_le_bytes());
+    let bytes = [b"\x93NUMPY\x01\x00\x76\x00", text.as_bytes()].concat().into_iter().chain(values);
+    std::fs::write(path, bytes.collect::<Vec<_>>()).unwrap();
+}
+
+fn with_arrays() -> (TempDir, TaskSet) {
+    let root = tempfile::tempdir().unwrap();
+    for folder in ["images", "semseg", "sal", "normals", "depth"] {
+        std::fs::create_dir(root.path().join(folder)).unwrap();
+    }
+    RgbImage::new(2, 1).save(root.path().join("images/a.png")).unwrap();
+    for (task, shape, values) in [
+        ("semseg", "1, 2", &[4.0, 255.0][..]),
+        ("sal", "1, 2, 1", &[1.0, 0.0]),
+        ("normals", "1, 2, 3", &[0.6, 0.0, 0.8, 0.0, 0.0, 0.0]),
+        ("depth", "1, 2", &[70.125, f32::NAN]),
+    ] {
+        npy(&root.path().join(task).join("a.npy"), shape, values);
+    }
+    (root, "semseg=5,sal=1,normals=3,depth=1".parse().unwrap())
+}
+
+#[test]
+fn arrays_are_labels_exactly_as_they_were_saved() -> Result<()> {
+    let (root, tasks) = with_arrays();
+    let folder = Folder::open(root.path())?;
+    assert_eq!(folder.tasks(), &tasks);
+    let labels = folder.get(0)?.labels;
+    assert_eq!((floats(&labels["semseg"]), labels["semseg"].dtype()), (vec![4.0, IGNORE], DType::U8));
+    assert_eq!((floats(&labels["sal"]), labels["sal"].dtype()), (vec![1.0, 0.0], DType::U8));
+    assert_eq!(floats(&labels["normals"]), [0.6, IGNORE, 0.0, IGNORE, 0.8, IGNORE]);
+    assert_eq!(floats(&labels["depth"]), [70.125, IGNORE]);
+    let text = "tasks = [{ name = \"depth\", kind = \"depth\", scale = 0.5 }, { name = \"semseg\", kind = \"semseg\", classes = 9, ignore = 4 }]";
+    let labels = Folder::described(root.path(), FolderDescription::parse(text)?)?.get(0)?.labels;
+    assert_eq!((floats(&labels["depth"])[0], floats(&labels["semseg"])), (35.0625, vec![IGNORE; 2]));
+    Ok(())
+}
+
+#[test]
+fn arrays_that_are_no_labels_are_refused_by_name() {
+    let (root, _) = with_arrays();
+    let description = FolderDescription::infer(root.path()).unwrap();
+    for (task, shape, values, kind, words) in [
+        ("semseg", "1, 2", &[5.0, 0.0][..], FaultKind::Value, "0 to 4 or 255, got 5 at column 0"),
+        ("semseg", "1, 2", &[0.0, 0.5], FaultKind::Value, "got 0.5 at column 1"),
+        ("semseg", "1, 2", &[0.0, -1.0], FaultKind::Value, "got -1"),
+        ("semseg", "1, 2, 3", &[0.0; 6], FaultKind::Form, "expected H x W numbers, got 3 a pixel"),
+        ("semseg", "2, 1", &[0.0; 2], FaultKind::Size, "expected 2 x 1 pixels, as its image, got 1 x 2"),
+        ("sal", "1, 2", &[0.0, 2.0], FaultKind::Value, "0 to 1 or 255, got 2"),
+        ("normals", "1, 2", &[0.0, 2.0], FaultKind::Form, "expected H x W x 3 numbers, got 1 a pixel"),
+        ("normals", "1, 2, 3", &[1.0, 0.0, 0.0, 2.0, 0.0, 0.0], FaultKind::Length, "got one of 2.00 at column 1"),
+        ("depth", "1, 2", &[1.0, -1.0], FaultKind::Value, "a depth above 0, got -1"),
+        ("depth", "1, 2", &[1.0, f32::INFINITY], FaultKind::Value, "got inf"),
+        ("depth", "1, 3", &[1.0, 1.0], FaultKind::Unreadable, "label of depth: 8 bytes of values"),
+    ] {
+        let path = root.path().join(task).join("a.npy");
+        let whole = std::fs::read(&path).unwrap();
+        npy(&path, shape, values);
+        let folder = Folder::described(root.path(), description.clone()).unwrap();
+        let message = folder.get(0).unwrap_err().to_string();
+        assert!(message.contains(words) && message.contains(&format!("{task}/a.npy")), "{message}");
+        let finding = inspect(&folder, &mut |_| ()).findings.remove(0);
+        assert_eq!((finding.task.as_deref(), finding.kind, finding.count), (Some(task), kind, 1), "{words}");
+        std::fs::write(path, whole).unwrap();
+    }
+}
+
+#[test]
+fn the_published_layouts_are_recognised_and_looked_through() -> Result<()> {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/data");
+    for (set, split, images) in [("pascal_mt", None, 2), ("pascal_mt", Some("val"), 3), ("nyud_mt", Some("val"), 2)] {
+        let dataset = open_dataset(golden.join(set), split)?;
+        let inspection = inspect(&dataset, &mut |_| ());
+        assert_eq!((inspection.images, inspection.all_images), (images, images), "{set}");
+        assert!(contact_sheet(&dataset, 0..images, 32)?.height() > 32);
+        // And written out as a folder they hold the same.
+        if inspection.is_sound() {
+            let root = tempfile::tempdir().unwrap();
+            export(&dataset, root.path(), &ExportOptions::default(), &mut |_| ())?;
+            let again = inspect(&Folder::open(root.path())?, &mut |_| ());
+            let known = |inspection: &Inspection| inspection.tasks.iter().map(|task| task.known).collect::<Vec<_>>();
+            assert_eq!(known(&again), known(&inspection), "{set}");
+        }
+    }
+    let (_root, path, _) = scenes(6);
+    assert_eq!(open_dataset(&path, None)?.len(), 6);
+    assert!(open_dataset(&path, Some("train"))?.len() < 6);
     Ok(())
 }
 

@@ -367,3 +367,33 @@ fn a_backbone_of_sizes_that_cannot_work_is_refused_before_it_is_built() {
         assert!(message.contains(&format!("`{field}`")), "{message}");
     }
 }
+
+#[test]
+fn a_folded_model_looks_at_what_it_looked_at_before() -> Result<()> {
+    let model = builder().build().unwrap();
+    randomise_b(&model)?;
+    let images = images(1, 64, 96)?;
+    let views = model.inspect(&images)?;
+    let folded = model.merge().unwrap().inspect(&images)?;
+    assert_eq!(views.len(), 4);
+    for (view, folded) in views.iter().zip(&folded) {
+        let (attention, after) = (view.attention.as_ref().unwrap(), folded.attention.as_ref().unwrap());
+        assert!(distance(attention, after)? < 1e-3 && attention.dim(0)? == 6);
+        assert_eq!((view.gate, view.filters.len()), (folded.gate, 3));
+        for (filter, folded) in view.filters.iter().zip(&folded.filters) {
+            assert!(filter.linear == folded.linear && distance(&filter.taps, &folded.taps)? < 1e-3);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn tasks_without_paths_of_their_own_look_at_nothing_and_say_so() -> Result<()> {
+    let model = builder().tuning(Tuning::LowRankOnly, 2).build().unwrap();
+    let message = model.inspect(&images(1, 64, 64)?).unwrap_err().to_string();
+    assert!(
+        message.contains("expected tasks with paths of their own") && message.contains("Tuning::TADFormer"),
+        "{message}"
+    );
+    Ok(())
+}

@@ -5,14 +5,15 @@ use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
+use tadformer::candle_core::Tensor;
 use tadformer::data::Dataset;
 use tadformer::layers::Mode;
 use tadformer::metrics::Score;
-use tadformer::picture::{DepthRange, Panel, photo_picture, picture, save_png};
+use tadformer::picture::{DepthRange, Legend, MapColours, Panel, error_legend, error_picture, photo_picture, save_png};
 use tadformer::predict::decode;
 use tadformer::scenes::Scenes;
 use tadformer::train::{Evaluation, History};
-use tadformer::{Batch, TADFormer, TaskKind};
+use tadformer::{Batch, Sample, TADFormer, Task, TaskKind, TaskSet};
 
 /// One task's figure before and after, beside a prediction that ignores the image.
 pub struct Row {
@@ -128,25 +129,58 @@ fn smoothed(history: &History, task: usize) -> Vec<(f64, f64)> {
     history.steps().iter().map(point).collect()
 }
 
-/// Image, label and prediction of each task for the first few scenes.
+/// Image, label, prediction and error of each task for the first few scenes.
 pub fn panel(model: &TADFormer, scenes: &Scenes, count: usize, path: &Path) -> anyhow::Result<()> {
     let tasks = &model.config().tasks;
-    let titles = tasks.iter().flat_map(|task| [task.name().to_owned(), "predicted".to_owned()]);
-    let mut panel = Panel::new(std::iter::once("image".to_owned()).chain(titles));
-    for i in 0..count.min(scenes.len()) {
-        let sample = scenes.render(i)?;
-        let batch = Batch::stack(std::slice::from_ref(&sample), model.ledger().dtype(), model.ledger().device())?;
+    let titles = tasks.iter().flat_map(|task| [task.name().to_owned(), "predicted".to_owned(), "error".to_owned()]);
+    let mut panel = Panel::new(std::iter::once("image".to_owned()).chain(titles)).wrapped(1, 6);
+    let samples = (0..count.min(scenes.len())).map(|i| scenes.render(i)).collect::<tadformer::Result<Vec<_>>>()?;
+    let colours: Vec<MapColours> =
+        tasks.iter().map(|task| colours(task, scenes, &samples)).collect::<Result<_, _>>()?;
+    let mut drawn: Vec<Vec<Tensor>> = vec![Vec::new(); tasks.len()];
+    for sample in &samples {
+        let batch = Batch::stack(std::slice::from_ref(sample), model.ledger().dtype(), model.ledger().device())?;
         let outputs = model.forward(&batch.images, Mode::Eval)?;
         let mut row = vec![photo_picture(&sample.image)?];
-        for (task, output) in outputs.iter() {
+        for (((task, output), colours), drawn) in outputs.iter().zip(&colours).zip(&mut drawn) {
             let label = &sample.labels[task.name()];
             let (_, height, width) = label.dims3()?;
             let predicted = decode(task, &output.squeeze(0)?, (height, width))?;
-            let depths = if task.kind() == TaskKind::Depth { Some(DepthRange::of(label)?) } else { None };
-            row.push(picture(task.kind(), label, depths)?);
-            row.push(picture(task.kind(), &predicted, depths)?);
+            row.push(colours.picture(label)?);
+            row.push(colours.picture(&predicted)?);
+            row.push(error_picture(task.kind(), &predicted, label)?);
+            drawn.extend([label.clone(), predicted]);
         }
         panel.push(row);
     }
+    for legend in legends(tasks, &colours, &drawn)? {
+        panel = panel.legend(legend);
+    }
     Ok(save_png(&panel.draw(), path)?)
+}
+
+/// A task's colours: its classes' names, one range for the depths of all scenes.
+fn colours(task: &Task, scenes: &Scenes, samples: &[Sample]) -> tadformer::Result<MapColours> {
+    let colours = MapColours::of(task.kind());
+    let colours = match scenes.classes(task.name()) {
+        Some(classes) => colours.classes(classes),
+        None => colours,
+    };
+    if task.kind() != TaskKind::Depth {
+        return Ok(colours);
+    }
+    let labels: Vec<&Tensor> = samples.iter().map(|sample| &sample.labels[task.name()]).collect();
+    Ok(colours.depths(DepthRange::of(&Tensor::cat(&labels, 0)?)?))
+}
+
+/// What the tasks' colours mean, and, once each, those of their errors.
+fn legends(tasks: &TaskSet, colours: &[MapColours], drawn: &[Vec<Tensor>]) -> tadformer::Result<Vec<Legend>> {
+    let of_task = |((task, colours), drawn): ((&Task, &MapColours), &Vec<Tensor>)| colours.legend(task.name(), drawn);
+    let mut legends = tasks.iter().zip(colours).zip(drawn).map(of_task).collect::<tadformer::Result<Vec<_>>>()?;
+    for error in tasks.iter().map(|task| error_legend(task.kind())) {
+        if !legends.contains(&error) {
+            legends.push(error);
+        }
+    }
+    Ok(legends)
 }

@@ -94,8 +94,7 @@ pub(super) type Refusal = Box<(FaultKind, Error)>;
 
 /// [`read_label_as`], which tells of what kind an error is.
 pub(super) fn examine_label(path: &Path, task: &Task, form: &LabelForm) -> std::result::Result<Label, Refusal> {
-    let unreadable = |error: Error| Box::new((kind_of(&error), of_task(error, task)));
-    let file = File { stored: Stored::read(path, form.pixels).map_err(unreadable)?, task };
+    let file = File { stored: Stored::read(path, form.pixels).map_err(|error| unreadable(error, task))?, task };
     let size = (file.stored.width, file.stored.height);
     let pixels = match task.kind() {
         TaskKind::Semseg | TaskKind::HumanParts => file.classes(form.ignore),
@@ -104,6 +103,11 @@ pub(super) fn examine_label(path: &Path, task: &Task, form: &LabelForm) -> std::
         TaskKind::Depth => file.depths(),
     }?;
     Ok(Label::of_pixels(task.kind(), size, pixels, form.metres))
+}
+
+/// A file that cannot be read, told of the task's label.
+pub(super) fn unreadable(error: Error, task: &Task) -> Refusal {
+    Box::new((kind_of(&error), of_task(error, task)))
 }
 
 /// A file that was there a moment ago is missing, or cannot be read.

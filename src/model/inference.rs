@@ -3,6 +3,7 @@
 use super::{Outputs, TADFormer, TADFormerConfig};
 use crate::layers::{Merge, Mode};
 use crate::ops;
+use crate::tad::StageView;
 use candle_core::{DType, Device, Result, Tensor};
 
 /// A [`TADFormer`] whose shared low-rank paths are folded into the frozen weights, and the patch mergings' reductions into the
@@ -48,6 +49,14 @@ impl InferenceModel {
     /// As [`TADFormer::forward`].
     pub fn forward(&self, images: &Tensor) -> Result<Outputs> {
         ops::without_graph(|| self.model.forward(images, Mode::Eval))
+    }
+
+    /// What each stage looks at, as [`TADFormer::inspect`] tells.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn inspect(&self, images: &Tensor) -> Result<Vec<StageView>> {
+        self.model.inspect(images)
     }
 
     /// The configuration.

@@ -10,7 +10,7 @@ use crate::layers::{Merge, Mode};
 use crate::ops;
 use crate::params::{Ledger, ParameterTable, Weights, own_source, shape_source};
 use crate::runtime::device_name;
-use crate::tad::{Encoder, StageOutput};
+use crate::tad::{Encoder, StageOutput, StageView, TaskPaths};
 use crate::task::Task;
 use candle_core::{DType, Device, Result, Tensor};
 use tracing::trace_span;
@@ -163,6 +163,35 @@ impl TADFormer {
         self.check_images(images)?;
         check_numbers(is_finite(images)?)?;
         self.encoder.forward(images, mode)
+    }
+
+    /// What the task-adapting block of each stage looks at on images `[B, 3, H, W]`, in evaluation: the prompts' attention, the filters,
+    /// the gate. It takes two forward passes.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use tadformer::{SwinConfig, TADFormer};
+    /// let small = SwinConfig { embed_dim: 16, num_heads: vec![1, 2, 4, 8], image_size: 64, ..SwinConfig::tiny() };
+    /// let model = TADFormer::builder(small).tasks("semseg=21,depth=1".parse()?).rank(4).build()?;
+    /// let stages = model.inspect(&Tensor::zeros((1, 3, 64, 96), DType::F32, &Device::Cpu)?)?;
+    /// let attention = stages[0].attention.as_ref().map(|maps| maps.dims().to_vec());
+    /// assert_eq!(attention, Some(vec![2, 1, 1, 16, 24])); // tasks, images, heads, height, width
+    /// println!("{:?}", stages[0].filters[0].distances()?); // between the tasks' filters at the attention's output
+    /// # Ok::<(), tadformer::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`TADFormer::forward`]; tasks without paths of their own, which look at nothing.
+    pub fn inspect(&self, images: &Tensor) -> Result<Vec<StageView>> {
+        if self.config.method.task_paths == TaskPaths::Shared {
+            candle_core::bail!(
+                "inspect: expected tasks with paths of their own, got tasks that share every token (open a model of TADFormer's method, \
+                 such as Tuning::TADFormer)"
+            )
+        }
+        self.check_images(images)?;
+        check_numbers(is_finite(images)?)?;
+        ops::without_graph(|| self.encoder.inspect(images))
     }
 
     /// Every weight with its name, group, and whether it trains.

@@ -5,8 +5,9 @@ use super::npy;
 use crate::data::{PIXEL_LIMIT, check_photo, decode_photo, decode_photo_bytes, image_tensor};
 use crate::files::write_atomically;
 use crate::model::{InferenceModel, OpenOptions, TADFormer};
-use crate::picture::{DepthRange, colour, encode_png, write_png};
+use crate::picture::{DepthRange, MapColours, encode_png, write_png};
 use crate::sample::normalise;
+use crate::tad::StageView;
 use crate::task::{Task, TaskKind};
 use crate::{Error, Result};
 use candle_core::{DType, Tensor};
@@ -118,6 +119,14 @@ impl Predictor {
     /// numbers.
     pub fn predict(&self, photo: &DynamicImage) -> Result<Vec<Prediction>> {
         self.of_reduced(&self.reduced(photo)?, photo.dimensions())
+    }
+
+    /// What each stage of the model looks at on a photo, in the size that it works at; as [`TADFormer::inspect`] tells.
+    ///
+    /// # Errors
+    /// As [`Predictor::predict`]; tasks without paths of their own, which look at nothing.
+    pub fn inspect(&self, photo: &DynamicImage) -> Result<Vec<StageView>> {
+        Ok(self.model.inspect(&self.input(&self.reduced(photo)?)?)?)
     }
 
     /// The photo in the size that the model works at.
@@ -241,9 +250,9 @@ impl Prediction {
 
     /// Red, green and blue of the picture's pixels, a strip of rows at a time.
     fn colours<E>(&self, take: impl FnMut(&[u8]) -> std::result::Result<(), E>) -> std::result::Result<(), E> {
-        let (kind, depths) = (self.task.kind, self.depths());
+        let (colours, depths) = (MapColours::of(self.task.kind), self.depths());
         let write = |at: usize, pixel: [f32; 3], row: &mut [u8]| {
-            row[3 * at..][..3].copy_from_slice(&colour(kind, pixel, depths));
+            row[3 * at..][..3].copy_from_slice(&colours.colour(pixel, depths));
         };
         self.outputs.strips(self.size(), 3, write, take)
     }

@@ -1,6 +1,6 @@
 //! A data set at a glance: images beside their labels.
 
-use crate::picture::{Panel, photo_picture, picture};
+use crate::picture::{MapColours, Panel, PanelRow, photo_picture};
 use crate::sample::Dataset;
 use crate::{Result, Sample, Task};
 use image::imageops::{FilterType, resize};
@@ -11,13 +11,15 @@ const NOTHING: Rgb<u8> = Rgb([235; 3]);
 
 /// Draws a row for each of these samples, its image and its label of each task, each picture at most `side` pixels wide and high.
 ///
-/// What cannot be read, or that an image lacks, is light grey: [`data::inspect`](crate::data::inspect) tells why.
+/// What cannot be read, or that an image lacks, is light grey: `data::inspect` tells why. Below stand the classes that appear.
 ///
 /// ```
 /// use tadformer::report::contact_sheet;
-/// use tadformer::scenes::Scenes;
-/// let sheet = contact_sheet(&Scenes::new(0, 3, (48, 64))?, 0..2, 96)?;
+/// # #[cfg(feature = "scenes")] {
+/// let scenes = tadformer::scenes::Scenes::new(0, 3, (48, 64))?;
+/// let sheet = contact_sheet(&scenes, 0..2, 96)?;
 /// assert!(sheet.width() > 7 * 96);
+/// # }
 /// # Ok::<(), tadformer::Error>(())
 /// ```
 ///
@@ -25,20 +27,42 @@ const NOTHING: Rgb<u8> = Rgb([235; 3]);
 /// None in practice; candle's are passed on.
 pub fn contact_sheet(dataset: &dyn Dataset, samples: impl IntoIterator<Item = usize>, side: u32) -> Result<RgbImage> {
     let tasks = dataset.tasks();
-    let mut panel = Panel::new(["image"].into_iter().chain(tasks.iter().map(Task::name)).map(str::to_owned));
+    let titles = ["image"].into_iter().chain(tasks.iter().map(Task::name));
+    let mut panel = Panel::new(titles.map(str::to_owned));
+    let mut examined = Vec::new();
     for index in samples {
         let sample = dataset.examine(index).sample;
-        let size = sample.as_ref().map_or(Ok((side, side)), |sample| fitting(sample, side))?;
-        let image = sample.as_ref().map(|sample| photo_picture(&sample.float_image()?)).transpose()?;
-        let mut row = vec![fitted(image, size, FilterType::Triangle)];
-        for task in tasks {
-            let label = sample.as_ref().and_then(|sample| sample.labels.get(task.name()));
-            let label = label.map(|label| picture(task.kind(), label, None)).transpose()?;
-            row.push(fitted(label, size, FilterType::Nearest));
+        panel.push(row(dataset, sample.as_ref(), side)?.named(dataset.name(index)));
+        examined.extend(sample);
+    }
+    for task in tasks {
+        let labels = examined.iter().filter_map(|sample| sample.labels.get(task.name()));
+        if task.kind().is_classes() && labels.clone().next().is_some() {
+            panel = panel.legend(colours(dataset, task).legend(task.name(), labels)?);
         }
-        panel.push(row);
     }
     Ok(panel.draw())
+}
+
+/// A sample's image and labels; none where it cannot be read.
+fn row(dataset: &dyn Dataset, sample: Option<&Sample>, side: u32) -> Result<PanelRow> {
+    let size = sample.map_or(Ok((side, side)), |sample| fitting(sample, side))?;
+    let image = sample.map(|sample| photo_picture(&sample.image)).transpose()?;
+    let mut row = vec![fitted(image, size, FilterType::Triangle)];
+    for task in dataset.tasks() {
+        let label = sample.and_then(|sample| sample.labels.get(task.name()));
+        let label = label.map(|label| colours(dataset, task).picture(label)).transpose()?;
+        row.push(fitted(label, size, FilterType::Nearest));
+    }
+    Ok(PanelRow::new(row))
+}
+
+fn colours(dataset: &dyn Dataset, task: &Task) -> MapColours {
+    let colours = MapColours::of(task.kind());
+    match dataset.classes(task.name()) {
+        Some(classes) => colours.classes(classes),
+        None => colours,
+    }
 }
 
 /// The image's width and height, brought within a square.

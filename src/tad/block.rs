@@ -1,6 +1,7 @@
 //! The task-adapting block: the last of every stage.
 
-use super::{PerTask, TaskAwareLinear};
+use super::view::Watch;
+use super::{AdaptedLinear, PerTask, TaskAwareLinear};
 use crate::layers::{LayerNorm, Merge, Mode};
 use crate::ops;
 use crate::ops::{MlpIntermediates, TaskCondition, WindowGrid};
@@ -100,15 +101,25 @@ impl TADBlock {
     /// # Errors
     /// Tokens of another number than the size beside them says; prompts that the tasks do not divide.
     pub fn forward(&self, x: &Tokens, mode: Mode) -> Result<(Tokens, TaskTokens)> {
+        self.forward_watched(x, mode, &mut |_, _, _| Ok(()))
+    }
+
+    /// [`TADBlock::forward`], with what its filters read.
+    pub(super) fn forward_watched(&self, x: &Tokens, mode: Mode, watch: &mut Watch) -> Result<(Tokens, TaskTokens)> {
         let (shared, inner) = self.block.forward_intermediates(x, mode)?;
         let condition = inner.attention.prompt_scores.as_ref().map(|scores| TaskCondition {
             attended: inner.attention.attended.clone(),
             scores: scores.clone(),
             tasks: self.tasks,
         });
-        let x_t = self.project(&x.patches, &inner, condition.as_ref(), mode)?;
-        let tokens = self.mlp(&inner.mlp, &x_t, x.size, mode)?;
+        let x_t = self.project(&x.patches, &inner, condition.as_ref(), mode, watch)?;
+        let tokens = self.mlp(&inner.mlp, &x_t, x.size, mode, watch)?;
         Ok((shared, TaskTokens { condition, grid: inner.grid, tokens }))
+    }
+
+    /// T.
+    pub(super) fn tasks(&self) -> usize {
+        self.tasks
     }
 
     /// The tasks' tokens after attention, `[T*B, H*W, C]`.
@@ -118,6 +129,7 @@ impl TADBlock {
         BlockIntermediates { grid, attention, .. }: &BlockIntermediates,
         condition: Option<&TaskCondition>,
         mode: Mode,
+        watch: &mut Watch,
     ) -> Result<Tensor> {
         let frozen = &attention.projected;
         let Some(path) = self.proj.path() else {
@@ -128,18 +140,31 @@ impl TADBlock {
             Some((condition, norm)) => ops::conditioned_down(condition, norm, &path.a)?,
             None => path.a.forward_shared(&attention.attended, self.tasks)?,
         };
+        watch(AdaptedLinear::Proj, &self.proj, &u)?;
         let f = self.proj.filter(&u, (grid.window(), grid.window()))?;
         ops::task_projection(x, frozen, &f, path, grid, self.block.drop_path(self.tasks * x.dim(0)?, mode))
     }
 
     /// The tasks' second half, `[T*B, H*W, C]` to the same.
-    fn mlp(&self, frozen: &MlpIntermediates, x_t: &Tensor, size: (usize, usize), mode: Mode) -> Result<Tensor> {
+    fn mlp(
+        &self,
+        frozen: &MlpIntermediates,
+        x_t: &Tensor,
+        size: (usize, usize),
+        mode: Mode,
+        watch: &mut Watch,
+    ) -> Result<Tensor> {
         let (Some(fc1), Some(fc2)) = (self.fc1.path(), self.fc2.path()) else {
-            let hidden = ops::gelu(&self.fc1.forward(&frozen.pre, &self.block.norm2.forward(x_t)?, size)?)?;
-            return self.block.residual(x_t, &self.fc2.forward(&frozen.post, &hidden, size)?, mode);
+            let normed = self.block.norm2.forward(x_t)?;
+            let see = |u: &Tensor| watch(AdaptedLinear::Fc1, &self.fc1, u);
+            let hidden = ops::gelu(&self.fc1.forward_watched(&frozen.pre, &normed, size, see)?)?;
+            let see = |u: &Tensor| watch(AdaptedLinear::Fc2, &self.fc2, u);
+            return self.block.residual(x_t, &self.fc2.forward_watched(&frozen.post, &hidden, size, see)?, mode);
         };
-        let u = self.fc1.filter(&ops::norm_down(x_t, &self.block.norm2, &fc1.a)?, size)?;
-        let u = self.fc2.filter(&ops::task_hidden(&frozen.pre, &u, fc1, fc2)?, size)?;
-        ops::task_update(x_t, &frozen.post, &u, fc2, self.block.drop_path(x_t.dim(0)?, mode))
+        let u = ops::norm_down(x_t, &self.block.norm2, &fc1.a)?;
+        watch(AdaptedLinear::Fc1, &self.fc1, &u)?;
+        let u = ops::task_hidden(&frozen.pre, &self.fc1.filter(&u, size)?, fc1, fc2)?;
+        watch(AdaptedLinear::Fc2, &self.fc2, &u)?;
+        ops::task_update(x_t, &frozen.post, &self.fc2.filter(&u, size)?, fc2, self.block.drop_path(x_t.dim(0)?, mode))
     }
 }

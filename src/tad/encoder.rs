@@ -84,15 +84,25 @@ impl Encoder {
         self.stages.iter().map(TADStage::task_merging).collect()
     }
 
+    /// In their order.
+    pub(super) fn stages(&self) -> &[TADStage] {
+        &self.stages
+    }
+
+    /// The tokens that enter the first stage.
+    pub(super) fn first(&self, images: &Tensor) -> Result<Tokens> {
+        let embedding = trace_span!(target: "tadformer::model", "patch-embedding");
+        let FeatureMap { tokens, size } = embedding.in_scope(|| self.patch_embed.forward(images))?;
+        let prompts = self.prompts.as_ref().map(|prompts| prompts.first(images.dim(0)?)).transpose()?;
+        Ok(Tokens { patches: tokens, prompts, size })
+    }
+
     /// Images `[B, 3, H, W]` of any size to one [`StageOutput`] a stage.
     ///
     /// # Errors
     /// Images that are not `[B, 3, H, W]`.
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Vec<StageOutput>> {
-        let embedding = trace_span!(target: "tadformer::model", "patch-embedding");
-        let FeatureMap { tokens, size } = embedding.in_scope(|| self.patch_embed.forward(images))?;
-        let prompts = self.prompts.as_ref().map(|prompts| prompts.first(images.dim(0)?)).transpose()?;
-        let mut x = Tokens { patches: tokens, prompts, size };
+        let mut x = self.first(images)?;
         let mut outputs = Vec::with_capacity(self.stages.len());
         for (i, stage) in self.stages.iter().enumerate() {
             let _part = trace_span!(target: "tadformer::model", "stage", index = i).entered();

@@ -140,6 +140,19 @@ impl StaticTaskFilter {
     /// Tokens of another number than `size` says, of other channels than the filters', or in another float type; maps that the tasks do
     /// not divide.
     pub fn forward_tokens(&self, tokens: &Tensor, size: (usize, usize)) -> Result<Tensor> {
+        let taps = self.taps(tokens)?;
+        let map = FeatureMap { tokens: tokens.clone(), size };
+        let maps = ops::depthwise_filter(&map.to_nhwc()?, &taps)?;
+        let biases: Vec<&Tensor> = self.filters.iter().map(|(_, bias)| bias).collect();
+        let biases = Tensor::stack(&biases, 0)?.unsqueeze(1)?; // [T, 1, r]
+        maps.reshape((self.filters.len(), (), biases.dim(2)?))?.broadcast_add(&biases)?.reshape(tokens.shape())
+    }
+
+    /// Each map's filter without its bias, which is its task's: tokens `[T*b, h*w, r]`, the tasks leading, to `[T*b, k*k, r]`.
+    ///
+    /// # Errors
+    /// Tokens of other channels than the filters'; maps that the tasks do not divide.
+    pub fn taps(&self, tokens: &Tensor) -> Result<Tensor> {
         let ((tb, _, r), tasks) = (tokens.dims3()?, self.filters.len());
         if !tb.is_multiple_of(tasks) || self.filters.iter().any(|(_, bias)| bias.dims() != [r]) {
             candle_core::bail!(
@@ -147,14 +160,10 @@ impl StaticTaskFilter {
                 tokens.dims()
             )
         }
-        let (weights, biases): (Vec<_>, Vec<_>) = self.filters.iter().map(|(weight, bias)| (weight, bias)).unzip();
+        let weights: Vec<&Tensor> = self.filters.iter().map(|(weight, _)| weight).collect();
         let taps = Tensor::stack(&weights, 0)?.reshape((tasks, r, ()))?.transpose(1, 2)?; // [T, k*k, r]
         let kk = taps.dim(1)?;
-        let taps = taps.unsqueeze(1)?.broadcast_as((tasks, tb / tasks, kk, r))?.reshape((tb, kk, r))?;
-        let map = FeatureMap { tokens: tokens.clone(), size };
-        let maps = ops::depthwise_filter(&map.to_nhwc()?, &taps)?;
-        let biases = Tensor::stack(&biases, 0)?.unsqueeze(1)?; // [T, 1, r]
-        maps.reshape((tasks, (), r))?.broadcast_add(&biases)?.reshape(tokens.shape())
+        taps.unsqueeze(1)?.broadcast_as((tasks, tb / tasks, kk, r))?.reshape((tb, kk, r))
     }
 }
 
@@ -192,6 +201,18 @@ impl TaskFilter {
             Self::Dynamic(filter) => filter.forward_tokens(tokens, size),
             Self::Static(filter) => filter.forward_tokens(tokens, size),
             Self::None => Ok(tokens.clone()),
+        }
+    }
+
+    /// Each map's filter: tokens `[T*b, h*w, r]`, the tasks leading, to `[T*b, k*k, r]`; `None` where there is no filter.
+    ///
+    /// # Errors
+    /// Where there is a filter, those of its own `taps`.
+    pub fn taps(&self, tokens: &Tensor) -> Result<Option<Tensor>> {
+        match self {
+            Self::Dynamic(filter) => filter.taps(tokens).map(Some),
+            Self::Static(filter) => filter.taps(tokens).map(Some),
+            Self::None => Ok(None),
         }
     }
 }

@@ -6,11 +6,13 @@
 mod block;
 mod encoder;
 mod filter;
+mod inspect;
 mod method;
 mod prompt;
 mod stage;
 mod stage_end;
 mod task_aware;
+mod view;
 
 pub use crate::ops::TpcReading;
 pub use block::{TADBlock, TaskTokens};
@@ -21,3 +23,4 @@ pub use method::{AdaptedLinear, Gate, LinearAdapter, LowRank, Method, PerTask, P
 pub use prompt::TaskPrompt;
 pub use stage::TADStage;
 pub use task_aware::TaskAwareLinear;
+pub use view::{FilterView, StageView};

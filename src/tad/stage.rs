@@ -1,7 +1,7 @@
 //! A stage of the encoder: Swin blocks, the task-adapting block with its gate, patch merging.
 
 use super::stage_end::StageEnd;
-use super::{Method, Prompts, TADBlock, TaskPaths};
+use super::{Method, Prompts, StageView, TADBlock, TaskPaths};
 use crate::layers::{FeatureMap, LayerNorm, Merge, Mode};
 use crate::layers::{PatchMerging, StageMap};
 use crate::params::{Group, Weights};
@@ -51,6 +51,12 @@ impl TADStage {
     /// The patch merging that is still to come for the tasks' maps, where they have their own.
     pub fn task_merging(&self) -> Option<&PatchMerging> {
         self.end.as_ref().and_then(|_| self.body.merging())
+    }
+
+    /// What the task-adapting block looks at on these tokens, in evaluation; `None` where tasks share theirs.
+    pub(super) fn view(&self, x: Tokens) -> Result<Option<StageView>> {
+        let Some(end) = &self.end else { return Ok(None) };
+        end.view(&self.body.forward(x, Mode::Eval)?).map(Some)
     }
 
     /// Shared tokens on to the next stage, and each task's map; `None` where tasks share them.

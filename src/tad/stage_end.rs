@@ -1,12 +1,12 @@
 //! What ends a stage: the task-adapting block, and the gate that mixes the TPC feature into the tasks' tokens.
 
-use super::{Gate, TADBlock, TaskTokens, TpcReading};
+use super::{Gate, StageView, TADBlock, TaskTokens, TpcReading};
 use crate::layers::{Merge, Mode, TrainingPass};
 use crate::ops;
 use crate::ops::GradientCheckpointing;
 use crate::params::{Group, Weights};
 use crate::swin::Tokens;
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use candle_nn::init::ZERO;
 
 /// The task-adapting block and its gate.
@@ -68,16 +68,28 @@ impl StageEnd {
         Ok((x, self.mix(tasks)?))
     }
 
-    /// Each task's tokens `[B, N, C]`, the TPC feature mixed in.
-    fn mix(&self, TaskTokens { condition, tokens, grid }: TaskTokens) -> Result<Vec<Tensor>> {
-        let share = match &self.mix {
+    /// What the block and its gate look at.
+    pub(super) fn view(&self, x: &Tokens) -> Result<StageView> {
+        let (tasks, filters) = self.block.view(x)?;
+        let share = self.share(&tasks.tokens)?.filter(|_| tasks.condition.is_some());
+        let gate = share.map(|(share, _)| share.to_dtype(DType::F64)?.squeeze(0)?.to_scalar()).transpose()?;
+        Ok(StageView { attention: tasks.attention()?, filters, gate })
+    }
+
+    /// The share of the TPC feature, `[1]` of the tokens' type and place, where it is mixed in.
+    fn share(&self, tokens: &Tensor) -> Result<Option<(Tensor, TpcReading)>> {
+        Ok(match &self.mix {
             Mix::None => None,
             Mix::Average(reading) => {
                 Some((Tensor::new(&[0.5f32], tokens.device())?.to_dtype(tokens.dtype())?, *reading))
             }
             Mix::Gate(gate, reading) => Some((candle_nn::ops::sigmoid(gate)?, *reading)),
-        };
-        match condition.zip(share) {
+        })
+    }
+
+    /// Each task's tokens `[B, N, C]`, the TPC feature mixed in.
+    fn mix(&self, TaskTokens { condition, tokens, grid }: TaskTokens) -> Result<Vec<Tensor>> {
+        match condition.zip(self.share(&tokens)?) {
             Some((condition, (share, reading))) => ops::task_mix(&tokens, &condition, &share, &grid, reading),
             None => tokens.chunk(self.tasks, 0),
         }

@@ -55,6 +55,14 @@ impl TaskAwareLinear {
         self.filter.forward_tokens(u, size)
     }
 
+    /// The filter that each map `[T*b, N, r]` gets, `[T*b, k*k, r]`; `None` without a filter.
+    ///
+    /// # Errors
+    /// As [`TaskFilter::taps`].
+    pub fn taps(&self, u: &Tensor) -> Result<Option<Tensor>> {
+        self.filter.taps(u)
+    }
+
     /// Adds each task's path to the shared frozen product.
     ///
     /// # Shapes
@@ -63,6 +71,17 @@ impl TaskAwareLinear {
     /// # Errors
     /// Tensors whose shapes do not fit; maps of z that b does not divide.
     pub fn forward(&self, frozen: &Tensor, tasks: &Tensor, size: (usize, usize)) -> Result<Tensor> {
+        self.forward_watched(frozen, tasks, size, |_| Ok(()))
+    }
+
+    /// [`TaskAwareLinear::forward`], with what its filter reads.
+    pub(super) fn forward_watched(
+        &self,
+        frozen: &Tensor,
+        tasks: &Tensor,
+        size: (usize, usize),
+        watch: impl FnOnce(&Tensor) -> Result<()>,
+    ) -> Result<Tensor> {
         let (all, b) = (tasks.dim(0)?, frozen.dim(0)?);
         let count = match all.checked_div(b) {
             Some(count) if count * b == all => count,
@@ -70,7 +89,11 @@ impl TaskAwareLinear {
         };
         match &self.path {
             None => ops::for_each_task(frozen, count),
-            Some(path) => ops::add_to_shared(frozen, &path.up(&self.filter(&path.down(tasks)?, size)?)?),
+            Some(path) => {
+                let u = path.down(tasks)?;
+                watch(&u)?;
+                ops::add_to_shared(frozen, &path.up(&self.filter(&u, size)?)?)
+            }
         }
     }
 }

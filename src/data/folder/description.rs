@@ -1,6 +1,9 @@
 //! `dataset.toml`: what a folder holds, as people write it.
 
+use super::listing::IMAGES;
+use super::member::Form;
 use super::{Colour, Split};
+use crate::data::arrays::ArrayForm;
 use crate::data::{Dataset, LabelForm};
 use crate::files::{open_regular, write_atomically};
 use crate::sample::Classes;
@@ -12,8 +15,6 @@ use std::path::Path;
 
 /// What describes a folder lies in it under this name.
 pub(super) const FILE: &str = "dataset.toml";
-/// The folder of the images.
-pub(in crate::data) const IMAGES: &str = "images";
 /// Lists of a million names; a file that is longer is none.
 const MOST_BYTES: u64 = 32 << 20;
 /// Characters of a class's or split's name.
@@ -203,10 +204,13 @@ impl TaskDescription {
         Classes { names: self.names.clone(), colours: self.colours.iter().map(|colour| colour.0).collect() }
     }
 
-    /// How a PNG file stores a label of it.
-    pub(super) fn form(&self) -> LabelForm {
+    /// How its files store labels: an array's depths are metres where nothing else is said.
+    pub(super) fn form(&self) -> Form {
         let plain = LabelForm::default();
-        LabelForm { ignore: self.ignore, metres: self.scale.unwrap_or(plain.metres), ..plain }
+        Form {
+            png: LabelForm { ignore: self.ignore, metres: self.scale.unwrap_or(plain.metres), ..plain },
+            array: ArrayForm { ignore: self.ignore, metres: self.scale.unwrap_or(1.0) },
+        }
     }
 
     fn outputs(&self) -> Result<usize> {

@@ -1,12 +1,9 @@
 //! What a folder holds, found by looking at it.
 
-use super::description::IMAGES;
-use super::listing::{OF_LABELS, list};
+use super::listing::{IMAGES, OF_LABELS, list};
+use super::looked::Looked;
 use super::{Colour, FolderDescription, Split, TaskDescription};
-use crate::data::PIXEL_LIMIT;
-use crate::data::stored::Stored;
 use crate::{Error, Result, TaskKind};
-use png::ColorType;
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 
@@ -29,8 +26,9 @@ const ALSO: [(&str, TaskKind); 12] = [
 impl FolderDescription {
     /// Finds out what a folder without `dataset.toml` holds.
     ///
-    /// A folder beside `images` that holds PNG files is a task. Its name tells the kind where it is one's (`semseg`, `depth`); else the form
-    /// of its files does: a palette or many greys are `semseg`, black and white `sal`, RGB `normals`, 16-bit grey `depth`. Classes are as
+    /// A folder beside `images` that holds PNG or npy files is a task. Its name tells the kind where it is one's (`semseg`, `depth`); else the form
+    /// of its files does: a palette or many greys are `semseg`, black and white `sal`, RGB `normals`, 16-bit grey `depth`; arrays of three numbers a pixel are
+    /// `normals`, of fractions `depth`. Classes are as
     /// many as the largest number found asks for, in the palette's colours; every label of classes is read for that. A fifth of the images
     /// is for validation.
     ///
@@ -43,7 +41,7 @@ impl FolderDescription {
             tasks.extend(task(&root.join(&name), &name)?);
         }
         if tasks.is_empty() {
-            let cure = "labels of a task are PNG files in a folder of its name, beside `images`: semseg, depth";
+            let cure = "labels of a task are PNG or npy files in a folder of its name, beside `images`: semseg, depth";
             return Err(Error::file(root, "no folder of labels", cure));
         }
         tasks.sort_by_key(|task| task.kind);
@@ -69,9 +67,9 @@ fn folders(root: &Path) -> Result<Vec<String>> {
 /// The task whose labels lie in a folder; none where it holds none that can be read.
 fn task(folder: &Path, name: &str) -> Result<Option<TaskDescription>> {
     let files: Vec<PathBuf> = list(folder, OF_LABELS)?.into_values().map(|file| folder.join(file)).collect();
-    let Some(first) = files.iter().find_map(|file| Stored::read(file, PIXEL_LIMIT).ok()) else { return Ok(None) };
-    let task = TaskDescription::new(name, kind_of_name(name).unwrap_or_else(|| kind_of_form(&first)));
-    Ok(Some(if task.kind.is_classes() { with_classes(task, &files, &first.palette) } else { task }))
+    let Some(first) = files.iter().find_map(|file| Looked::at(file)) else { return Ok(None) };
+    let task = TaskDescription::new(name, kind_of_name(name).unwrap_or_else(|| first.kind()));
+    Ok(Some(if task.kind.is_classes() { with_classes(task, &files, first.palette()) } else { task }))
 }
 
 fn kind_of_name(name: &str) -> Option<TaskKind> {
@@ -79,22 +77,9 @@ fn kind_of_name(name: &str) -> Option<TaskKind> {
     own.or_else(|| ALSO.iter().find(|(also, _)| *also == name).map(|(_, kind)| *kind))
 }
 
-fn kind_of_form(file: &Stored) -> TaskKind {
-    match (file.colour, file.bits) {
-        (ColorType::Rgb, _) => TaskKind::Normals,
-        (ColorType::Grayscale, 16) => TaskKind::Depth,
-        (ColorType::Grayscale, _) if file.bytes.iter().all(|v| [0, 128, 255].contains(v)) => TaskKind::Sal,
-        _ => TaskKind::Semseg,
-    }
-}
-
 /// With as many classes as the files hold, in the colours of the first one's palette.
 fn with_classes(task: TaskDescription, files: &[PathBuf], palette: &[[u8; 3]]) -> TaskDescription {
-    let highest = |file: &PathBuf| {
-        let file = Stored::read(file, PIXEL_LIMIT).ok().filter(Stored::is_of_classes)?;
-        file.bytes.into_iter().filter(|v| *v != 255).max()
-    };
-    let highest = files.par_iter().filter_map(highest).max().unwrap_or_default();
+    let highest = files.par_iter().filter_map(|file| Looked::at(file)?.highest()).max().unwrap_or_default();
     let classes = (usize::from(highest) + 1).max(2);
     let colours = palette.get(..classes).unwrap_or_default().iter().copied().map(Colour).collect();
     TaskDescription { classes: Some(classes), colours, ..task }

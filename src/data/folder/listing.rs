@@ -7,10 +7,17 @@ use std::path::Path;
 /// The names of files without their endings, with the whole names.
 pub(super) type Listing = BTreeMap<String, String>;
 
+/// The folder of the images.
+pub(in crate::data) const IMAGES: &str = "images";
 /// The endings of images.
 pub(super) const OF_IMAGES: &[&str] = &["jpg", "jpeg", "png"];
 /// The endings of labels.
-pub(super) const OF_LABELS: &[&str] = &["png"];
+pub(super) const OF_LABELS: &[&str] = &["png", "npy"];
+
+/// Whether a label's file is an array rather than a picture.
+pub(super) fn is_array(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("npy"))
+}
 
 /// The files with one of these endings, whatever its case; hidden files and others are passed over.
 ///

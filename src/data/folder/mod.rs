@@ -4,6 +4,7 @@ mod colour;
 mod description;
 mod infer;
 mod listing;
+mod looked;
 mod member;
 mod split;
 
@@ -14,9 +15,9 @@ pub use split::Split;
 use super::Dataset;
 use crate::sample::{Classes, Examined, Fault, FaultKind};
 use crate::{Error, Result, Sample, TaskSet};
-pub(super) use description::IMAGES;
+pub(super) use listing::IMAGES;
 use listing::{Listing, OF_IMAGES, OF_LABELS, list};
-use member::Member;
+use member::{Layout, Member};
 use split::Share;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -31,8 +32,9 @@ use std::path::{Path, PathBuf};
 ///     depth/    b.png         c.png       and may be missing
 /// ```
 ///
-/// Labels are PNG files as [`read_label`](super::read_label) tells, in a folder of the task's name. A label that an image lacks leaves loss
-/// and metrics. Samples have their image's own size, turned the way up that the camera noted, and bytes from 0 to 255.
+/// Labels lie in a folder of the task's name: PNG files as [`read_label`](super::read_label) tells, or `.npy` files as
+/// [`read_npy`](super::read_npy) does, which hold classes, 0 and 1 of masks, unit normals `[H, W, 3]`, and depths in metres; 255 is unknown
+/// there, and so are a depth of 0, a normal of 0 0 0 and what is no number. A label that an image lacks leaves loss and metrics. Samples have their image's own size, turned the way up that the camera noted, and bytes from 0 to 255.
 ///
 /// ```
 /// use tadformer::data::{Dataset, Folder};
@@ -52,9 +54,8 @@ use std::path::{Path, PathBuf};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Folder {
-    root: PathBuf,
+    layout: Layout,
     description: FolderDescription,
-    tasks: TaskSet,
     classes: BTreeMap<String, Classes>,
     members: Vec<Member>,
     loose: Loose,
@@ -111,9 +112,12 @@ impl Folder {
             members: images.iter().map(member).collect(),
             loose,
             classes: named.filter(|(_, classes)| *classes != Classes::default()).collect(),
-            root: root.to_owned(),
+            layout: Layout {
+                root: root.to_owned(),
+                tasks,
+                forms: description.tasks.iter().map(TaskDescription::form).collect(),
+            },
             description,
-            tasks,
         })
     }
 
@@ -142,7 +146,7 @@ impl Folder {
         };
         if members.is_empty() {
             let problem = format!("the split `{name}` has none of the {} images", self.members.len());
-            return Err(Error::file(&self.root, problem, "give it a larger share, or list images"));
+            return Err(Error::file(&self.layout.root, problem, "give it a larger share, or list images"));
         }
         Ok(Self { members, loose: Loose::default(), ..self.clone() })
     }
@@ -154,7 +158,7 @@ impl Folder {
         for name in names {
             if !seen.insert(name) {
                 let problem = format!("{name} stands twice in the split `{split}`");
-                return Err(Error::file(&self.root, problem, "name it once"));
+                return Err(Error::file(&self.layout.root, problem, "name it once"));
             }
             let member = by_name.get(name.as_str()).ok_or_else(|| self.unlisted(split, name))?;
             members.push((*member).clone());
@@ -164,7 +168,7 @@ impl Folder {
 
     fn unlisted(&self, split: &str, name: &str) -> Error {
         let problem = format!("no image {name}, which the split `{split}` names");
-        Error::file(&self.root.join(IMAGES), problem, "names are those of the files without their endings")
+        Error::file(&self.layout.root.join(IMAGES), problem, "names are those of the files without their endings")
     }
 
     fn member(&self, index: usize) -> Result<&Member> {
@@ -181,11 +185,11 @@ impl Dataset for Folder {
     }
 
     fn tasks(&self) -> &TaskSet {
-        &self.tasks
+        &self.layout.tasks
     }
 
     fn get(&self, index: usize) -> Result<Sample> {
-        self.member(index)?.read(self)
+        self.member(index)?.read(&self.layout)
     }
 
     fn name(&self, index: usize) -> String {
@@ -198,7 +202,7 @@ impl Dataset for Folder {
 
     fn examine(&self, index: usize) -> Examined {
         match self.member(index) {
-            Ok(member) => member.examine(self),
+            Ok(member) => member.examine(&self.layout),
             Err(error) => Examined { sample: None, faults: vec![Fault::of_image(FaultKind::Missing, error)] },
         }
     }

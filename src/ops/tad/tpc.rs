@@ -31,13 +31,21 @@ impl TaskCondition {
     /// # Errors
     /// Scores of other windows or patches than the attended ones; prompts that T, or channels that nH does not divide.
     pub fn feature(&self) -> Result<Tensor> {
-        self.check(Shapes::of("tpc", &self.attended)?)?;
-        let ((bw, n, c), (_, heads, p, _)) = (self.attended.dims3()?, self.scores.dims4()?);
-        let tasks = self.tasks;
-        let gate = ops::gelu(&self.scores)?.reshape((bw, heads, tasks, p / tasks, n))?.mean(3)?; // [B*nW, nH, T, N]
-        let gate = gate.permute((2, 0, 3, 1))?.unsqueeze(4)?.contiguous()?; // [T, B*nW, N, nH, 1]
+        let (gates, tasks) = (self.gates()?, self.tasks);
+        let ((bw, n, c), heads) = (self.attended.dims3()?, self.scores.dim(1)?);
+        let gate = gates.permute((2, 0, 3, 1))?.unsqueeze(4)?.contiguous()?; // [T, B*nW, N, nH, 1]
         let attended = self.attended.reshape((1, bw, n, heads, c / heads))?;
         attended.broadcast_mul(&gate)?.reshape((tasks, bw, n, c))
+    }
+
+    /// `g`, `[B*nW, nH, T, N]`: how strongly each task's prompts look at each patch.
+    ///
+    /// # Errors
+    /// As [`TaskCondition::feature`].
+    pub fn gates(&self) -> Result<Tensor> {
+        self.check(Shapes::of("tpc", &self.attended)?)?;
+        let (bw, heads, p, n) = self.scores.dims4()?;
+        ops::gelu(&self.scores)?.reshape((bw, heads, self.tasks, p / self.tasks, n))?.mean(3)
     }
 
     /// For the step of `shapes`; gives the attended patches' sizes.

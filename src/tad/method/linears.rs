@@ -26,6 +26,18 @@ pub enum AdaptedLinear {
     Fc2,
 }
 
+impl AdaptedLinear {
+    /// As it stands in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Qkv => "qkv",
+            Self::Proj => "proj",
+            Self::Fc1 => "fc1",
+            Self::Fc2 => "fc2",
+        }
+    }
+}
+
 /// What the linears of every block carry beside their frozen weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
