@@ -32,8 +32,9 @@
 //! # fn main() {}
 //! ```
 //!
-//! Data of one's own implement [`data::Dataset`]: photos by [`data::read_photo`] and [`data::image_tensor`], labels by
-//! [`data::read_label`], which tells how each kind is stored; the example `dataset` trains on a folder.
+//! Data of one's own are a [`data::Folder`] of images and labels, which [`data::inspect`] and the example `dataset` look through, or
+//! implement [`data::Dataset`]: photos by [`data::read_photo`] and [`data::image_tensor`], labels by [`data::read_label`], which tells how
+//! each kind is stored.
 //!
 //! # Predict
 //! ```no_run
@@ -117,7 +118,7 @@
 //! # Features
 //! | feature | brings | default |
 //! | --- | --- | --- |
-//! | `data` | photos, label files, batches, pictures, [`Predictor`] | yes |
+//! | `data` | photos, label files, folders of data, batches, pictures, [`Predictor`] | yes |
 //! | `hub` | models by their id on the Hugging Face hub, and its cache | yes |
 //! | `report` | evaluations as tables, Markdown, JSON and HTML | yes |
 //! | `scenes` | rendered scenes with their labels | yes |

@@ -48,6 +48,13 @@ fn losses_and_metrics() {
     passes("metrics.safetensors", 50);
 }
 
+#[cfg(feature = "data")]
+#[test]
+fn data_sets_in_their_published_layouts() {
+    passes("data/pascal_mt", 52);
+    passes("data/nyud_mt", 39);
+}
+
 #[test]
 fn edges_as_the_benchmark_scores_them() {
     // 11 truths, 11 thinned and 8 suppressed maps; 19 counts and 4 figures at each of 3 distances.

@@ -25,3 +25,16 @@ pub fn read(path: &PathBuf) {
     }
     let _ = names::canonical(checkpoint);
 }
+
+/// A folder of one image of 4 x 4 pixels, and of two folders of labels.
+pub fn folder_with_an_image() -> PathBuf {
+    let root = std::env::temp_dir().join(format!("tadformer-fuzz-{}", std::process::id()));
+    for folder in ["images", "a", "b"] {
+        std::fs::create_dir_all(root.join(folder)).expect("the folder for temporary files is writable");
+    }
+    let image = root.join("images/a.png");
+    if !image.exists() {
+        tadformer::image::RgbImage::new(4, 4).save(image).expect("the folder for temporary files is writable");
+    }
+    root
+}

@@ -8,19 +8,21 @@ use candle_core::{Device, Tensor};
 /// A label as it is stored, checked to hold only values that its task has: a byte a pixel, three for normals and two for depth.
 ///
 /// A tensor of it takes four bytes a value; so crop and resize before you make one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Label {
     kind: TaskKind,
     width: usize,
     height: usize,
     /// Row by row: classes; 0, 128 or 255; red, green and blue of a normal; a depth's high byte and its low one.
     pixels: Vec<u8>,
+    /// The metres that a stored depth of 1 stands for.
+    metres: f64,
 }
 
 impl Label {
     /// Of values that have been looked at.
-    pub(super) fn of_pixels(kind: TaskKind, (width, height): (usize, usize), pixels: Vec<u8>) -> Self {
-        Self { kind, width, height, pixels }
+    pub(super) fn of_pixels(kind: TaskKind, (width, height): (usize, usize), pixels: Vec<u8>, metres: f64) -> Self {
+        Self { kind, width, height, pixels, metres }
     }
 
     /// Width and height, as of an image.
@@ -72,7 +74,7 @@ impl Label {
         Ok(match self.kind {
             TaskKind::Semseg | TaskKind::HumanParts => bytes(self.pixels.clone()),
             TaskKind::Sal | TaskKind::Edge => bytes(self.pixels.iter().map(|level| of_level(*level)).collect()),
-            TaskKind::Depth => floats(self.pixels.as_chunks().0.iter().map(|bytes| of_millimetres(*bytes)).collect()),
+            TaskKind::Depth => floats(self.depths()),
             TaskKind::Normals => floats(planes(self.pixels.as_chunks().0)),
         }?)
     }
@@ -86,7 +88,16 @@ impl Label {
             TaskKind::Depth => gather(self.planes(self.pixels.as_chunks::<2>().0), &columns, &rows).into_flattened(),
             TaskKind::Normals => gather(self.planes(self.pixels.as_chunks::<3>().0), &columns, &rows).into_flattened(),
         };
-        Self { kind: self.kind, width: columns.len(), height: rows.len(), pixels }
+        Self { kind: self.kind, width: columns.len(), height: rows.len(), pixels, metres: self.metres }
+    }
+
+    /// Metres; where 0 is stored, nothing is known.
+    fn depths(&self) -> Vec<f32> {
+        let metres = |bytes: &[u8; 2]| match u16::from_be_bytes(*bytes) {
+            0 => IGNORE,
+            stored => (f64::from(stored) * self.metres) as f32,
+        };
+        self.pixels.as_chunks().0.iter().map(metres).collect()
     }
 
     fn planes<'a, T>(&self, pixels: &'a [T]) -> Planes<'a, T> {
@@ -99,13 +110,6 @@ fn of_level(level: u8) -> u8 {
         0 => 0,
         255 => 1,
         _ => IGNORE as u8,
-    }
-}
-
-fn of_millimetres(bytes: [u8; 2]) -> f32 {
-    match u16::from_be_bytes(bytes) {
-        0 => IGNORE,
-        millimetres => f32::from(millimetres) / 1000.0,
     }
 }
 

@@ -2,17 +2,18 @@
 
 use super::PIXEL_LIMIT;
 use super::label::{Label, normal};
-use super::pixel_limit::check_size;
-use crate::files::open_regular;
+use super::stored::Stored;
+use crate::sample::{FaultKind, IGNORE};
 use crate::{Error, Result, Task, TaskKind};
 use png::ColorType;
-use std::io::BufReader;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// The greys of a mask.
-const MASK: [u8; 3] = [0, 255, 128];
+/// The grey of a mask's pixel of which nothing is known.
+const UNKNOWN_GREY: u8 = 128;
 /// Lengths of a stored normal between which it is one, bent by rounding or resizing at most.
-const LENGTHS: std::ops::Range<f32> = 0.5..1.5;
+pub(super) const LENGTHS: std::ops::Range<f32> = 0.5..1.5;
+/// What a stored depth of 1 stands for: a millimetre.
+const MILLIMETRE: f64 = 0.001;
 
 /// Reads a PNG file of at most [`PIXEL_LIMIT`] pixels as the label of a task.
 ///
@@ -49,138 +50,183 @@ pub fn read_label(path: impl AsRef<Path>, task: &Task) -> Result<Label> {
 /// # Errors
 /// As there; a file whose header announces more pixels, of which none is decoded then.
 pub fn read_label_within(path: impl AsRef<Path>, task: &Task, pixels: u64) -> Result<Label> {
-    let file = Stored::read(path.as_ref(), pixels)?;
-    let (width, height) = (file.width, file.height);
-    let pixels = match task.kind() {
-        TaskKind::Semseg | TaskKind::HumanParts => file.classes(task),
-        TaskKind::Sal | TaskKind::Edge => file.mask(task),
-        TaskKind::Normals => file.normals(task),
-        TaskKind::Depth => file.depths(task),
-    }?;
-    Ok(Label::of_pixels(task.kind(), (width, height), pixels))
+    read_label_as(path, task, &LabelForm { pixels, ..LabelForm::default() })
 }
 
-/// The numbers of a PNG as they are stored: no palette, no scale applied.
-struct Stored {
-    path: PathBuf,
-    width: usize,
-    height: usize,
-    colour: ColorType,
-    bits: usize,
-    /// Row by row, a pixel's channels together; two bytes for a number of 16 bits, the high one first, and one for any other.
-    bytes: Vec<u8>,
+/// How a file stores a label, where that is otherwise than in [`read_label`]'s table.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LabelForm {
+    /// A number of classes that is ignored, as 255 always is; the grey of a mask that is, instead of 128.
+    pub ignore: Option<u8>,
+    /// The metres that a stored depth of 1 stands for.
+    pub metres: f64,
+    /// The most pixels.
+    pub pixels: u64,
 }
 
-impl Stored {
-    fn read(path: &Path, pixels: u64) -> Result<Self> {
-        let damaged = |e: png::DecodingError| Error::file(path, format!("no label: {e}"), "labels are PNG files");
-        let mut decoder = png::Decoder::new(BufReader::new(open_regular(path)?));
-        check_size(path, decoder.read_header_info().map_err(damaged)?.size(), pixels)?;
-        let mut reader = decoder.read_info().map_err(damaged)?;
-        let too_large = || Error::file(path, "a label that no memory holds", "make the label smaller");
-        let mut bytes = vec![0; reader.output_buffer_size().ok_or_else(too_large)?];
-        let frame = reader.next_frame(&mut bytes).map_err(damaged)?;
-        let (width, height, bits) = (frame.width as usize, frame.height as usize, frame.bit_depth as usize);
-        let samples = width * frame.color_type.samples();
-        bytes.truncate(frame.line_size * height);
-        if bits < 8 {
-            let lines = bytes.chunks_exact(frame.line_size);
-            bytes = lines.flat_map(|line| (0..samples).map(move |i| sample(line, i, bits))).collect();
-        }
-        Ok(Self { path: path.to_owned(), width, height, colour: frame.color_type, bits, bytes })
+impl Default for LabelForm {
+    fn default() -> Self {
+        Self { ignore: None, metres: MILLIMETRE, pixels: PIXEL_LIMIT }
     }
+}
 
-    fn classes(self, task: &Task) -> Result<Vec<u8>> {
-        if !matches!((self.colour, self.bits), (ColorType::Grayscale | ColorType::Indexed, ..=8)) {
+/// [`read_label`] of a file that stores its label in another form.
+///
+/// ```
+/// use tadformer::data::{LabelForm, read_label_as};
+/// use tadformer::image::{GrayImage, Luma};
+/// let folder = tempfile::tempdir().unwrap();
+/// let path = folder.path().join("label.png");
+/// GrayImage::from_fn(3, 1, |x, _| Luma([x as u8])).save(&path).unwrap();
+/// let label = read_label_as(&path, &"semseg=3".parse()?, &LabelForm { ignore: Some(0), ..Default::default() })?;
+/// assert_eq!(label.tensor()?.flatten_all()?.to_vec1::<u8>()?, [255, 1, 2]);
+/// # Ok::<(), tadformer::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`read_label_within`].
+pub fn read_label_as(path: impl AsRef<Path>, task: &Task, form: &LabelForm) -> Result<Label> {
+    examine_label(path.as_ref(), task, form).map_err(|refusal| refusal.1)
+}
+
+/// Of which kind an error is, and the error.
+pub(super) type Refusal = Box<(FaultKind, Error)>;
+
+/// [`read_label_as`], which tells of what kind an error is.
+pub(super) fn examine_label(path: &Path, task: &Task, form: &LabelForm) -> std::result::Result<Label, Refusal> {
+    let file = File { stored: Stored::read(path, form.pixels).map_err(|error| unreadable(error, task))?, task };
+    let size = (file.stored.width, file.stored.height);
+    let pixels = match task.kind() {
+        TaskKind::Semseg | TaskKind::HumanParts => file.classes(form.ignore),
+        TaskKind::Sal | TaskKind::Edge => file.mask(form.ignore.unwrap_or(UNKNOWN_GREY)),
+        TaskKind::Normals => file.normals(),
+        TaskKind::Depth => file.depths(),
+    }?;
+    Ok(Label::of_pixels(task.kind(), size, pixels, form.metres))
+}
+
+/// A file that cannot be read, told of the task's label.
+pub(super) fn unreadable(error: Error, task: &Task) -> Refusal {
+    Box::new((kind_of(&error), of_task(error, task)))
+}
+
+/// A file that was there a moment ago is missing, or cannot be read.
+fn kind_of(error: &Error) -> FaultKind {
+    match error {
+        Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => FaultKind::Missing,
+        _ => FaultKind::Unreadable,
+    }
+}
+
+/// The same error of a file, told of the task's label.
+fn of_task(error: Error, task: &Task) -> Error {
+    match error {
+        Error::File { path, problem, cure } => {
+            Error::File { path, problem: format!("label of {}: {problem}", task.name()), cure }
+        }
+        other => other,
+    }
+}
+
+/// A file that is to be a task's label.
+struct File<'a> {
+    stored: Stored,
+    task: &'a Task,
+}
+
+type Pixels = std::result::Result<Vec<u8>, Refusal>;
+
+impl File<'_> {
+    fn classes(self, ignore: Option<u8>) -> Pixels {
+        if !self.stored.is_of_classes() {
             let cure =
                 "store class indices as an 8-bit grey or palette PNG; colours do not tell which class they stand for";
-            return Err(self.form(task, "a palette or grey of at most 8 bits", cure));
+            return Err(self.form("a palette or grey of at most 8 bits", cure));
         }
-        let is_class = |v: u8| usize::from(v) < task.outputs() || v == 255;
-        if let Some((at, v)) = self.bytes.iter().enumerate().find(|(_, v)| !is_class(**v)) {
+        let unknown = |v: u8| v == IGNORE as u8 || Some(v) == ignore;
+        let outputs = self.task.outputs();
+        let is_class = |v: u8| usize::from(v) < outputs || unknown(v);
+        if let Some((at, v)) = self.stored.bytes.iter().enumerate().find(|(_, v)| !is_class(**v)) {
             let cure = "number the classes from 0, store 255 where nothing is known, or give the task more classes";
-            return Err(self.value(task, &format!("0 to {} or 255", task.outputs() - 1), &v.to_string(), at, cure));
+            let expected = format!("0 to {} or {}", outputs - 1, ignore.unwrap_or(IGNORE as u8));
+            return Err(self.value(FaultKind::Value, &expected, &v.to_string(), at, cure));
         }
-        Ok(self.bytes)
+        let class = |v| if unknown(v) { IGNORE as u8 } else { v };
+        Ok(self.stored.bytes.into_iter().map(class).collect())
     }
 
-    fn mask(mut self, task: &Task) -> Result<Vec<u8>> {
-        let grey = || self.bytes.as_chunks::<3>().0.iter().all(|[r, g, b]| r == g && r == b);
+    /// 0, 128 and 255, whichever grey is ignored.
+    fn mask(mut self, ignore: u8) -> Pixels {
+        let grey = || self.stored.bytes.as_chunks::<3>().0.iter().all(|[r, g, b]| r == g && r == b);
         // PNG's own scale: the largest number that fits is white.
-        let (every, scale) = match (self.colour, self.bits) {
+        let (every, scale) = match (self.stored.colour, self.stored.bits) {
             (ColorType::Grayscale, bits @ ..=8) => (1, 255 / (255u8 >> (8 - bits))),
             (ColorType::Rgb, 8) if grey() => (3, 1),
-            _ => return Err(self.form(task, "8-bit grey", "store a mask of 0 and 255 as an 8-bit grey PNG")),
+            _ => return Err(self.form("8-bit grey", "store a mask of 0 and 255 as an 8-bit grey PNG")),
         };
-        let levels: Vec<u8> = std::mem::take(&mut self.bytes).into_iter().step_by(every).map(|v| v * scale).collect();
-        if let Some((at, v)) = levels.iter().enumerate().find(|(_, v)| !MASK.contains(v)) {
-            let cure =
-                "store 255 where it is, 0 where it is not, 128 where nothing is known; cut soft masks at a threshold";
-            return Err(self.value(task, "0, 255, or 128 to ignore", &v.to_string(), at, cure));
+        let stored = std::mem::take(&mut self.stored.bytes).into_iter().step_by(every);
+        let mut levels: Vec<u8> = stored.map(|v| v * scale).collect();
+        for (at, level) in levels.iter_mut().enumerate() {
+            *level = match *level {
+                v if v == ignore => UNKNOWN_GREY,
+                v @ (0 | 255) => v,
+                v => {
+                    let cure = format!(
+                        "store 255 where it is, 0 where it is not, {ignore} where nothing is known; cut soft masks at a threshold"
+                    );
+                    let expected = format!("0, 255, or {ignore} to ignore");
+                    return Err(self.value(FaultKind::Value, &expected, &v.to_string(), at, &cure));
+                }
+            };
         }
         Ok(levels)
     }
 
-    fn normals(self, task: &Task) -> Result<Vec<u8>> {
-        if (self.colour, self.bits) != (ColorType::Rgb, 8) {
+    fn normals(self) -> Pixels {
+        if (self.stored.colour, self.stored.bits) != (ColorType::Rgb, 8) {
             let cure = "store (n + 1) / 2 of 255 as an RGB PNG without alpha, black where nothing is known";
-            return Err(self.form(task, "8-bit RGB", cure));
+            return Err(self.form("8-bit RGB", cure));
         }
-        for (at, pixel) in self.bytes.as_chunks().0.iter().enumerate() {
+        for (at, pixel) in self.stored.bytes.as_chunks().0.iter().enumerate() {
             if let Some((_, length)) = normal(*pixel).filter(|(_, length)| !LENGTHS.contains(length)) {
                 let cure =
                     "store unit normals, black where nothing is known, and resize them without mixing neighbours";
-                return Err(self.value(task, "a vector of length 1", &format!("one of {length:.2}"), at, cure));
+                let (expected, got) = ("a vector of length 1", format!("one of {length:.2}"));
+                return Err(self.value(FaultKind::Length, expected, &got, at, cure));
             }
         }
-        Ok(self.bytes)
+        Ok(self.stored.bytes)
     }
 
-    fn depths(self, task: &Task) -> Result<Vec<u8>> {
-        if (self.colour, self.bits) != (ColorType::Grayscale, 16) {
-            return Err(self.form(
-                task,
-                "16-bit grey",
-                "store millimetres as a 16-bit grey PNG, 0 where nothing is known",
-            ));
+    fn depths(self) -> Pixels {
+        if (self.stored.colour, self.stored.bits) != (ColorType::Grayscale, 16) {
+            return Err(self.form("16-bit grey", "store millimetres as a 16-bit grey PNG, 0 where nothing is known"));
         }
-        Ok(self.bytes)
+        Ok(self.stored.bytes)
     }
 
     /// The file holds another kind of pixels than the task's labels do.
-    fn form(&self, task: &Task, expected: &str, cure: &str) -> Error {
-        let colour = match self.colour {
-            ColorType::Grayscale => "grey",
-            ColorType::Indexed => "palette",
-            ColorType::Rgb => "RGB",
-            ColorType::GrayscaleAlpha => "grey with alpha",
-            ColorType::Rgba => "RGB with alpha",
-        };
-        let name = task.name();
-        Error::file(&self.path, format!("label of {name}: expected {expected}, got {}-bit {colour}", self.bits), cure)
+    fn form(&self, expected: &str, cure: &str) -> Refusal {
+        let name = self.task.name();
+        let problem = format!("label of {name}: expected {expected}, got {}", self.stored.form());
+        Box::new((FaultKind::Form, Error::file(&self.stored.path, problem, cure)))
     }
 
     /// A pixel holds a value that the task does not have.
-    fn value(&self, task: &Task, expected: &str, got: &str, at: usize, cure: &str) -> Error {
-        let (x, y) = (at % self.width, at / self.width);
-        let problem = format!("label of {}: expected {expected}, got {got} at column {x}, row {y}", task.name());
-        Error::file(&self.path, problem, cure)
+    fn value(&self, kind: FaultKind, expected: &str, got: &str, at: usize, cure: &str) -> Refusal {
+        let (name, x, y) = (self.task.name(), at % self.stored.width, at / self.stored.width);
+        let problem = format!("label of {name}: expected {expected}, got {got} at column {x}, row {y}");
+        Box::new((kind, Error::file(&self.stored.path, problem, cure)))
     }
-}
-
-/// The i-th number of a line of fewer than 8 bits each, the most significant first.
-fn sample(line: &[u8], i: usize, bits: usize) -> u8 {
-    let first = i * bits;
-    line[first / 8] >> (8 - bits - first % 8) & ((1 << bits) - 1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::picture::{picture, save_png};
-    use crate::sample::IGNORE;
     use candle_core::{DType, Device, Tensor};
     use png::BitDepth;
+    use std::path::PathBuf;
     use tempfile::TempDir;
 
     /// A PNG of these bytes, packed as PNG packs them.
@@ -338,14 +384,18 @@ mod tests {
         let message = || read_label(&path, &"sal=1".parse().unwrap()).unwrap_err().to_string();
         let whole = std::fs::read(&path).unwrap();
         std::fs::write(&path, &whole[..whole.len() - 20]).unwrap();
-        assert!(message().contains("label.png: no label"), "{}", message());
+        assert!(message().contains("label.png: label of sal: no label"), "{}", message());
         // The header alone, of a size that no memory holds.
         let mut huge = whole[..33].to_vec();
         huge[16..24].copy_from_slice(&[0x7f, 0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff]);
         std::fs::write(&path, &huge).unwrap();
         assert!(message().contains("label.png"), "{}", message());
         std::fs::write(&path, b"plain text").unwrap();
-        assert!(message().contains("label.png: no label") && message().contains("PNG files"), "{}", message());
+        assert!(
+            message().contains("label.png: label of sal: no label") && message().contains("PNG files"),
+            "{}",
+            message()
+        );
         std::fs::remove_file(&path).unwrap();
         assert!(message().contains("cannot read"), "{}", message());
     }

@@ -2,7 +2,8 @@
 //!
 //! Outputs are `[B, n, H, W]` scores at the labels' size; labels `[B, c, H, W]` f32, [`IGNORE`]
 //! where nothing is known. Ignored pixels leave sums, weights and counts; a batch without a valid pixel has loss 0 and no
-//! gradient. Half precision is computed in f32.
+//! gradient. So an image without a task's label counts as if the batch had held the others alone; only the statistics of the decoders' batch
+//! norm are made of all images. Half precision is computed in f32.
 
 mod balanced_bce;
 mod cross_entropy;

@@ -2,6 +2,8 @@
 
 use super::golden::Golden;
 use super::row::Row;
+#[cfg(feature = "data")]
+use super::sets;
 use super::{edges, figures, swin, tadformer};
 use crate::Result;
 use candle_core::{DType, Device};
@@ -13,6 +15,10 @@ use std::path::Path;
 /// A path that cannot be read or is no golden file.
 pub fn compare(path: impl AsRef<Path>, dtype: DType, device: &Device) -> Result<Vec<Row>> {
     let path = path.as_ref();
+    #[cfg(feature = "data")]
+    if sets::is_set(path) {
+        return sets::compare(path);
+    }
     if path.is_dir() {
         return swin::compare(path, dtype, device);
     }

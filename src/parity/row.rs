@@ -8,7 +8,8 @@ use std::fmt;
 pub struct Row {
     /// What was compared.
     pub name: String,
-    /// Relative root-mean-square error, or what the comparison of its kind of file takes: for edges, how many values differ.
+    /// Relative root-mean-square error, or what the comparison of its kind of file takes: how many values differ where they have to be
+    /// equal; the largest difference of a data set's values.
     pub error: f64,
     /// PyTorch's own, in float32, where the file tells.
     pub torch: Option<f64>,

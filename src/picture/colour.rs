@@ -1,16 +1,4 @@
-//! Colours for classes and for numbers.
-
-/// The colour of a class, PASCAL VOC's: black for 0, and for any other the bits of its index spread over the channels.
-pub fn class_colour(class: u8) -> [u8; 3] {
-    let mut colour = [0u8; 3];
-    for (i, shift) in (0..8).zip((0..8).rev()) {
-        for (c, channel) in colour.iter_mut().enumerate() {
-            let bit = class.checked_shr(3 * i + c as u32).unwrap_or(0) & 1;
-            *channel |= bit << shift;
-        }
-    }
-    colour
-}
+//! Colours for numbers.
 
 /// Colours for numbers from 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,21 +37,6 @@ pub(super) fn unit_to_byte(v: f32) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn classes_have_pascals_colours() {
-        let want = [
-            (0, [0, 0, 0]),
-            (1, [128, 0, 0]),
-            (2, [0, 128, 0]),
-            (7, [128, 128, 128]),
-            (15, [192, 128, 128]),
-            (20, [0, 64, 128]),
-        ];
-        for (class, colour) in want {
-            assert_eq!(class_colour(class), colour);
-        }
-    }
 
     /// The six stops that were joined by lines were up to 20 levels off.
     #[test]

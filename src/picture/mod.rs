@@ -9,7 +9,8 @@ mod panel;
 mod png;
 mod text;
 
-pub use colour::{Ramp, class_colour};
+pub use crate::sample::class_colour;
+pub use colour::Ramp;
 pub use errors::{error_legend, error_picture};
 pub use legend::Legend;
 pub use map::{DepthRange, MapColours, photo_picture, picture, ramp_picture};

@@ -1,6 +1,6 @@
 //! Samples by their index.
 
-use super::{Classes, Sample};
+use super::{Classes, Examined, Fault, FaultKind, Sample};
 use crate::{Result, TaskSet};
 use std::sync::Arc;
 
@@ -68,6 +68,19 @@ pub trait Dataset: Send + Sync {
     fn classes(&self, _task: &str) -> Option<&Classes> {
         None
     }
+
+    /// What [`Dataset::get`] would read, with all that is wrong instead of the first thing: for `data::inspect`.
+    fn examine(&self, index: usize) -> Examined {
+        match self.get(index) {
+            Ok(sample) => Examined { sample: Some(sample), faults: Vec::new() },
+            Err(error) => Examined { sample: None, faults: vec![Fault::of_image(FaultKind::Unreadable, error)] },
+        }
+    }
+
+    /// What is wrong with the set beside its samples, such as a label that belongs to no image.
+    fn faults(&self) -> Vec<Fault> {
+        Vec::new()
+    }
 }
 
 impl<D: Dataset + ?Sized> Dataset for Arc<D> {
@@ -93,5 +106,12 @@ impl<D: Dataset + ?Sized> Dataset for Arc<D> {
 
     fn classes(&self, task: &str) -> Option<&Classes> {
         (**self).classes(task)
+    }
+    fn examine(&self, index: usize) -> Examined {
+        (**self).examine(index)
+    }
+
+    fn faults(&self) -> Vec<Fault> {
+        (**self).faults()
     }
 }

@@ -2,12 +2,14 @@
 
 mod classes;
 mod dataset;
+mod fault;
 mod padded;
 #[cfg(any(feature = "data", feature = "scenes"))]
 mod seed;
 
-pub use classes::Classes;
+pub use classes::{Classes, class_colour};
 pub use dataset::Dataset;
+pub use fault::{Examined, Fault, FaultKind};
 pub use padded::PaddedBatch;
 #[cfg(any(feature = "data", feature = "scenes"))]
 pub(crate) use seed::scatter;
@@ -78,7 +80,7 @@ impl Sample {
     }
 
     /// The image's height and width, which its labels share.
-    fn size(&self) -> Result<(usize, usize)> {
+    pub(crate) fn size(&self) -> Result<(usize, usize)> {
         let &[3, h, w] = self.image.dims() else {
             let got = self.image.dims().to_vec();
             return Err(Error::Shape { what: "image".into(), expected: "[3, H, W]".into(), got });
