@@ -137,6 +137,7 @@ mod bounds;
 pub mod checkpoint;
 #[cfg(feature = "data")]
 pub mod data;
+mod decode;
 mod error;
 #[doc(hidden)] // for the examples; what a program reads and writes has a function of its own
 pub mod files;

@@ -1,6 +1,6 @@
 //! Photos in, maps out.
 
-use super::decode::Readout;
+use crate::decode::Readout;
 use super::npy;
 use crate::data::{PIXEL_LIMIT, check_photo, decode_photo, decode_photo_bytes, image_tensor};
 use crate::files::write_atomically;

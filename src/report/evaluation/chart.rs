@@ -1,6 +1,6 @@
 //! Charts as SVG: bars, curves, counts and a matrix, drawn with the page's own colours.
 
-use super::{Confusion, CurvePoint, Histogram};
+use crate::metrics::{Confusion, Histogram, PrecisionRecall};
 use maud::{Markup, PreEscaped, html};
 
 /// Horizontal bars from 0 to 1, one a name; those without a value are left empty.
@@ -69,7 +69,7 @@ fn frame(x: &[(f64, String)], y: &[(f64, String)], axes: (&str, &str), content: 
 }
 
 /// Precision over recall, one curve a model, its best F marked.
-pub(super) fn curves(models: &[&[CurvePoint]]) -> Markup {
+pub(super) fn curves(models: &[&[PrecisionRecall]]) -> Markup {
     let ticks: Vec<(f64, String)> =
         (0..=5).map(|i| (f64::from(i) / 5.0, format!("{:.1}", f64::from(i) / 5.0))).collect();
     let content = html! {
@@ -78,7 +78,7 @@ pub(super) fn curves(models: &[&[CurvePoint]]) -> Markup {
             @if let Some(best) = best(curve) {
                 @let (x, y) = at(best.recall, best.precision);
                 circle class={ "series-" (i % SERIES) } cx=(x) cy=(y) r="4" {
-                    title { (format!("F {:.4} at threshold {:.3}", f(best), best.threshold)) }
+                    title { (format!("F {:.4} at threshold {:.3}", best.f, best.threshold.unwrap_or_default())) }
                 }
             }
         }
@@ -86,50 +86,63 @@ pub(super) fn curves(models: &[&[CurvePoint]]) -> Markup {
     frame(&ticks, &ticks, ("recall", "precision"), content)
 }
 
-fn points(curve: &[CurvePoint]) -> String {
-    let point = |p: &CurvePoint| {
+fn points(curve: &[PrecisionRecall]) -> String {
+    let point = |p: &PrecisionRecall| {
         let (x, y) = at(p.recall, p.precision);
         format!("{x:.1},{y:.1}")
     };
     curve.iter().map(point).collect::<Vec<_>>().join(" ")
 }
 
-fn f(point: &CurvePoint) -> f64 {
-    let sum = point.precision + point.recall;
-    if sum > 0.0 { 2.0 * point.precision * point.recall / sum } else { 0.0 }
+fn best(curve: &[PrecisionRecall]) -> Option<&PrecisionRecall> {
+    curve.iter().max_by(|a, b| a.f.total_cmp(&b.f))
 }
 
-fn best(curve: &[CurvePoint]) -> Option<&CurvePoint> {
-    curve.iter().max_by(|a, b| f(a).total_cmp(&f(b)))
-}
+/// Bins of a drawn histogram.
+const BINS: usize = 48;
 
-/// The shares of errors by size, one line of steps a model.
-pub(super) fn histograms(models: &[&Histogram]) -> Markup {
+/// The shares of errors by size, one line of steps a model, up to where 99 of 100 lie; what is larger counts in the last bin.
+pub(super) fn histograms(label: &str, models: &[&Histogram]) -> Markup {
     let Some(first) = models.first() else { return PreEscaped(String::new()) };
-    let (bins, width) = (first.counts.len(), first.width);
-    let shares: Vec<Vec<f64>> = models.iter().map(|histogram| shares(histogram)).collect();
+    let merged = models.iter().map(|histogram| bins_of(histogram)).max().unwrap_or(1).div_ceil(BINS);
+    let shares: Vec<Vec<f64>> = models.iter().map(|histogram| shares(histogram, merged)).collect();
     let most = shares.iter().flatten().copied().fold(0.0, f64::max).max(1e-9);
-    let x: Vec<(f64, String)> = (0..=4)
-        .map(|i| (f64::from(i) / 4.0, format!("{:.3}", f64::from(i) / 4.0 * bins as f64 * width)))
-        .map(short)
-        .collect();
+    let largest = (BINS * merged) as f64 * first.width();
+    let x: Vec<(f64, String)> =
+        (0..=4).map(|i| f64::from(i) / 4.0).map(|share| (share, short(share * largest))).collect();
     let y = [0.0, 0.5, 1.0].map(|share| (share, format!("{:.0} %", 100.0 * share * most)));
     let content = html! {
         @for (i, shares) in shares.iter().enumerate() {
             polyline class={ "curve stroke-" (i % SERIES) } points=(steps(shares, most)) {}
         }
     };
-    frame(&x, &y, (&first.label, "share of pixels"), content)
+    frame(&x, &y, (label, "share of pixels"), content)
 }
 
-fn short((at, label): (f64, String)) -> (f64, String) {
-    let trimmed = if label.contains('.') { label.trim_end_matches('0').trim_end_matches('.') } else { &label };
-    (at, trimmed.to_owned())
+/// How many bins hold 99 of 100 errors.
+fn bins_of(histogram: &Histogram) -> usize {
+    let (mut seen, all) = (0, histogram.counts().iter().sum::<u64>());
+    let bins = histogram.counts().iter().take_while(|count| {
+        seen += **count;
+        100 * seen < 99 * all
+    });
+    bins.count() + 1
 }
 
-fn shares(histogram: &Histogram) -> Vec<f64> {
-    let all = histogram.counts.iter().sum::<u64>().max(1) as f64;
-    histogram.counts.iter().map(|count| *count as f64 / all).collect()
+/// The share of all errors in each drawn bin, which is so many of the histogram's.
+fn shares(histogram: &Histogram, merged: usize) -> Vec<f64> {
+    let all = histogram.counts().iter().sum::<u64>().max(1) as f64;
+    let mut shares = vec![0.0; BINS];
+    for (i, count) in histogram.counts().iter().enumerate() {
+        shares[(i / merged).min(BINS - 1)] += *count as f64 / all;
+    }
+    shares
+}
+
+/// At most two digits after the point, and no more zeros than needed.
+fn short(value: f64) -> String {
+    let text = format!("{value:.2}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 fn steps(shares: &[f64], most: f64) -> String {
@@ -143,22 +156,22 @@ fn steps(shares: &[f64], most: f64) -> String {
 }
 
 /// The share of each class's pixels that went to each class, darker for more.
-pub(super) fn matrix(confusion: &Confusion) -> Markup {
-    let shares = |row: &[u64]| -> Vec<f64> {
-        let all = row.iter().sum::<u64>().max(1) as f64;
-        row.iter().map(|count| *count as f64 / all).collect()
+pub(super) fn matrix(classes: &[String], confusion: &Confusion) -> Markup {
+    let share = |label: usize, predicted: usize| {
+        confusion.count(label, predicted) as f64 / confusion.labelled(label).max(1) as f64
     };
     html! {
         div.scroll {
             table.matrix {
-                thead { tr { th { "label ╲ prediction" } @for name in &confusion.classes { th.turned { span { (name) } } } } }
+                thead { tr { th { "label ╲ prediction" } @for name in classes { th.turned { span { (name) } } } } }
                 tbody {
-                    @for (name, row) in confusion.classes.iter().zip(&confusion.pixels) {
+                    @for (label, name) in classes.iter().enumerate() {
                         tr {
                             th { (name) }
-                            @for (share, pixels) in shares(row).iter().zip(row) {
-                                td style=(format!("--share:{share:.3}")) title=(format!("{pixels} pixels")) {
-                                    @if *share >= 0.005 { (format!("{:.0}", 100.0 * share)) }
+                            @for predicted in 0..classes.len() {
+                                @let share = share(label, predicted);
+                                td style=(format!("--share:{share:.3}")) title=(format!("{} pixels", confusion.count(label, predicted))) {
+                                    @if share >= 0.005 { (format!("{:.0}", 100.0 * share)) }
                                 }
                             }
                         }

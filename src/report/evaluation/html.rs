@@ -2,7 +2,8 @@
 
 use super::chart::{SERIES, bars, curves, histograms, matrix};
 use super::table::{costs_of, number, title};
-use super::{Confusion, EvaluatedModel, EvaluatedTask, EvaluationReport, Example, Rank, page};
+use super::{EvaluatedModel, EvaluatedTask, EvaluationReport, Example, Rank, page};
+use crate::TaskKind;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use maud::{Markup, html};
@@ -85,7 +86,7 @@ impl EvaluationReport {
                     @if task.confusion.is_some() || !task.examples.is_empty() {
                         @if self.models.len() > 1 { h3 { (key(*i)) (model.name) } }
                         @if let Some(confusion) = &task.confusion {
-                            details { summary { "How classes were taken for each other, percent of each label's pixels" } (matrix(confusion)) }
+                            details { summary { "How classes were taken for each other, percent of each label's pixels" } (matrix(&task.classes, confusion)) }
                         }
                         (examples("Best images", task.examples.iter().filter(|e| e.rank == Rank::Best)))
                         (examples("Worst images", task.examples.iter().filter(|e| e.rank == Rank::Worst)))
@@ -127,18 +128,18 @@ fn key(i: usize) -> Markup {
 type Parts<'a> = [(usize, &'a EvaluatedModel, &'a EvaluatedTask)];
 
 fn classes(parts: &Parts) -> Markup {
-    let confusions: Vec<&Confusion> = parts.iter().filter_map(|(.., task)| task.confusion.as_ref()).collect();
-    let Some(first) = confusions.first() else { return html! {} };
-    let ious: Vec<Vec<Option<f64>>> = confusions.iter().map(|confusion| confusion.iou()).collect();
+    let confusions: Vec<_> = parts.iter().filter_map(|(.., task)| task.confusion.as_ref()).collect();
+    let names = parts.iter().map(|(.., task)| &task.classes).max_by_key(|classes| classes.len());
+    let Some(names) = names.filter(|names| !names.is_empty()) else { return html! {} };
     let row = |(class, name): (usize, &String)| {
-        (name.clone(), ious.iter().map(|iou| iou.get(class).copied().flatten()).collect())
+        (name.clone(), confusions.iter().map(|confusion| confusion.iou(class)).collect())
     };
-    let rows: Vec<(String, Vec<Option<f64>>)> = first.classes.iter().enumerate().map(row).collect();
+    let rows: Vec<(String, Vec<Option<f64>>)> = names.iter().enumerate().map(row).collect();
     html! { figure.wide { figcaption { "Intersection over union of each class" } (bars(&rows)) } }
 }
 
 fn precision_recall(parts: &Parts) -> Markup {
-    let all: Vec<_> = parts.iter().map(|(.., task)| task.curve.as_slice()).filter(|curve| !curve.is_empty()).collect();
+    let all: Vec<_> = parts.iter().filter_map(|(.., task)| task.curve.as_deref()).collect();
     if all.is_empty() {
         return html! {};
     }
@@ -150,7 +151,8 @@ fn error_sizes(parts: &Parts) -> Markup {
     if all.is_empty() {
         return html! {};
     }
-    html! { figure { figcaption { "How often errors of each size were made; the last bin holds all larger ones" } (histograms(&all)) } }
+    let label = if parts.iter().any(|(.., task)| task.kind == TaskKind::Depth) { "error / depth" } else { "degrees" };
+    html! { figure { figcaption { "How often errors of each size were made; the last bin holds all larger ones" } (histograms(label, &all)) } }
 }
 
 fn examples<'a>(heading: &str, examples: impl Iterator<Item = &'a Example>) -> Markup {

@@ -5,8 +5,9 @@ mod html;
 mod page;
 mod table;
 
-use crate::TaskKind;
-use crate::metrics::{Score, delta_m};
+use crate::{Task, TaskKind};
+use crate::metrics::{Confusion, Histogram, Meter, PrecisionRecall, Score, Scores, delta_m};
+use crate::sample::Classes;
 use serde::Serialize;
 
 /// Several models measured on one data set, side by side.
@@ -66,46 +67,17 @@ pub struct EvaluatedTask {
     pub scores: Vec<Score>,
     /// The primary figure of a model trained for this task alone.
     pub reference: Option<f64>,
+    /// What its classes are called.
+    pub classes: Vec<String>,
     /// How classes were taken for each other.
     pub confusion: Option<Confusion>,
     /// Precision and recall by threshold.
-    pub curve: Vec<CurvePoint>,
-    /// How often errors of each size were made.
+    pub curve: Option<Vec<PrecisionRecall>>,
+    /// How often errors of each size were made: degrees of normals, shares of depths.
     pub errors: Option<Histogram>,
     /// The best and the worst images.
     #[serde(skip)]
     pub examples: Vec<Example>,
-}
-
-/// Pixels by label and prediction.
-#[derive(Clone, Debug, Serialize)]
-pub struct Confusion {
-    /// By index.
-    pub classes: Vec<String>,
-    /// Row by row: the label's class, its predictions in columns.
-    pub pixels: Vec<Vec<u64>>,
-}
-
-/// A threshold's precision and recall, from 0 to 1.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct CurvePoint {
-    /// What a prediction has to reach.
-    pub threshold: f64,
-    /// The share of what was predicted that is right.
-    pub precision: f64,
-    /// The share of what is there that was predicted.
-    pub recall: f64,
-}
-
-/// Counts over bins of one width that begin at 0.
-#[derive(Clone, Debug, Serialize)]
-pub struct Histogram {
-    /// What is measured, with its unit.
-    pub label: String,
-    /// Of a bin.
-    pub width: f64,
-    /// The last bin holds all that is larger as well.
-    pub counts: Vec<u64>,
 }
 
 /// One image's panel.
@@ -149,7 +121,7 @@ impl EvaluationReport {
         value
     }
 
-    /// The names of all tasks that any of the models has, in the order in which they first come.
+    /// The tasks that any of the models has, in the order in which they first come.
     fn tasks(&self) -> Vec<&EvaluatedTask> {
         let mut tasks: Vec<&EvaluatedTask> = Vec::new();
         for task in self.models.iter().flat_map(|model| &model.tasks) {
@@ -184,8 +156,22 @@ impl EvaluatedModel {
 impl EvaluatedTask {
     /// A task with its figures, the primary one first.
     pub fn new(name: impl Into<String>, kind: TaskKind, scores: Vec<Score>) -> Self {
-        let (confusion, curve, errors, examples) = (None, Vec::new(), None, Vec::new());
-        Self { name: name.into(), kind, scores, reference: None, confusion, curve, errors, examples }
+        let (classes, examples) = (Vec::new(), Vec::new());
+        let (reference, confusion, curve, errors) = (None, None, None, None);
+        Self { name: name.into(), kind, scores, reference, classes, confusion, curve, errors, examples }
+    }
+
+    /// All that a task's meter has counted; classes are called as here.
+    pub fn of_meter(task: &Task, meter: &Meter, classes: &Classes) -> Self {
+        let Scores { primary, others, .. } = meter.scores();
+        let names = (0..task.outputs()).map(|class| classes.name(class).into_owned());
+        Self {
+            classes: if task.kind().is_classes() { names.collect() } else { Vec::new() },
+            confusion: meter.confusion().cloned(),
+            curve: meter.curve(),
+            errors: meter.errors().cloned(),
+            ..Self::new(task.name(), task.kind(), std::iter::once(primary).chain(others).collect())
+        }
     }
 
     /// With the primary figure of a model trained for this task alone.
@@ -195,18 +181,6 @@ impl EvaluatedTask {
 
     fn score(&self, name: &str) -> Option<&Score> {
         self.scores.iter().find(|score| score.name == name)
-    }
-}
-
-impl Confusion {
-    /// The intersection over the union of each class; none where neither labels nor predictions have it.
-    pub fn iou(&self) -> Vec<Option<f64>> {
-        let predicted = |class: usize| self.pixels.iter().map(|row| row[class]).sum::<u64>();
-        let of = |(class, row): (usize, &Vec<u64>)| {
-            let union = row.iter().sum::<u64>() + predicted(class) - row[class];
-            (union > 0).then(|| row[class] as f64 / union as f64)
-        };
-        self.pixels.iter().enumerate().map(of).collect()
     }
 }
 

@@ -35,7 +35,7 @@ pub fn decode(task: &Task, outputs: &Tensor, (height, width): (usize, usize)) ->
 
 /// One task's outputs at the size that the model works at, to be read off at any other.
 #[derive(Clone, Debug)]
-pub(super) struct Readout {
+pub(crate) struct Readout {
     kind: TaskKind,
     /// `[n, h, w]`.
     scores: Vec<f32>,
@@ -43,7 +43,7 @@ pub(super) struct Readout {
 }
 
 impl Readout {
-    pub(super) fn new(task: &Task, outputs: &Tensor) -> Result<Self> {
+    pub(crate) fn new(task: &Task, outputs: &Tensor) -> Result<Self> {
         let (n, h, w) = outputs.dims3()?;
         let what = || format!("outputs of {}", task.name);
         if n != task.outputs || h == 0 || w == 0 {
@@ -59,7 +59,7 @@ impl Readout {
     }
 
     /// The whole map, `[c, height, width]`.
-    pub(super) fn map(&self, (height, width): (usize, usize)) -> Result<Tensor> {
+    pub(crate) fn map(&self, (height, width): (usize, usize)) -> Result<Tensor> {
         let channels = self.kind.label_channels();
         let (plane, mut done) = (height * width, 0);
         let mut planes = vec![0f32; channels * plane];
@@ -80,7 +80,7 @@ impl Readout {
 
     /// The map from top to bottom, a strip of rows at a time and never whole, for sides of at least 1: `write` puts the pixel of a
     /// column into its row, which has `values` numbers for each; `take` gets the strip's rows, one after the other.
-    pub(super) fn strips<T: Copy + Default + Send, E>(
+    pub(crate) fn strips<T: Copy + Default + Send, E>(
         &self,
         (height, width): (usize, usize),
         values: usize,
