@@ -1,9 +1,10 @@
 //! Which classes are taken for which.
 
+use serde::Serialize;
 use super::score::ratio;
 
 /// Counts of pixels by their label's class and the predicted one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Confusion {
     classes: usize,
     /// `[label, predicted]`.

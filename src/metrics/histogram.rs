@@ -1,7 +1,8 @@
 //! How errors are spread, in bins of one width.
 
+use serde::Serialize;
 /// Counts of errors from 0 on, in bins of one width; the last holds whatever is larger, too.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Histogram {
     bins_a_unit: f64,
     counts: Vec<u64>,

@@ -50,7 +50,7 @@ impl Score {
 }
 
 /// Precision, recall and F at a threshold.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct PrecisionRecall {
     /// The threshold; `None` where each image has its own.

@@ -10,6 +10,4 @@ pub use card::{CardFile, ModelCard};
 #[cfg(feature = "data")]
 pub use contact_sheet::contact_sheet;
 #[cfg(feature = "report")]
-pub use evaluation::{
-    Confusion, CurvePoint, EvaluatedModel, EvaluatedTask, EvaluationReport, Example, Histogram, Rank,
-};
+pub use evaluation::{EvaluatedModel, EvaluatedTask, EvaluationReport, Example, Rank};

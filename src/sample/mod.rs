@@ -15,7 +15,7 @@ pub use padded::PaddedBatch;
 pub(crate) use seed::scatter;
 
 use crate::finite::is_finite;
-use crate::{Error, Result, TaskKind};
+use crate::{Error, Result};
 use candle_core::{DType, Device, Result as CandleResult, Tensor};
 use std::collections::BTreeMap;
 
@@ -135,8 +135,9 @@ fn check_numbers(what: &str, map: &Tensor, cure: &str) -> Result<()> {
 }
 
 /// A label of which nothing is known, `[c, h, w]`: u8 but for the kinds that are measured in floats.
-pub(crate) fn unknown(kind: TaskKind, (h, w): (usize, usize)) -> Result<Tensor> {
-    let dtype = if matches!(kind, TaskKind::Normals | TaskKind::Depth) { DType::F32 } else { DType::U8 };
+#[cfg(feature = "data")]
+pub(crate) fn unknown(kind: crate::TaskKind, (h, w): (usize, usize)) -> Result<Tensor> {
+    let dtype = if matches!(kind, crate::TaskKind::Normals | crate::TaskKind::Depth) { DType::F32 } else { DType::U8 };
     Ok(Tensor::full(IGNORE, (kind.label_channels(), h, w), &Device::Cpu)?.to_dtype(dtype)?)
 }
 
