@@ -269,6 +269,11 @@ fn images_without_people_are_left_out_where_that_is_asked_for() {
     // A person without parts is one; one without a file of parts, or of no area, is none.
     assert_eq!(with_people("val"), ["2008_004600", "2010_002428", "2009_002771"]);
     assert!(with_people("partial").is_empty());
+    let folder = copy_of("pascal_mt");
+    std::fs::remove_dir_all(folder.path().join("human_parts")).unwrap();
+    let set = PascalContext::with_tasks(folder.path(), "val", tasks("sal=1")).unwrap();
+    let message = set.with_people().map(drop).unwrap_err().to_string();
+    assert!(message.contains("human_parts: label of human_parts: no such folder"), "{message}");
 }
 
 #[test]

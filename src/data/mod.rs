@@ -1,8 +1,9 @@
 //! Data: samples by index, and batches of them read ahead of the training.
 //!
-//! [`Folder`] is a folder of one's own images and labels, [`Scenes`](crate::scenes::Scenes) renders its samples and so needs no download;
-//! whatever else implements [`Dataset`] can be trained on alike. [`read_photo`], [`byte_image`] and [`read_label`] are what a data set over
-//! files is made of. [`inspect`] tells what is in a set and all that is wrong with it, [`export`] writes any as a [`Folder`].
+//! [`Folder`] is a folder of one's own images and labels, [`PascalContext`] and [`NyudV2`] are the papers' sets in their published files,
+//! [`Scenes`](crate::scenes::Scenes) renders its samples and so needs no download; whatever else implements [`Dataset`] can be trained on
+//! alike. [`read_photo`], [`byte_image`] and [`read_label`] are what a data set over files is made of. [`inspect`] tells what is in a set
+//! and all that is wrong with it, [`export`] writes any as a [`Folder`].
 //! Photos and labels stay bytes until a tensor is made of them, after cropping and resizing.
 //!
 //! [`Transformed`] takes each sample through [`Transforms`], image and labels together; [`Recipe`] names the usual lists of them.

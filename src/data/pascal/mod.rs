@@ -98,9 +98,10 @@ impl PascalContext {
     /// image's parts once.
     ///
     /// # Errors
-    /// A file of parts that cannot be read.
+    /// A folder without parts; a file of parts that cannot be read.
     pub fn with_people(mut self) -> Result<Self> {
         let task = Task::new(TaskKind::HumanParts, 7)?;
+        folder_in(&self.root, "human_parts", LAYOUT).map_err(of_task(&task))?;
         let seen = |id: &String| match first_of([self.parts_file(id)]) {
             Some(path) => parts::has_people(&path).map_err(of_task(&task)),
             None => Ok(false),
@@ -134,7 +135,7 @@ impl PascalContext {
             TaskKind::HumanParts => {
                 let nobody = || LabelMap { values: vec![0; size.0 * size.1], size };
                 let read = |path: PathBuf| parts::read(&path)?.unwrap_or_else(nobody).nearest(size).tensor();
-                file(format!("human_parts/{id}.mat")).map(read).transpose()
+                first_of([self.parts_file(id)]).map(read).transpose()
             }
             TaskKind::Sal => {
                 let read = |path: PathBuf| saliency(&path)?.nearest(size).tensor();
