@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Each module's floor; modules of one floor do not import each other.
-const FLOORS: [(&str, usize); 29] = [
+const FLOORS: [(&str, usize); 30] = [
     ("error", 0),
     ("readback", 0),
     ("bitmap", 1),
@@ -31,6 +31,7 @@ const FLOORS: [(&str, usize); 29] = [
     ("picture", 10),
     ("scenes", 10),
     ("report", 11),
+    ("decode", 10),
     ("parity", 12),
     ("predict", 12),
     ("train", 12),

@@ -47,7 +47,7 @@ pub struct Skipped {
 impl Skipped {
     const MOST_REASONS: usize = 10;
 
-    fn add(&mut self, reason: String) {
+    pub(crate) fn add(&mut self, reason: String) {
         tracing::warn!("left out: {reason}");
         self.count += 1;
         if self.reasons.len() < Self::MOST_REASONS {

@@ -44,6 +44,8 @@ mod stored;
 mod transform;
 
 pub use crate::sample::Dataset;
+#[cfg(feature = "train")]
+pub(crate) use ahead::{Ahead, Make, Wanted};
 pub use batches::{BatchOptions, Batches, Skipped, Unreadable};
 pub use export::{ExportOptions, ImageFile, export};
 pub use folder::{Colour, Folder, FolderDescription, Split, TaskDescription};

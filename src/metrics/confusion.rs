@@ -1,7 +1,7 @@
 //! Which classes are taken for which.
 
-use serde::Serialize;
 use super::score::ratio;
+use serde::Serialize;
 
 /// Counts of pixels by their label's class and the predicted one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -1,8 +1,8 @@
 //! Photos in, maps out.
 
-use crate::decode::Readout;
 use super::npy;
 use crate::data::{PIXEL_LIMIT, check_photo, decode_photo, decode_photo_bytes, image_tensor};
+use crate::decode::Readout;
 use crate::files::write_atomically;
 use crate::model::{InferenceModel, OpenOptions, TADFormer};
 use crate::picture::{DepthRange, MapColours, encode_png, write_png};

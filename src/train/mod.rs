@@ -10,6 +10,8 @@ mod schedule;
 mod trainer;
 
 pub use adamw::{AdamW, AdamWConfig};
+#[cfg(feature = "data")]
+pub use evaluate::{ComparedAt, EdgeScoring, ImageEvaluation, ImageOptions, ImageScores, Segments, evaluate_images};
 pub use evaluate::{Evaluation, evaluate, evaluate_constant};
 pub use gradients::Gradients;
 pub use history::{History, StepRecord};

@@ -5,9 +5,9 @@ mod html;
 mod page;
 mod table;
 
-use crate::{Task, TaskKind};
 use crate::metrics::{Confusion, Histogram, Meter, PrecisionRecall, Score, Scores, delta_m};
 use crate::sample::Classes;
+use crate::{Task, TaskKind};
 use serde::Serialize;
 
 /// Several models measured on one data set, side by side.

@@ -1,15 +1,15 @@
 //! The best and the worst images of a task, drawn, and all that a report shows of a model.
 
 use super::images::{ImageEvaluation, ImageOptions, outputs_of, prepared, size_of};
+use crate::decode::decode;
 use crate::metrics::Scores;
 use crate::model::InferenceModel;
-use crate::picture::{DepthRange, MapColours, Panel, PanelRow, encode_png, error_picture, photo_picture, picture};
-use crate::decode::decode;
+use crate::picture::{DepthRange, MapColours, Panel, encode_png, error_legend, error_picture, photo_picture};
 use crate::report::{EvaluatedModel, EvaluatedTask, Example, Rank};
-use crate::sample::{Classes, Dataset};
+use crate::sample::Dataset;
 use crate::{Error, Result, Task, TaskKind};
+use candle_core::Tensor;
 use image::RgbImage;
-use std::io::Write;
 use std::path::Path;
 
 impl ImageEvaluation {
@@ -81,24 +81,34 @@ fn draw(
 ) -> Result<RgbImage> {
     let (input, compared) = prepared(dataset.get(index)?.checked()?, dataset, options)?;
     let outputs = outputs_of(model, &input)?;
-    let unknown = |what: &str| Error::config("task", format!("{what} of it"), task.name(), "evaluate it with its labels");
+    let unknown =
+        |what: &str| Error::config("task", format!("{what} of it"), task.name(), "evaluate it with its labels");
     let output = outputs.get(task.name()).ok_or_else(|| unknown("outputs"))?;
     let label = compared.labels.get(task.name()).ok_or_else(|| unknown("a label"))?;
     let predicted = decode(task, &output.squeeze(0)?, size_of(&compared)?)?;
-    let depths = if task.kind() == TaskKind::Depth { Some(DepthRange::of(label)?) } else { None };
-    let colours = colours(depths, dataset.classes(task.name()));
+    let colours = colours(task, label, dataset)?;
     let mut panel = Panel::new(["image", "label", "prediction", "error"].map(str::to_owned));
-    panel.push(PanelRow::new(vec![
+    panel.push(vec![
         photo_picture(&compared.image)?,
-        picture(task.kind(), label, &colours)?,
-        picture(task.kind(), &predicted, &colours)?,
+        colours.picture(label)?,
+        colours.picture(&predicted)?,
         error_picture(task.kind(), &predicted, label)?,
-    ]));
+    ]);
+    if task.kind().is_classes() || task.kind() == TaskKind::Depth {
+        panel = panel.legend(colours.legend("", [label, &predicted])?);
+    }
+    panel = panel.legend(error_legend(task.kind()));
     Ok(panel.draw())
 }
 
-fn colours(depths: Option<DepthRange>, classes: Option<&Classes>) -> MapColours<'_> {
-    MapColours { depths, classes, ..MapColours::default() }
+/// The data set's own colours of classes; depths from the label's nearest to its farthest.
+fn colours(task: &Task, label: &Tensor, dataset: &dyn Dataset) -> Result<MapColours> {
+    let colours = MapColours::of(task.kind());
+    Ok(match (task.kind(), dataset.classes(task.name())) {
+        (TaskKind::Depth, _) => colours.depths(DepthRange::of(label)?),
+        (_, Some(classes)) => colours.classes(classes),
+        _ => colours,
+    })
 }
 
 fn png(picture: &RgbImage) -> Result<Vec<u8>> {

@@ -63,8 +63,8 @@ impl ImageOptions {
 /// A model's figures on a data set, over all images and for each.
 #[derive(Clone, Debug)]
 pub struct ImageEvaluation {
-    tasks: Vec<Measured>,
-    images: Vec<ImageScores>,
+    pub(super) tasks: Vec<Measured>,
+    pub(super) images: Vec<ImageScores>,
     skipped: Skipped,
     /// Of the model alone.
     seconds: f64,
@@ -72,11 +72,11 @@ pub struct ImageEvaluation {
 
 /// What has been counted of one task.
 #[derive(Clone, Debug)]
-struct Measured {
-    task: Task,
-    classes: Classes,
-    meter: Meter,
-    boundary: Option<BoundaryMeter>,
+pub(super) struct Measured {
+    pub task: Task,
+    pub classes: Classes,
+    pub meter: Meter,
+    pub boundary: Option<BoundaryMeter>,
 }
 
 /// One image's primary figures.
@@ -172,7 +172,13 @@ impl ImageEvaluation {
         (!self.images.is_empty()).then(|| self.seconds / self.images.len() as f64)
     }
 
-    fn add(&mut self, model: &InferenceModel, read: &Read, dataset: &dyn Dataset, options: &ImageOptions) -> Result<()> {
+    fn add(
+        &mut self,
+        model: &InferenceModel,
+        read: &Read,
+        dataset: &dyn Dataset,
+        options: &ImageOptions,
+    ) -> Result<()> {
         let name = dataset.name(read.index);
         let measured = self.measure(model, read, options);
         let scores = measured.map_err(|error| Error::dataset(read.index, error))?;
@@ -268,7 +274,9 @@ impl ReadImage {
         let own = self.dataset.get(index)?.checked()?;
         let (input, compared) = prepared(own, self.dataset.as_ref(), &self.options)?;
         let segments = match &self.options.edges {
-            Some(EdgeScoring { segments: Some(segments), .. }) if self.options.at == ComparedAt::OwnSize => segments(index)?,
+            Some(EdgeScoring { segments: Some(segments), .. }) if self.options.at == ComparedAt::OwnSize => {
+                segments(index)?
+            }
             _ => None,
         };
         Ok(Read { index, input, compared, segments })

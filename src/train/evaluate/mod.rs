@@ -1,4 +1,12 @@
-//! A model's metrics on a set of batches.
+//! A model's metrics on a set of batches, and image by image.
+
+#[cfg(all(feature = "data", feature = "report"))]
+mod examples;
+#[cfg(feature = "data")]
+mod images;
+
+#[cfg(feature = "data")]
+pub use images::{ComparedAt, EdgeScoring, ImageEvaluation, ImageOptions, ImageScores, Segments, evaluate_images};
 
 use crate::layers::Mode;
 use crate::metrics::{ConstantMeter, ConstantPrediction, Meter, Scores};
