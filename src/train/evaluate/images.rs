@@ -22,23 +22,18 @@ pub enum ComparedAt {
 }
 
 /// How predicted edges are scored beside the pixels' F: see [`BoundaryMeter`].
-#[derive(Clone)]
+#[derive(Clone, Copy, Debug)]
 pub struct EdgeScoring {
     /// Which pixels are edges at a threshold.
     pub recipe: BoundaryRecipe,
     /// How far matched pixels may lie apart, as a share of the diagonal.
     pub distance: f64,
-    /// How true edges come from the edge label.
+    /// How true edges come from the edge label, where the data set has no segments: see [`Dataset::segments`].
     pub rule: BoundaryRule,
-    /// An image's segments `[H, W]` at its own size, which true edges come from in place of the label: PASCAL's `LabelMap`.
-    pub segments: Option<Arc<Segments>>,
 }
 
-/// The segments of the image of an index, where there are any, u16 or u32.
-pub type Segments = dyn Fn(usize) -> Result<Option<Tensor>> + Send + Sync;
-
 /// How images are evaluated.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ImageOptions {
     /// What brings an image and its labels to the model's input: a recipe's validation steps.
     pub input: Transforms,
@@ -273,12 +268,8 @@ impl ReadImage {
     fn read(&self, index: usize) -> Result<Read> {
         let own = self.dataset.get(index)?.checked()?;
         let (input, compared) = prepared(own, self.dataset.as_ref(), &self.options)?;
-        let segments = match &self.options.edges {
-            Some(EdgeScoring { segments: Some(segments), .. }) if self.options.at == ComparedAt::OwnSize => {
-                segments(index)?
-            }
-            _ => None,
-        };
+        let asked = self.options.edges.is_some() && self.options.at == ComparedAt::OwnSize;
+        let segments = if asked { self.dataset.segments(index, size_of(&compared)?)? } else { None };
         Ok(Read { index, input, compared, segments })
     }
 }
