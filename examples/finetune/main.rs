@@ -130,7 +130,7 @@ fn main() -> anyhow::Result<()> {
     say!("\n{}", report::table(&rows));
     run.history.write_csv(&options.out.join("losses.csv"))?;
     report::plot(&run.history, &options.out.join("losses.svg"))?;
-    report::panel(&model, held_out.as_ref(), 6, &options.out.join("panel.png"))?;
+    report::panel(&model, held_out.as_ref(), 3, &options.out.join("panel.png"))?;
     let adapter = options.out.join("adapter.safetensors");
     if let CardFile::Kept(card) = ModelCard::of(&model).scores(report::scores(&rows)).write_beside(&adapter)? {
         say!("{} was changed by hand and stays as it is", card.display());

@@ -51,7 +51,7 @@ fn main() -> anyhow::Result<()> {
     let tasks = &predictor.model().config().tasks;
     create_folder(&options.out)?;
 
-    say!("{}", table::gates(&stages));
+    say!("{}", table::gates(&stages)?);
     let save = |name: &str, what: &str, panel: Option<Panel>| -> anyhow::Result<()> {
         let path = options.out.join(name);
         match panel {

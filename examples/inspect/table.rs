@@ -1,17 +1,18 @@
 //! What is printed: gates and distances.
 
+use candle_core::DType;
 use std::fmt::Write;
 use tadformer::tad::{FilterView, StageView};
 use tadformer::{Result, TaskSet};
 
 /// The gate of each stage.
-pub fn gates(stages: &[StageView]) -> String {
-    let gate = |(i, stage): (usize, &StageView)| match stage.gate {
-        Some(gate) => format!("stage {}: {gate:.3}", i + 1),
-        None => format!("stage {}: none", i + 1),
+pub fn gates(stages: &[StageView]) -> Result<String> {
+    let gate = |(i, stage): (usize, &StageView)| match &stage.gate {
+        Some(gate) => Ok(format!("stage {}: {:.3}", i + 1, gate.to_dtype(DType::F64)?.squeeze(0)?.to_scalar::<f64>()?)),
+        None => Ok(format!("stage {}: none", i + 1)),
     };
-    let gates = stages.iter().enumerate().map(gate).collect::<Vec<_>>().join(", ");
-    format!("share of what the prompts look at in the tasks' maps (a gate starts at 0.5): {gates}")
+    let gates = stages.iter().enumerate().map(gate).collect::<Result<Vec<_>>>()?.join(", ");
+    Ok(format!("share of what the prompts look at in the tasks' maps (a gate starts at 0.5): {gates}"))
 }
 
 /// Between tasks, the mean over all filters of all stages; `None` without filters.
@@ -21,7 +22,8 @@ pub fn distances(stages: &[StageView]) -> Result<Option<Vec<Vec<f64>>>> {
 }
 
 fn mean(filters: &[&FilterView]) -> Result<Option<Vec<Vec<f64>>>> {
-    let all = filters.iter().map(|filter| filter.distances()).collect::<candle_core::Result<Vec<_>>>()?;
+    let all =
+        filters.iter().map(|filter| filter.distances()?.to_vec2::<f64>()).collect::<candle_core::Result<Vec<_>>>()?;
     let Some(tasks) = all.first().map(Vec::len) else { return Ok(None) };
     let mean = |a: usize, b: usize| all.iter().map(|one| one[a][b]).sum::<f64>() / all.len() as f64;
     Ok(Some((0..tasks).map(|a| (0..tasks).map(|b| mean(a, b)).collect()).collect()))
@@ -44,7 +46,7 @@ pub fn by_stage(stages: &[StageView]) -> Result<String> {
     for (i, stage) in stages.iter().enumerate() {
         let _ = write!(text, "\nstage {}:", i + 1);
         for filter in &stage.filters {
-            let distances = filter.distances()?;
+            let distances = filter.distances()?.to_vec2::<f64>()?;
             let pairs = (distances.len() * (distances.len() - 1)).max(1) as f64;
             let _ = write!(
                 text,

@@ -176,7 +176,7 @@ impl TADFormer {
     /// let stages = model.inspect(&Tensor::zeros((1, 3, 64, 96), DType::F32, &Device::Cpu)?)?;
     /// let attention = stages[0].attention.as_ref().map(|maps| maps.dims().to_vec());
     /// assert_eq!(attention, Some(vec![2, 1, 1, 16, 24])); // tasks, images, heads, height, width
-    /// println!("{:?}", stages[0].filters[0].distances()?); // between the tasks' filters at the attention's output
+    /// println!("{}", stages[0].filters[0].distances()?); // between the tasks' filters at the attention's output
     /// # Ok::<(), tadformer::Error>(())
     /// ```
     ///

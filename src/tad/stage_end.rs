@@ -6,7 +6,7 @@ use crate::ops;
 use crate::ops::GradientCheckpointing;
 use crate::params::{Group, Weights};
 use crate::swin::Tokens;
-use candle_core::{DType, Result, Tensor};
+use candle_core::{Result, Tensor};
 use candle_nn::init::ZERO;
 
 /// The task-adapting block and its gate.
@@ -71,8 +71,7 @@ impl StageEnd {
     /// What the block and its gate look at.
     pub(super) fn view(&self, x: &Tokens) -> Result<StageView> {
         let (tasks, filters) = self.block.view(x)?;
-        let share = self.share(&tasks.tokens)?.filter(|_| tasks.condition.is_some());
-        let gate = share.map(|(share, _)| share.to_dtype(DType::F64)?.squeeze(0)?.to_scalar()).transpose()?;
+        let gate = self.share(&tasks.tokens)?.filter(|_| tasks.condition.is_some()).map(|(share, _)| share);
         Ok(StageView { attention: tasks.attention()?, filters, gate })
     }
 

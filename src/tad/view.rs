@@ -11,8 +11,8 @@ pub struct StageView {
     pub attention: Option<Tensor>,
     /// The task filters of proj, fc1 and fc2, in this order, where there are any.
     pub filters: Vec<FilterView>,
-    /// The share of the TPC feature in the tasks' maps; `None` where none is mixed in.
-    pub gate: Option<f64>,
+    /// The share of the TPC feature in the tasks' maps, `[1]`; `None` where none is mixed in.
+    pub gate: Option<Tensor>,
 }
 
 /// The task filters that a linear used.
@@ -27,20 +27,16 @@ pub struct FilterView {
 
 impl FilterView {
     /// How far the tasks' filters point apart: 1 less the cosine of the angle between all taps of two tasks, mean over images and
-    /// windows; `[t][t]` from 0, the same direction, to 2.
+    /// windows; `[T, T]` f64 from 0, the same direction, to 2.
     ///
     /// # Errors
     /// None in practice; candle's are passed on.
-    pub fn distances(&self) -> Result<Vec<Vec<f64>>> {
-        let tasks = self.taps.dim(0)?;
-        let taps = self.taps.to_dtype(DType::F64)?.flatten_from(3)?.flatten(1, 2)?;
-        let lengths = taps.sqr()?.sum_keepdim(2)?.sqrt()?.clamp(f64::MIN_POSITIVE, f64::MAX)?;
-        let units = taps.broadcast_div(&lengths)?; // [T, B*n, k*k*r]
-        let apart = |t: usize| -> Result<Vec<f64>> {
-            let cosines = units.broadcast_mul(&units.get(t)?.unsqueeze(0)?)?.sum(2)?.mean(1)?; // [T]
-            (1.0 - cosines)?.clamp(0.0, 2.0)?.to_vec1() // rounding may leave a little less than 0
-        };
-        (0..tasks).map(apart).collect()
+    pub fn distances(&self) -> Result<Tensor> {
+        let taps = self.taps.to_dtype(DType::F64)?.flatten_from(3)?.flatten(1, 2)?; // [T, B*n, k*k*r]
+        let units = taps.broadcast_div(&taps.sqr()?.sum_keepdim(2)?.sqrt()?.clamp(f64::MIN_POSITIVE, f64::MAX)?)?;
+        let cosines = |t: usize| units.broadcast_mul(&units.get(t)?.unsqueeze(0)?)?.sum(2)?.mean(1); // [T]
+        let cosines = (0..taps.dim(0)?).map(cosines).collect::<Result<Vec<_>>>()?;
+        (1.0 - Tensor::stack(&cosines, 0)?)?.clamp(0.0, 2.0) // rounding may leave a little less than 0
     }
 }
 
