@@ -1,13 +1,12 @@
 //! A model's figures image by image, at the model's input size or at each image's own.
 
 use crate::data::{Ahead, Make, Skipped, Transform, Transforms, Unreadable, Wanted};
-use crate::metrics::{BoundaryMeter, BoundaryRecipe, BoundaryRule, BoundaryTruth, Meter, Raster};
+use crate::metrics::{BoundaryMeter, BoundaryRecipe, BoundaryRule, BoundaryTruth, Meter};
 use crate::model::{InferenceModel, Outputs};
 use crate::ops;
 use crate::sample::{Classes, Dataset, IGNORE};
 use crate::{Batch, Error, Result, Sample, Task, TaskKind};
-use candle_core::{DType, Device, Tensor};
-use candle_nn::ops::sigmoid;
+use candle_core::{Device, Tensor};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -220,16 +219,11 @@ impl Measured {
         edges: &EdgeScoring,
     ) -> Result<()> {
         let Some(meter) = &mut self.boundary else { return Ok(()) };
-        let (_, h, w) = label.dims3()?;
-        let size = [h, w];
-        let probabilities = sigmoid(outputs)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-        let values = |map: &Tensor| map.to_dtype(DType::U32)?.flatten_all()?.to_vec1::<u32>();
-        let (values, rule, unknown) = match segments {
-            Some(segments) => (values(segments)?, BoundaryRule::Segments, None),
-            None => (values(label)?, edges.rule, Some(IGNORE as u32)),
+        let truth = match segments {
+            Some(segments) => BoundaryTruth::of_map(BoundaryRule::Segments, segments, None)?,
+            None => BoundaryTruth::of_map(edges.rule, label, Some(IGNORE as u32))?,
         };
-        let truth = BoundaryTruth::new(rule, Raster::new(&values, size)?, unknown);
-        meter.update(Raster::new(&probabilities, size)?, &truth)
+        meter.update_outputs(outputs, &truth)
     }
 }
 
