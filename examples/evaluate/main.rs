@@ -139,8 +139,14 @@ fn measured(
     let examples = if matches!(form, Some(Form::Html)) { options.examples } else { 0 };
     let mut shown = evaluation.evaluated(&name_of(adapter), &model, dataset.as_ref(), &how, examples)?;
     shown.trained = Some(trained);
-    shown.adapter_bytes = std::fs::metadata(adapter).ok().filter(std::fs::Metadata::is_file).map(|file| file.len());
+    shown.adapter_bytes = bytes_of(adapter);
     Ok(shown)
+}
+
+/// Of the adapter's file, which may be named by its folder; none for an id of the hub.
+fn bytes_of(adapter: &Path) -> Option<u64> {
+    let files = [adapter.to_owned(), adapter.join("adapter.safetensors")];
+    files.iter().find_map(|path| std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)).map(|file| file.len())
 }
 
 /// NYUD's benchmark takes the edge label as a map of segments, so that a line counts with both its rims.

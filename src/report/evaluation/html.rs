@@ -4,6 +4,7 @@ use super::chart::{SERIES, bars, curves, histograms, matrix};
 use super::table::{costs_of, number, title};
 use super::{EvaluatedModel, EvaluatedTask, EvaluationReport, Example, Rank, page};
 use crate::TaskKind;
+use crate::metrics::Score;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use maud::{Markup, html};
@@ -103,7 +104,7 @@ impl EvaluationReport {
                 table.figures {
                     thead { tr { th { "figure" } @for (i, model) in self.models.iter().enumerate() { th { (key(i)) (model.name) } } } }
                     tbody {
-                        @for (figure, score) in task.scores.iter().enumerate() {
+                        @for (figure, score) in task.scores.iter().enumerate().filter(|(_, score)| !drawn_as_bar(task, score)) {
                             tr {
                                 th { (score.name) " " (score.arrow()) }
                                 @for model in &self.models { (self.cell(model, &task.name, figure)) }
@@ -114,6 +115,11 @@ impl EvaluationReport {
             }
         }
     }
+}
+
+/// Whether a figure is a class's intersection over union, which stands among the bars.
+fn drawn_as_bar(task: &EvaluatedTask, score: &Score) -> bool {
+    task.confusion.is_some() && score.name.starts_with("iou_")
 }
 
 fn head(task: &EvaluatedTask) -> String {
