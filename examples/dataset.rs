@@ -3,7 +3,7 @@
 //!     cargo run --release --example dataset -- FOLDER --sheet sheet.png
 //!
 //! The folder holds `images/*.jpg` or `.png`, and a folder of PNG or npy labels for each task: `tadformer::data::Folder` tells. PASCAL_MT and
-//! NYUD_MT are recognised. Without a folder, rendered scenes are written to `runs/scenes` first.
+//! NYUD_MT are recognised. Without a folder, rendered scenes are written to `runs/scenes` first; `--scenes` writes more, or elsewhere.
 
 #[macro_use]
 #[path = "shared/say.rs"]
@@ -24,8 +24,11 @@ use tadformer::scenes::Scenes;
 #[derive(Parser)]
 #[command(about = "Tells what is in a data set and all that is wrong with it; ends with 1 where something is")]
 struct Options {
-    /// The data set; runs/scenes by default, where rendered scenes are written if nothing is there
+    /// The data set; runs/scenes by default, where 24 rendered scenes are written if nothing is there
     folder: Option<PathBuf>,
+    /// Write so many rendered scenes into the folder first, if nothing is there
+    #[arg(long)]
+    scenes: Option<usize>,
     /// Only this split; of PASCAL_MT and NYUD_MT it is train where none is named
     #[arg(long)]
     split: Option<String>,
@@ -46,10 +49,10 @@ struct Options {
 fn main() -> anyhow::Result<ExitCode> {
     let options = Options::parse();
     threads::take(0)?;
-    let root = match &options.folder {
-        Some(folder) => folder.clone(),
-        None => scenes(Path::new("runs/scenes"))?,
-    };
+    let root = options.folder.clone().unwrap_or_else(|| "runs/scenes".into());
+    if options.folder.is_none() || options.scenes.is_some() {
+        write_scenes(&root, options.scenes.unwrap_or(24))?;
+    }
     tell_what_was_found(&root, options.write_toml)?;
     let dataset = open_dataset(&root, options.split.as_deref())?;
     let bar = ProgressBar::new(dataset.len() as u64);
@@ -84,14 +87,14 @@ fn tell_what_was_found(root: &Path, save: bool) -> tadformer::Result<()> {
 }
 
 /// Rendered scenes as a folder, where they are not there yet.
-fn scenes(root: &Path) -> tadformer::Result<PathBuf> {
-    if !root.exists() {
-        let count = 24;
-        let bar = ProgressBar::new(count as u64);
-        let scenes = Scenes::new(0, count, (240, 320))?;
-        export(&scenes, root, &ExportOptions::default(), &mut |done| bar.set_position(done as u64))?;
-        bar.finish_and_clear();
-        say!("{count} rendered scenes are written to {}\n", root.display());
+fn write_scenes(root: &Path, count: usize) -> tadformer::Result<()> {
+    if root.exists() {
+        return Ok(());
     }
-    Ok(root.to_owned())
+    let scenes = Scenes::new(0, count, (240, 320))?;
+    let bar = ProgressBar::new(count as u64);
+    export(&scenes, root, &ExportOptions::default(), &mut |done| bar.set_position(done as u64))?;
+    bar.finish_and_clear();
+    say!("{count} rendered scenes are written to {}\n", root.display());
+    Ok(())
 }

@@ -236,6 +236,25 @@ impl TaskSet {
         Self::new(self.iter().filter(|task| task.name != name).cloned().collect())
     }
 
+    /// The tasks of these names, in this order.
+    ///
+    /// ```
+    /// use tadformer::TaskSet;
+    /// assert_eq!(TaskSet::pascal().only(&["sal", "semseg"])?.to_string(), "sal=1,semseg=21");
+    /// assert!(TaskSet::pascal().only(&["depth"]).is_err());
+    /// # Ok::<(), tadformer::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// No name, a name that no task has, one given twice.
+    pub fn only(&self, names: &[&str]) -> Result<Self> {
+        let task = |name: &&str| {
+            let unknown = || Error::config("tasks", format!("some of {self}"), name, "name tasks that there are");
+            self.get(name).cloned().ok_or_else(unknown)
+        };
+        Self::new(names.iter().map(task).collect::<Result<_>>()?)
+    }
+
     /// The tasks in order.
     pub fn iter(&self) -> std::slice::Iter<'_, Task> {
         self.0.iter()

@@ -10,7 +10,7 @@ use candle_core::Tensor;
 use image::{GrayImage, Luma, Rgb, RgbImage};
 use mat::{DOUBLE, LITTLE, UINT8, UINT16};
 use std::path::{Path, PathBuf};
-use tadformer::data::{Dataset, NyudV2, PascalContext, read_npy};
+use tadformer::data::{Dataset, NyudV2, PascalContext, open_dataset, open_dataset_with, read_npy};
 use tadformer::{Sample, TaskSet};
 use tempfile::TempDir;
 
@@ -360,4 +360,36 @@ fn nyuds_other_layouts_give_the_same_labels() {
     std::fs::write(at("edge/0874.png"), grey(128)).unwrap();
     let message = set.get(0).map(drop).unwrap_err().to_string();
     assert!(message.contains("edge/0874.png: label of edge: expected 0 or 255, got 128"), "{message}");
+}
+
+#[test]
+fn a_data_set_opens_with_some_of_its_tasks_and_without_the_others_files() {
+    for (name, gone, others) in [("pascal_mt", "pascal-context", "edge"), ("nyud_mt", "depth", "depth")] {
+        let root = copy_of(name);
+        std::fs::remove_dir_all(root.path().join(gone)).unwrap();
+        let missing = open_dataset(root.path(), None).map(drop).unwrap_err().to_string();
+        assert!(missing.contains("label of ") && missing.contains(gone), "{missing}");
+        let semseg = open_dataset_with(root.path(), Some("val"), &["semseg"]).unwrap();
+        assert_eq!((semseg.tasks().len(), semseg.get(0).unwrap().labels.len()), (1, 1));
+        let refused = |tasks: &[&str]| open_dataset_with(root.path(), None, tasks).map(drop).unwrap_err().to_string();
+        assert!(refused(&[others]).contains(&format!("label of {others}")));
+        assert!(refused(&["flow"]).contains("`tasks`: expected some of semseg="), "{}", refused(&["flow"]));
+    }
+}
+
+#[test]
+fn a_folder_opens_with_some_of_its_tasks_in_the_order_asked_for() {
+    let root = tempfile::tempdir().unwrap();
+    for folder in ["images", "semseg", "sal", "depth"] {
+        std::fs::create_dir(root.path().join(folder)).unwrap();
+    }
+    RgbImage::new(6, 4).save(root.path().join("images/a.png")).unwrap();
+    for folder in ["semseg", "sal"] {
+        GrayImage::from_pixel(6, 4, Luma([0])).save(root.path().join(folder).join("a.png")).unwrap();
+    }
+    std::fs::write(root.path().join("depth/a.png"), b"no image").unwrap();
+    let set = open_dataset_with(root.path(), None, &["sal", "semseg"]).unwrap();
+    assert_eq!(set.tasks().to_string(), "sal=1,semseg=2");
+    assert_eq!(set.get(0).unwrap().labels.len(), 2, "the damaged label of another task is not read");
+    assert!(open_dataset_with(root.path(), None, &["sal", "sal"]).is_err());
 }

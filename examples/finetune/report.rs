@@ -1,19 +1,14 @@
-//! What a run leaves: a table, plots of the losses, a panel of predictions, a line of figures.
+//! What a run leaves: a table, plots of the losses, what was left out, a line of figures.
 
 use plotters::prelude::*;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
-use tadformer::candle_core::Tensor;
-use tadformer::data::Dataset;
-use tadformer::layers::Mode;
+use tadformer::TADFormer;
+use tadformer::data::Skipped;
 use tadformer::metrics::Score;
-use tadformer::picture::{DepthRange, Legend, MapColours, Panel, error_legend, error_picture, photo_picture, save_png};
-use tadformer::predict::decode;
-use tadformer::scenes::Scenes;
 use tadformer::train::{Evaluation, History};
-use tadformer::{Batch, Sample, TADFormer, Task, TaskKind, TaskSet};
 
 /// One task's figure before and after, beside a prediction that ignores the image.
 pub struct Row {
@@ -68,8 +63,17 @@ pub fn scores(rows: &[Row]) -> impl Iterator<Item = (String, Score)> {
     rows.iter().map(|row| (row.task.clone(), row.after.clone()))
 }
 
+/// How a run went, beside its figures.
+pub struct Run {
+    pub images_per_second: f64,
+    pub time: Duration,
+    pub adapter_bytes: u64,
+    /// Could not be read, in training and in a validation.
+    pub left_out: [usize; 2],
+}
+
 /// The last line of a run, for programs.
-pub fn json(rows: &[Row], model: &TADFormer, images_per_second: f64, time: Duration, adapter_bytes: u64) -> Value {
+pub fn json(rows: &[Row], model: &TADFormer, run: &Run) -> Value {
     let task = |row: &Row| {
         let figures = json!({
             "metric": row.after.name, "constant": row.constant, "before": row.before, "after": row.after.value,
@@ -79,9 +83,18 @@ pub fn json(rows: &[Row], model: &TADFormer, images_per_second: f64, time: Durat
     };
     json!({
         "tasks": rows.iter().map(task).collect::<serde_json::Map<_, _>>(),
-        "images_per_second": images_per_second, "seconds": time.as_secs_f64(), "peak_rss_mb": peak_rss_mb(),
-        "trainable": model.parameters().trained(), "adapter_bytes": adapter_bytes,
+        "images_per_second": run.images_per_second, "seconds": run.time.as_secs_f64(), "peak_rss_mb": peak_rss_mb(),
+        "trainable": model.parameters().trained(), "adapter_bytes": run.adapter_bytes,
+        "left_out": { "training": run.left_out[0], "validation": run.left_out[1] },
     })
+}
+
+/// What could not be read, where there was something.
+pub fn left_out(of: &str, skipped: &Skipped) -> Option<String> {
+    let times = if skipped.count == 1 { "once" } else { &format!("{} times", skipped.count) };
+    let reasons: String = skipped.reasons.iter().map(|reason| format!("\n  {reason}")).collect();
+    let more = if skipped.count > skipped.reasons.len() { "\n  ..." } else { "" };
+    (skipped.count > 0).then(|| format!("left out of {of}, {times}, what could not be read:{reasons}{more}"))
 }
 
 /// The most memory the process has held, where the system tells.
@@ -127,60 +140,4 @@ fn smoothed(history: &History, task: usize) -> Vec<(f64, f64)> {
         (record.step as f64, next)
     };
     history.steps().iter().map(point).collect()
-}
-
-/// Image, label, prediction and error of each task for the first few scenes.
-pub fn panel(model: &TADFormer, scenes: &Scenes, count: usize, path: &Path) -> anyhow::Result<()> {
-    let tasks = &model.config().tasks;
-    let titles = tasks.iter().flat_map(|task| [task.name().to_owned(), "predicted".to_owned(), "error".to_owned()]);
-    let mut panel = Panel::new(std::iter::once("image".to_owned()).chain(titles)).wrapped(1, 6);
-    let samples = (0..count.min(scenes.len())).map(|i| scenes.render(i)).collect::<tadformer::Result<Vec<_>>>()?;
-    let colours: Vec<MapColours> =
-        tasks.iter().map(|task| colours(task, scenes, &samples)).collect::<Result<_, _>>()?;
-    let mut drawn: Vec<Vec<Tensor>> = vec![Vec::new(); tasks.len()];
-    for sample in &samples {
-        let batch = Batch::stack(std::slice::from_ref(sample), model.ledger().dtype(), model.ledger().device())?;
-        let outputs = model.forward(&batch.images, Mode::Eval)?;
-        let mut row = vec![photo_picture(&sample.image)?];
-        for (((task, output), colours), drawn) in outputs.iter().zip(&colours).zip(&mut drawn) {
-            let label = &sample.labels[task.name()];
-            let (_, height, width) = label.dims3()?;
-            let predicted = decode(task, &output.squeeze(0)?, (height, width))?;
-            row.push(colours.picture(label)?);
-            row.push(colours.picture(&predicted)?);
-            row.push(error_picture(task.kind(), &predicted, label)?);
-            drawn.extend([label.clone(), predicted]);
-        }
-        panel.push(row);
-    }
-    for legend in legends(tasks, &colours, &drawn)? {
-        panel = panel.legend(legend);
-    }
-    Ok(save_png(&panel.draw(), path)?)
-}
-
-/// A task's colours: its classes' names, one range for the depths of all scenes.
-fn colours(task: &Task, scenes: &Scenes, samples: &[Sample]) -> tadformer::Result<MapColours> {
-    let colours = MapColours::of(task.kind());
-    let colours = match scenes.classes(task.name()) {
-        Some(classes) => colours.classes(classes),
-        None => colours,
-    };
-    if task.kind() != TaskKind::Depth {
-        return Ok(colours);
-    }
-    let labels: Vec<&Tensor> = samples.iter().map(|sample| &sample.labels[task.name()]).collect();
-    Ok(colours.depths(DepthRange::of(&Tensor::cat(&labels, 0)?)?))
-}
-
-/// What the tasks' colours mean, and, once each, those of their errors.
-fn legends(tasks: &TaskSet, colours: &[MapColours], drawn: &[Vec<Tensor>]) -> tadformer::Result<Vec<Legend>> {
-    let of_task = |((task, colours), drawn): ((&Task, &MapColours), &Vec<Tensor>)| colours.legend(task.name(), drawn);
-    let mut legends = tasks.iter().zip(colours).zip(drawn).map(of_task).collect::<tadformer::Result<Vec<_>>>()?;
-    for error in tasks.iter().map(|task| error_legend(task.kind())) {
-        if !legends.contains(&error) {
-            legends.push(error);
-        }
-    }
-    Ok(legends)
 }

@@ -4,17 +4,22 @@
 //!     cargo run --release --example profile -- infer --rank 64 --image 448 --batch 1
 //!     cargo run --release --example profile -- train --rank 64 --image 448 --batch 2
 //!
+//!     cargo run --release --example profile -- loader --data FOLDER --image 448 --workers 1
+//!
 //! `--trace` prints as well, to stderr, where the time goes: each kind of fused step with its calls, time and bytes, and each part
 //! of the model with what candle's own steps take of it.
+//!
+//! `loader` reads, decodes and transforms a data set's images and labels, as a training's loader does, without a model.
 //!
 //! A training step is forward, the sum over tasks of the mean of the squared output, backward for the trained parameters, AdamW.
 
 #[path = "../shared/backend.rs"]
 mod backend;
+mod loader;
 mod trace;
 
 use backend::Backend;
-use clap::{Parser, ValueEnum};
+use clap::{Args, Parser, ValueEnum};
 use serde::Serialize;
 use std::time::{Duration, Instant};
 use tadformer::candle_core::{DType, Device, Tensor};
@@ -27,14 +32,24 @@ use tadformer::{InferenceModel, SwinConfig, TADFormer, Task, TaskKind, TaskSet};
 use trace::Listener;
 use tracing::trace_span;
 
-#[derive(Clone, Copy, ValueEnum, Serialize)]
+/// Prints one JSON line; of a model the median and least seconds of the runs, and the peak resident memory in MB.
+#[derive(Parser)]
+enum Command {
+    /// A forward pass of the model merged for inference.
+    Infer(Options),
+    /// The encoder alone, with every task's features; not merged.
+    Encode(Options),
+    /// A training step.
+    Train(Options),
+    /// Samples of a data set, read and transformed.
+    Loader(loader::Options),
+}
+
+#[derive(Clone, Copy, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Work {
-    /// A forward pass of the model merged for inference.
     Infer,
-    /// The encoder alone, with every task's features; not merged.
     Encode,
-    /// A training step.
     Train,
 }
 
@@ -56,11 +71,8 @@ impl From<Frozen> for DType {
     }
 }
 
-/// Prints one JSON line: the median and least seconds of the runs, and the peak resident memory in MB.
-#[derive(Parser, Serialize)]
+#[derive(Args, Serialize)]
 struct Options {
-    #[arg(value_enum)]
-    mode: Work,
     /// Rank of the low-rank paths.
     #[arg(long, default_value_t = 64)]
     rank: usize,
@@ -102,6 +114,7 @@ struct Options {
 
 #[derive(Serialize)]
 struct Report {
+    mode: Work,
     #[serde(flatten)]
     options: Options,
     median_s: f64,
@@ -153,9 +166,9 @@ struct Training {
 }
 
 impl Run {
-    fn new(options: &Options, device: &Device) -> anyhow::Result<Self> {
+    fn new(work: Work, options: &Options, device: &Device) -> anyhow::Result<Self> {
         let model = model(options, device)?;
-        Ok(match options.mode {
+        Ok(match work {
             Work::Infer => Self::Infer(Box::new(model.merge()?)),
             Work::Encode => Self::Encode(Box::new(model)),
             Work::Train => {
@@ -205,9 +218,9 @@ struct Runs {
 }
 
 impl Runs {
-    fn new(options: &Options, device: &Device) -> anyhow::Result<Self> {
+    fn new(work: Work, options: &Options, device: &Device) -> anyhow::Result<Self> {
         let images = Tensor::randn(0f32, 1.0, (options.batch, 3, options.image, options.image), &Device::Cpu)?;
-        Ok(Self { run: Run::new(options, device)?, images: images.to_device(device)? })
+        Ok(Self { run: Run::new(work, options, device)?, images: images.to_device(device)? })
     }
 
     /// So many runs one after another, and how long each took.
@@ -231,14 +244,22 @@ impl Runs {
 }
 
 fn main() -> anyhow::Result<()> {
-    let mut options = Options::parse();
+    match Command::parse() {
+        Command::Infer(options) => profile(Work::Infer, options),
+        Command::Encode(options) => profile(Work::Encode, options),
+        Command::Train(options) => profile(Work::Train, options),
+        Command::Loader(options) => loader::profile(options),
+    }
+}
+
+fn profile(mode: Work, mut options: Options) -> anyhow::Result<()> {
     anyhow::ensure!(options.repeat > 0, "--repeat: expected at least 1, got 0");
     let threads = if options.threads == 0 { std::thread::available_parallelism()?.get() } else { options.threads };
     options.threads = threads;
     tadformer::runtime::keep_freed_memory();
     tadformer::runtime::compute_on_this_thread(threads)?;
     let (times, peak_device_mb) = options.backend.run(|device| {
-        let mut runs = Runs::new(&options, device)?;
+        let mut runs = Runs::new(mode, &options, device)?;
         runs.repeat(options.warmup)?;
         let times = if options.trace { runs.traced(options.repeat) } else { runs.repeat(options.repeat) }?;
         Ok((times, peak_device_memory(device)?.map(|bytes| bytes >> 20)))
@@ -246,7 +267,7 @@ fn main() -> anyhow::Result<()> {
     let mut seconds: Vec<f64> = times.iter().map(Duration::as_secs_f64).collect();
     seconds.sort_by(f64::total_cmp);
     let (median_s, min_s) = (seconds[seconds.len() / 2], seconds[0]);
-    let report = Report { options, median_s, min_s, peak_rss_mb: peak_rss_mb(), peak_device_mb };
+    let report = Report { mode, options, median_s, min_s, peak_rss_mb: peak_rss_mb(), peak_device_mb };
     println!("{}", serde_json::to_string(&report)?);
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! A folder of data, whichever its layout.
 
-use super::{Dataset, Folder, NyudV2, PascalContext, Recipe};
-use crate::Result;
+use super::{Dataset, Folder, FolderDescription, NyudV2, PascalContext, Recipe};
+use crate::{Result, TaskSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,13 +11,32 @@ use std::sync::Arc;
 /// # Errors
 /// As [`PascalContext::open`], [`NyudV2::open`], [`Folder::open`] and [`Folder::split`].
 pub fn open_dataset(root: impl AsRef<Path>, split: Option<&str>) -> Result<Arc<dyn Dataset>> {
-    let root = root.as_ref();
+    open(root.as_ref(), split, None)
+}
+
+/// [`open_dataset`] with some of its tasks, by name and in this order; the others' labels are not read, and need not be there.
+///
+/// # Errors
+/// As there; a name that no task of the set has, or one given twice.
+pub fn open_dataset_with(root: impl AsRef<Path>, split: Option<&str>, tasks: &[&str]) -> Result<Arc<dyn Dataset>> {
+    open(root.as_ref(), split, Some(tasks))
+}
+
+fn open(root: &Path, split: Option<&str>, tasks: Option<&[&str]>) -> Result<Arc<dyn Dataset>> {
     let of_published = split.unwrap_or("train");
+    let chosen = |all: &str| match (all.parse::<TaskSet>()?, tasks) {
+        (all, None) => Ok(all),
+        (all, Some(names)) => all.only(names),
+    };
     Ok(match Layout::of(root) {
-        Layout::PascalContext => Arc::new(PascalContext::open(root, of_published)?),
-        Layout::NyudV2 => Arc::new(NyudV2::open(root, of_published)?),
+        Layout::PascalContext => {
+            Arc::new(PascalContext::with_tasks(root, of_published, chosen(PascalContext::TASKS)?)?)
+        }
+        Layout::NyudV2 => Arc::new(NyudV2::with_tasks(root, of_published, chosen(NyudV2::TASKS)?)?),
         Layout::Folder => {
-            let folder = Folder::open(root)?;
+            let all = FolderDescription::of_folder(root)?;
+            let description = tasks.map_or(Ok(all.clone()), |names| all.only(names))?;
+            let folder = Folder::described(root, description)?;
             Arc::new(match split {
                 Some(split) => folder.split(split)?,
                 None => folder,

@@ -117,6 +117,27 @@ impl FolderDescription {
             .map_err(|error| Error::file(&path, error, "mend it, or remove it to have it inferred"))
     }
 
+    /// A folder's `dataset.toml`, or what [`FolderDescription::infer`] finds where it has none.
+    ///
+    /// # Errors
+    /// As [`FolderDescription::read`] and there.
+    pub fn of_folder(folder: impl AsRef<Path>) -> Result<Self> {
+        match Self::read(folder.as_ref())? {
+            Some(description) => Ok(description),
+            None => Self::infer(folder),
+        }
+    }
+
+    /// With the tasks of these names alone, in this order.
+    ///
+    /// # Errors
+    /// As [`TaskSet::only`].
+    pub fn only(&self, names: &[&str]) -> Result<Self> {
+        let chosen = self.task_set()?.only(names)?;
+        let described = |task: &Task| self.tasks.iter().find(|described| described.name == task.name()).cloned();
+        Ok(Self { tasks: chosen.iter().filter_map(described).collect(), splits: self.splits.clone() })
+    }
+
     /// What describes a data set's tasks and classes; without splits.
     pub fn of_dataset(dataset: &dyn Dataset) -> Self {
         let describe = |task: &Task| {

@@ -77,11 +77,7 @@ impl Folder {
     /// As there and as [`Folder::described`]; a `dataset.toml` that cannot be read.
     pub fn open(root: impl AsRef<Path>) -> Result<Self> {
         let root = root.as_ref();
-        let description = match FolderDescription::read(root)? {
-            Some(description) => description,
-            None => FolderDescription::infer(root)?,
-        };
-        Self::described(root, description)
+        Self::described(root, FolderDescription::of_folder(root)?)
     }
 
     /// Opens a folder that holds what this description says. No file is read yet.

@@ -72,12 +72,15 @@ pub struct PascalContext {
 type Scene = OnceCell<Option<SceneClasses>>;
 
 impl PascalContext {
+    /// All that it has labels of.
+    pub(super) const TASKS: &str = "semseg=21,normals=3,sal=1,human_parts=7,edge=1";
+
     /// Opens a split, `train` or `val` or any other list of the folder's, with all five tasks.
     ///
     /// # Errors
     /// A folder without images, without this list, or without the labels of a task; a list that is damaged.
     pub fn open(root: impl AsRef<Path>, split: &str) -> Result<Self> {
-        Self::with_tasks(root, split, "semseg=21,normals=3,sal=1,human_parts=7,edge=1".parse()?)
+        Self::with_tasks(root, split, Self::TASKS.parse()?)
     }
 
     /// Opens a split with some of its tasks, in this order; the others' files need not be there.
