@@ -179,3 +179,26 @@ fn labels_that_are_no_classes_are_named_with_their_sample() {
     let message = result.unwrap_err().to_string();
     assert!(message.starts_with("sample 0: ") && message.contains("semseg") && message.contains('9'), "{message}");
 }
+
+#[test]
+fn a_set_of_other_classes_or_of_none_of_the_models_tasks_is_refused_at_once() {
+    struct Of(TaskSet);
+    impl Dataset for Of {
+        fn len(&self) -> usize {
+            1
+        }
+        fn tasks(&self) -> &TaskSet {
+            &self.0
+        }
+        fn get(&self, _: usize) -> Result<Sample> {
+            panic!("nothing is read")
+        }
+    }
+    let message = |tasks: &str| {
+        let dataset = Arc::new(Of(tasks.parse().unwrap()));
+        evaluate_images(&merged(), dataset, &ImageOptions::new(input()), |_| true).unwrap_err().to_string()
+    };
+    let other = message("sal=1,semseg=21");
+    assert!(other.starts_with("`task of the data set`: expected semseg=7, got semseg=21"), "{other}");
+    assert!(message("rooms:semseg=7").contains("matched by their names"));
+}

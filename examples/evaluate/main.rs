@@ -96,6 +96,7 @@ fn main() -> anyhow::Result<()> {
             break;
         }
     }
+    report.models.extend(references::published(layout).into_iter().map(|model| references::with(model, &references)));
     say!("{report}");
     if let (Some(path), Some(form)) = (&options.out, form) {
         write_atomically(path, |file| file.write_all(form.text(&report).as_bytes()))?;

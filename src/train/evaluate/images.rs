@@ -5,7 +5,7 @@ use crate::metrics::{BoundaryMeter, BoundaryRecipe, BoundaryRule, BoundaryTruth,
 use crate::model::{InferenceModel, Outputs};
 use crate::ops;
 use crate::sample::{Classes, Dataset, IGNORE};
-use crate::{Batch, Error, Result, Sample, Task, TaskKind};
+use crate::{Batch, Error, Result, Sample, Task, TaskKind, TaskSet};
 use candle_core::{Device, Tensor};
 use std::sync::Arc;
 use std::time::Instant;
@@ -100,7 +100,7 @@ struct Read {
 /// measured, and ends the evaluation early by returning false.
 ///
 /// # Errors
-/// An image or label that cannot be read, unless those are left out; a label of another size than its image or of no class; outputs
+/// A data set that has other classes of a task than the model, or none of its tasks; an image or label that cannot be read, unless those are left out; a label of another size than its image or of no class; outputs
 /// that are no numbers.
 pub fn evaluate_images(
     model: &InferenceModel,
@@ -108,6 +108,7 @@ pub fn evaluate_images(
     options: &ImageOptions,
     mut each: impl FnMut(&ImageScores) -> bool,
 ) -> Result<ImageEvaluation> {
+    check_tasks(&model.config().tasks, dataset.tasks())?;
     let mut evaluation = ImageEvaluation::new(model, dataset.as_ref(), options.edges.as_ref())?;
     let job = || ReadImage { dataset: dataset.clone(), options: options.clone() };
     for read in Ahead::start(0..dataset.len(), options.workers, job)? {
@@ -124,6 +125,22 @@ pub fn evaluate_images(
         }
     }
     Ok(evaluation)
+}
+
+/// Refuses a data set on which the model cannot be measured.
+fn check_tasks(model: &TaskSet, data: &TaskSet) -> Result<()> {
+    let shared: Vec<(&Task, &Task)> = model.iter().filter_map(|task| Some((task, data.get(task.name())?))).collect();
+    if shared.is_empty() {
+        let cure = "tasks of the model and of the data set are matched by their names";
+        return Err(Error::config("tasks of the data set", format!("one of {model}"), data, cure));
+    }
+    match shared.into_iter().find(|(task, known)| task != known) {
+        None => Ok(()),
+        Some((task, known)) => {
+            let cure = "measure an adapter that was trained for this set's classes";
+            Err(Error::config("task of the data set", task.to_string(), known, cure))
+        }
+    }
 }
 
 impl ImageEvaluation {
