@@ -26,6 +26,7 @@ use data::Data;
 use options::Options;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
+use tadformer::data::Layout;
 use tadformer::files::create_folder;
 use tadformer::report::{CardFile, ModelCard};
 use tadformer::train::{Ending, ProgressBar, TrainConfig, Trainer, evaluate, evaluate_constant};
@@ -97,6 +98,9 @@ fn tell_data(options: &Options, data: &Data) {
     let Some(root) = &options.data else { return };
     let (train, validation) = (data.train.len(), data.validation.len());
     say!("{}: {train} images to train on, {validation} to validate on, tasks {}", root.display(), data.tasks);
+    if Layout::of(root) == Layout::Folder && !root.join("dataset.toml").exists() {
+        say!("found out, since there is no dataset.toml: the example `dataset` saves one, to give classes their names");
+    }
     if options.backbone == "small" {
         say!("the backbone is small and knows nothing: --backbone microsoft/swin-tiny-patch4-window7-224 knows photos");
     }

@@ -103,7 +103,7 @@ impl Options {
     /// Steps on so many images.
     pub fn steps(&self, images: usize) -> usize {
         let a_step = (self.batch * self.accumulate).max(1);
-        self.epochs.map_or(self.steps, |epochs| (epochs * images).div_ceil(a_step))
+        self.epochs.map_or(self.steps, |epochs| epochs.saturating_mul(images).div_ceil(a_step))
     }
 
     pub fn checkpointing(&self) -> GradientCheckpointing {

@@ -1,18 +1,15 @@
 //! The panel: image, label, prediction and error of each task.
 
-use image::RgbImage;
 use std::path::Path;
-use tadformer::candle_core::Tensor;
+use tadformer::candle_core::{Device, Tensor};
 use tadformer::data::Dataset;
 use tadformer::layers::Mode;
 use tadformer::picture::{
     DepthRange, Legend, MapColours, Panel, PanelRow, error_legend, error_picture, photo_picture, save_png,
 };
 use tadformer::predict::decode;
-use tadformer::{Batch, Sample, TADFormer, Task, TaskKind, TaskSet, image};
-
-/// What stands where there is no label.
-const NOTHING: image::Rgb<u8> = image::Rgb([235; 3]);
+use tadformer::sample::IGNORE;
+use tadformer::{Batch, Sample, TADFormer, Task, TaskKind, TaskSet};
 
 /// Draws a few images, spread over the data set; those that cannot be read are passed over.
 pub fn panel(model: &TADFormer, dataset: &dyn Dataset, count: usize, path: &Path) -> anyhow::Result<()> {
@@ -32,10 +29,11 @@ pub fn panel(model: &TADFormer, dataset: &dyn Dataset, count: usize, path: &Path
         let mut row = vec![photo_picture(&sample.image)?];
         for (((task, output), colours), drawn) in outputs.iter().zip(&colours).zip(&mut drawn) {
             let predicted = decode(task, &output.squeeze(0)?, (height, width))?;
-            let label = sample.labels.get(task.name());
-            row.extend(pictures(task, colours, label, &predicted)?);
-            drawn.extend(label.cloned());
-            drawn.push(predicted);
+            let label = label_of(sample, task)?;
+            row.push(colours.picture(&label)?);
+            row.push(colours.picture(&predicted)?);
+            row.push(error_picture(task.kind(), &predicted, &label)?);
+            drawn.extend([label, predicted]);
         }
         panel.push(PanelRow::new(row).named(dataset.name(*at)));
     }
@@ -45,20 +43,11 @@ pub fn panel(model: &TADFormer, dataset: &dyn Dataset, count: usize, path: &Path
     Ok(save_png(&panel.draw(), path)?)
 }
 
-/// Label, prediction and error; grey for the first and the last where there is no label.
-fn pictures(
-    task: &Task,
-    colours: &MapColours,
-    label: Option<&Tensor>,
-    predicted: &Tensor,
-) -> tadformer::Result<[RgbImage; 3]> {
-    let shown = colours.picture(predicted)?;
-    let nothing = || RgbImage::from_pixel(shown.width(), shown.height(), NOTHING);
-    let (label, error) = match label {
-        Some(label) => (colours.picture(label)?, error_picture(task.kind(), predicted, label)?),
-        None => (nothing(), nothing()),
-    };
-    Ok([label, shown, error])
+/// A sample's label of a task, unknown everywhere where it has none.
+fn label_of(sample: &Sample, task: &Task) -> tadformer::Result<Tensor> {
+    let (_, height, width) = sample.image.dims3()?;
+    let unknown = || Tensor::full(IGNORE, (task.kind().label_channels(), height, width), &Device::Cpu);
+    Ok(sample.labels.get(task.name()).cloned().map_or_else(unknown, Ok)?)
 }
 
 /// A task's colours: its classes' names, one range for the depths of all images.
