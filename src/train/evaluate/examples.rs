@@ -27,7 +27,8 @@ impl ImageEvaluation {
     ) -> Result<EvaluatedModel> {
         let mut tasks = Vec::new();
         for (i, measured) in self.tasks.iter().enumerate() {
-            let mut shown = EvaluatedTask::of_meter(&measured.task, &measured.meter, &measured.classes);
+            let classes = dataset.classes(measured.task.name()).cloned().unwrap_or_default();
+            let mut shown = EvaluatedTask::of_meter(&measured.task, &measured.meter, &classes);
             if let Some(boundary) = &measured.boundary {
                 let Scores { primary, others, .. } = boundary.scores();
                 shown.scores.splice(0..0, std::iter::once(primary).chain(others));

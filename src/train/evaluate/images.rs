@@ -4,7 +4,7 @@ use crate::data::{Ahead, Make, Skipped, Transform, Transforms, Unreadable, Wante
 use crate::metrics::{BoundaryMeter, BoundaryRecipe, BoundaryRule, BoundaryTruth, Meter};
 use crate::model::{InferenceModel, Outputs};
 use crate::ops;
-use crate::sample::{Classes, Dataset, IGNORE};
+use crate::sample::{Dataset, IGNORE};
 use crate::{Batch, Error, Result, Sample, Task, TaskKind, TaskSet};
 use candle_core::{Device, Tensor};
 use std::sync::Arc;
@@ -68,7 +68,6 @@ pub struct ImageEvaluation {
 #[derive(Clone, Debug)]
 pub(super) struct Measured {
     pub task: Task,
-    pub classes: Classes,
     pub meter: Meter,
     pub boundary: Option<BoundaryMeter>,
 }
@@ -152,7 +151,7 @@ impl ImageEvaluation {
             let meter = if task.kind().is_classes() { meter.with_class_names(names)? } else { meter };
             let scored = edges.filter(|_| task.kind() == TaskKind::Edge);
             let boundary = scored.map(|edges| BoundaryMeter::new(edges.recipe, edges.distance)).transpose()?;
-            Ok(Measured { task: task.clone(), classes, meter, boundary })
+            Ok(Measured { task: task.clone(), meter, boundary })
         };
         let tasks = model.config().tasks.iter().map(measured).collect::<Result<_>>()?;
         Ok(Self { tasks, images: Vec::new(), skipped: Skipped::default(), seconds: 0.0 })
