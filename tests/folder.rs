@@ -421,7 +421,7 @@ fn all_that_is_wrong_is_told_at_once() -> Result<()> {
     let text = inspection.to_string();
     for words in [
         "7 of 8 images of 56 x 40 pixels",
-        "semseg: 2 labels with values that the task does not have",
+        "semseg, labels with values that the task does not have: 2",
         "semseg/000003.png: label of semseg: expected 0 to 6 or 255, got 9",
         "expected 56 x 40 pixels, as its image, got 40 x 56",
         "images/000000.png: no image",

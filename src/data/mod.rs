@@ -54,7 +54,7 @@ pub use label::Label;
 pub use labels::{LabelForm, read_label, read_label_as, read_label_within};
 pub use npy::{NpyMap, read_npy, read_npy_within};
 pub use nyud::NyudV2;
-pub use open::open_dataset;
+pub use open::{Layout, open_dataset};
 pub use pascal::PascalContext;
 pub use photos::{
     byte_image, image_tensor, photos, read_photo, read_photo_bytes, read_photo_bytes_within, read_photo_within,

@@ -2,7 +2,7 @@
 
 use crate::picture::{MapColours, Panel, PanelRow, photo_picture};
 use crate::sample::Dataset;
-use crate::{Result, Sample, Task};
+use crate::{Result, Sample, Task, TaskKind};
 use image::imageops::{FilterType, resize};
 use image::{Rgb, RgbImage};
 
@@ -52,7 +52,9 @@ fn row(dataset: &dyn Dataset, sample: Option<&Sample>, side: u32) -> Result<Pane
     for task in dataset.tasks() {
         let label = sample.and_then(|sample| sample.labels.get(task.name()));
         let label = label.map(|label| colours(dataset, task).picture(label)).transpose()?;
-        row.push(fitted(label, size, FilterType::Nearest));
+        // Lines of a pixel's width would be cut to dashes.
+        let filter = if task.kind() == TaskKind::Edge { FilterType::Triangle } else { FilterType::Nearest };
+        row.push(fitted(label, size, filter));
     }
     Ok(PanelRow::new(row))
 }

@@ -2,6 +2,7 @@
 
 use super::{Classes, Examined, Fault, FaultKind, Sample};
 use crate::{Result, TaskSet};
+use candle_core::Tensor;
 use std::sync::Arc;
 
 /// Samples by index, the same ones every time.
@@ -69,6 +70,15 @@ pub trait Dataset: Send + Sync {
         None
     }
 
+    /// An image's segments, `[1, H, W]` of u32 at this height and width, where the set has them: their boundaries are the true edges of
+    /// the benchmark, which need not be those of the edge label.
+    ///
+    /// # Errors
+    /// As [`Dataset::get`].
+    fn segments(&self, _index: usize, _size: (usize, usize)) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+
     /// What [`Dataset::get`] would read, with all that is wrong instead of the first thing: for `data::inspect`.
     fn examine(&self, index: usize) -> Examined {
         match self.get(index) {
@@ -107,6 +117,11 @@ impl<D: Dataset + ?Sized> Dataset for Arc<D> {
     fn classes(&self, task: &str) -> Option<&Classes> {
         (**self).classes(task)
     }
+
+    fn segments(&self, index: usize, size: (usize, usize)) -> Result<Option<Tensor>> {
+        (**self).segments(index, size)
+    }
+
     fn examine(&self, index: usize) -> Examined {
         (**self).examine(index)
     }

@@ -11,7 +11,7 @@ mod trainer;
 
 pub use adamw::{AdamW, AdamWConfig};
 #[cfg(feature = "data")]
-pub use evaluate::{ComparedAt, EdgeScoring, ImageEvaluation, ImageOptions, ImageScores, Segments, evaluate_images};
+pub use evaluate::{ComparedAt, EdgeScoring, ImageEvaluation, ImageOptions, ImageScores, evaluate_images};
 pub use evaluate::{Evaluation, evaluate, evaluate_constant};
 pub use gradients::Gradients;
 pub use history::{History, StepRecord};

@@ -63,7 +63,7 @@ fn findings(f: &mut Formatter<'_>, findings: &[Finding]) -> fmt::Result {
     write!(f, "\nWrong:")?;
     for finding in findings {
         let task = finding.task.as_deref().unwrap_or("images");
-        write!(f, "\n{task}: {} {}", finding.count, finding.kind.words())?;
+        write!(f, "\n{task}, {}: {}", finding.kind.words(), finding.count)?;
         for message in &finding.first {
             write!(f, "\n    {message}")?;
         }

@@ -173,6 +173,12 @@ impl Dataset for PascalContext {
         self.read(index)?.sample()
     }
 
+    /// `LabelMap`'s numbers.
+    fn segments(&self, index: usize, size: Size) -> Result<Option<Tensor>> {
+        let (id, scene) = (id_at(&self.ids, index)?, OnceCell::new());
+        self.scene(id, &scene)?.map(|scene| scene.segments().nearest(size).tensor()).transpose()
+    }
+
     fn examine(&self, index: usize) -> Examined {
         Published::examine(self.read(index))
     }

@@ -50,6 +50,11 @@ impl SceneClasses {
         }
     }
 
+    /// The numbers themselves.
+    pub(super) fn segments(&self) -> LabelMap<u32> {
+        self.0.clone().map(u32::from)
+    }
+
     /// Where the Laplacian of the numbers is not 0, thinned. It can cancel to 0 beside a boundary: there is no edge then, in the
     /// published labels too.
     pub(super) fn edges(&self) -> LabelMap<u8> {

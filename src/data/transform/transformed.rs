@@ -1,7 +1,7 @@
 //! A data set whose samples are transformed as they are read.
 
 use super::Transforms;
-use crate::sample::{Classes, Dataset, scatter};
+use crate::sample::{Classes, Dataset, Fault, scatter};
 use crate::{Result, Sample, TaskSet};
 
 /// A data set behind [`Transforms`].
@@ -64,5 +64,9 @@ impl<D: Dataset> Dataset for Transformed<D> {
 
     fn classes(&self, task: &str) -> Option<&Classes> {
         self.dataset.classes(task)
+    }
+
+    fn faults(&self) -> Vec<Fault> {
+        self.dataset.faults()
     }
 }

@@ -4,8 +4,10 @@ use super::counts::BoundaryCounts;
 use super::raster::Raster;
 use super::recipe::{BoundaryRecipe, grey_of};
 use super::truth::BoundaryTruth;
-use crate::metrics::score::{PrecisionRecall, Score, Scores};
+use crate::metrics::labels::read;
+use crate::metrics::score::{PrecisionRecall, Score, Scores, sigmoid};
 use crate::{Error, Result};
+use candle_core::Tensor;
 
 /// Matched, predicted and true pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,6 +74,17 @@ impl BoundaryMeter {
         let grey = grey_of(probabilities)?;
         let counts = self.count(Raster::new(&grey, probabilities.size())?, truth)?;
         self.add(&counts)
+    }
+
+    /// [`BoundaryMeter::update`] by a model's outputs `[1, 1, H, W]`, before the sigmoid.
+    ///
+    /// # Errors
+    /// Outputs of another shape, or that are no numbers; a truth of another size.
+    pub fn update_outputs(&mut self, outputs: &Tensor, truth: &BoundaryTruth) -> Result<()> {
+        let [height, width] = truth.size();
+        let outputs = read("outputs of edges".into(), outputs, [1, 1, height, width])?;
+        let probabilities: Vec<f32> = outputs.into_iter().map(sigmoid).collect();
+        self.update(Raster::new(&probabilities, truth.size())?, truth)
     }
 
     /// What an image would add, from its prediction as 8-bit grey.

@@ -2,6 +2,8 @@
 
 use super::raster::Raster;
 use crate::bitmap::Bitmap;
+use crate::{Error, Result};
+use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// How an image's true edges come from its label.
@@ -46,6 +48,19 @@ impl BoundaryTruth {
         edges.thin();
         let unknown = unknown.map(|_| Bitmap::of(label.values(), height, width, is_unknown));
         Self { edges, unknown: unknown.filter(|map| map.count() > 0) }
+    }
+
+    /// [`BoundaryTruth::new`] of a label or map of segments `[1, H, W]` of whole numbers.
+    ///
+    /// # Errors
+    /// A map of another shape.
+    pub fn of_map(rule: BoundaryRule, map: &Tensor, unknown: Option<u32>) -> Result<Self> {
+        let &[1, height, width] = map.dims() else {
+            let (what, got) = ("map of true edges".into(), map.dims().to_vec());
+            return Err(Error::Shape { what, expected: "[1, H, W]".into(), got });
+        };
+        let values = map.to_dtype(DType::U32)?.flatten_all()?.to_vec1::<u32>()?;
+        Ok(Self::new(rule, Raster::new(&values, [height, width])?, unknown))
     }
 
     /// Height and width.

@@ -139,13 +139,14 @@ impl EvaluatedModel {
         Self { name: name.into(), trained: None, adapter_bytes: None, seconds_per_image: None, tasks }
     }
 
-    /// The gain over models trained for each task alone, on average; none if a task lacks a figure or reference.
+    /// The gain over models trained for one task each, on average over the tasks that have a reference; none without one, or where such
+    /// a task has no figure.
     pub fn delta_m(&self) -> Option<f64> {
-        let gains = self.tasks.iter().map(|task| {
-            let primary = task.scores.first()?;
-            Some((primary.value?, task.reference?, primary.higher_is_better))
-        });
-        delta_m(gains.collect::<Option<Vec<_>>>()?)
+        let gain = |task: &EvaluatedTask| {
+            let (reference, primary) = (task.reference?, task.scores.first()?);
+            Some(primary.value.map(|value| (value, reference, primary.higher_is_better)))
+        };
+        delta_m(self.tasks.iter().filter_map(gain).collect::<Option<Vec<_>>>()?)
     }
 
     fn task(&self, name: &str) -> Option<&EvaluatedTask> {

@@ -1,13 +1,12 @@
 //! A model's figures image by image, at the model's input size or at each image's own.
 
 use crate::data::{Ahead, Make, Skipped, Transform, Transforms, Unreadable, Wanted};
-use crate::metrics::{BoundaryMeter, BoundaryRecipe, BoundaryRule, BoundaryTruth, Meter, Raster};
+use crate::metrics::{BoundaryMeter, BoundaryRecipe, BoundaryRule, BoundaryTruth, Meter};
 use crate::model::{InferenceModel, Outputs};
 use crate::ops;
 use crate::sample::{Classes, Dataset, IGNORE};
 use crate::{Batch, Error, Result, Sample, Task, TaskKind};
-use candle_core::{DType, Device, Tensor};
-use candle_nn::ops::sigmoid;
+use candle_core::{Device, Tensor};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -22,23 +21,18 @@ pub enum ComparedAt {
 }
 
 /// How predicted edges are scored beside the pixels' F: see [`BoundaryMeter`].
-#[derive(Clone)]
+#[derive(Clone, Copy, Debug)]
 pub struct EdgeScoring {
     /// Which pixels are edges at a threshold.
     pub recipe: BoundaryRecipe,
     /// How far matched pixels may lie apart, as a share of the diagonal.
     pub distance: f64,
-    /// How true edges come from the edge label.
+    /// How true edges come from the edge label, where the data set has no segments: see [`Dataset::segments`].
     pub rule: BoundaryRule,
-    /// An image's segments `[H, W]` at its own size, which true edges come from in place of the label: PASCAL's `LabelMap`.
-    pub segments: Option<Arc<Segments>>,
 }
 
-/// The segments of the image of an index, where there are any, u16 or u32.
-pub type Segments = dyn Fn(usize) -> Result<Option<Tensor>> + Send + Sync;
-
 /// How images are evaluated.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ImageOptions {
     /// What brings an image and its labels to the model's input: a recipe's validation steps.
     pub input: Transforms,
@@ -225,16 +219,11 @@ impl Measured {
         edges: &EdgeScoring,
     ) -> Result<()> {
         let Some(meter) = &mut self.boundary else { return Ok(()) };
-        let (_, h, w) = label.dims3()?;
-        let size = [h, w];
-        let probabilities = sigmoid(outputs)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-        let values = |map: &Tensor| map.to_dtype(DType::U32)?.flatten_all()?.to_vec1::<u32>();
-        let (values, rule, unknown) = match segments {
-            Some(segments) => (values(segments)?, BoundaryRule::Segments, None),
-            None => (values(label)?, edges.rule, Some(IGNORE as u32)),
+        let truth = match segments {
+            Some(segments) => BoundaryTruth::of_map(BoundaryRule::Segments, segments, None)?,
+            None => BoundaryTruth::of_map(edges.rule, label, Some(IGNORE as u32))?,
         };
-        let truth = BoundaryTruth::new(rule, Raster::new(&values, size)?, unknown);
-        meter.update(Raster::new(&probabilities, size)?, &truth)
+        meter.update_outputs(outputs, &truth)
     }
 }
 
@@ -273,12 +262,8 @@ impl ReadImage {
     fn read(&self, index: usize) -> Result<Read> {
         let own = self.dataset.get(index)?.checked()?;
         let (input, compared) = prepared(own, self.dataset.as_ref(), &self.options)?;
-        let segments = match &self.options.edges {
-            Some(EdgeScoring { segments: Some(segments), .. }) if self.options.at == ComparedAt::OwnSize => {
-                segments(index)?
-            }
-            _ => None,
-        };
+        let asked = self.options.edges.is_some() && self.options.at == ComparedAt::OwnSize;
+        let segments = if asked { self.dataset.segments(index, size_of(&compared)?)? } else { None };
         Ok(Read { index, input, compared, segments })
     }
 }

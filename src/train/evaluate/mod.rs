@@ -6,7 +6,7 @@ mod examples;
 mod images;
 
 #[cfg(feature = "data")]
-pub use images::{ComparedAt, EdgeScoring, ImageEvaluation, ImageOptions, ImageScores, Segments, evaluate_images};
+pub use images::{ComparedAt, EdgeScoring, ImageEvaluation, ImageOptions, ImageScores, evaluate_images};
 
 use crate::layers::Mode;
 use crate::metrics::{ConstantMeter, ConstantPrediction, Meter, Scores};
