@@ -313,7 +313,7 @@ pub fn task_path_of(draws: &mut Draws) -> Result<Step> {
 
 pub fn task_condition(draws: &mut Draws) -> Result<Step> {
     let condition = condition(draws)?;
-    only(move || condition.feature())
+    step(move || Ok(vec![condition.feature()?, condition.gates()?]))
 }
 
 pub fn conditioned_down(draws: &mut Draws) -> Result<Step> {
