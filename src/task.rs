@@ -133,7 +133,7 @@ impl Task {
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
         if !(1..=MOST_NAME).contains(&self.name.len()) || !self.name.chars().all(plain) {
             let cure = "task names become file names";
-            return Err(Error::config("task", NAMES, &self.name, cure));
+            return Err(Error::config("task", NAMES, format!("{:.1$}", self.name, MOST_NAME), cure));
         }
         let (fits, expected) = match self.kind {
             TaskKind::Semseg | TaskKind::HumanParts => ((2..=255).contains(&self.outputs), "2 to 255 classes"),

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tadformer::data::{
     BatchOptions, Batches, Colour, Contents, Dataset, ExportOptions, Folder, FolderDescription, ImageFile, Inspection,
-    Split, Unreadable, export, inspect, open_dataset,
+    Skipped, Split, Unreadable, export, inspect, open_dataset,
 };
-use tadformer::image::{GrayImage, ImageBuffer, Luma, Rgb, RgbImage};
+use tadformer::image::{DynamicImage, GrayImage, ImageBuffer, Luma, Rgb, RgbImage};
 use tadformer::report::contact_sheet;
 use tadformer::sample::{Classes, FaultKind, IGNORE};
 use tadformer::scenes::{CLASSES, Scenes};
@@ -444,20 +444,75 @@ fn all_that_is_wrong_is_told_at_once() -> Result<()> {
     Ok(())
 }
 
-/// One image that cannot be read in the middle of an epoch: an error that names file and task, or a warning that is counted.
+/// What lies in place of a file.
+enum Instead {
+    Bytes(Vec<u8>),
+    Picture(DynamicImage),
+    Directory,
+    Nothing,
+}
+
+impl Instead {
+    fn put(self, path: &Path) {
+        std::fs::remove_file(path).unwrap();
+        match self {
+            Self::Bytes(bytes) => std::fs::write(path, bytes).unwrap(),
+            Self::Picture(picture) => picture.save(path).unwrap(),
+            Self::Directory => std::fs::create_dir(path).unwrap(),
+            Self::Nothing => {}
+        }
+    }
+}
+
+/// One file that is damaged while batches are read: an error in place of its batch, or a counted warning, that names the sample, the
+/// file and the task; every other sample comes in its place.
 #[test]
-fn a_damaged_label_is_an_error_or_counted_as_the_user_chose() -> Result<()> {
-    let (_root, path) = damaged();
-    let folder: Arc<dyn Dataset> = Arc::new(Folder::open(&path)?);
-    let options = |unreadable| BatchOptions { unreadable, workers: 2, ..BatchOptions::new(1) };
-    let refused: Vec<String> = Batches::once(folder.clone(), &options(Unreadable::Refuse))?
-        .filter_map(|batch| batch.err().map(|error| error.to_string()))
-        .collect();
-    assert_eq!(refused.len(), 6);
-    assert!(refused[1].contains("sample 2") && refused[1].contains("semseg/000002.png"), "{}", refused[1]);
-    let mut batches = Batches::once(folder, &options(Unreadable::Skip))?;
-    assert_eq!(batches.by_ref().collect::<Result<Vec<_>>>()?.len(), 2);
-    assert_eq!(batches.skipped().count, 6);
+fn a_file_damaged_within_an_epoch_is_an_error_or_counted_and_named() -> Result<()> {
+    use Instead::{Bytes, Directory, Nothing, Picture};
+    let cut = |path: &Path| Bytes(std::fs::read(path).unwrap()[..60].to_vec());
+    let grey = |width, height, level| Picture(GrayImage::from_pixel(width, height, Luma([level])).into());
+    type Damage<'a> = (&'a str, &'a dyn Fn(&Path) -> Instead, &'a str);
+    let damages: [Damage; 11] = [
+        ("images", &|_| Bytes(b"no image".to_vec()), "no image"),
+        ("images", &cut, "no image"),
+        ("images", &|_| Nothing, "cannot read"),
+        ("images", &|_| Directory, "a folder, where a file is expected"),
+        ("semseg", &|_| grey(56, 40, 9), "label of semseg: expected 0 to 6 or 255, got 9"),
+        ("semseg", &|_| grey(40, 56, 0), "label of semseg: expected 56 x 40 pixels, as its image, got 40 x 56"),
+        ("sal", &cut, "label of sal: "),
+        ("normals", &|_| Picture(RgbImage::from_pixel(56, 40, Rgb([255; 3])).into()), "label of normals: "),
+        ("depth", &|_| Nothing, "label of depth: "),
+        ("edge", &|_| Directory, "label of edge: "),
+        ("human_parts", &|_| Bytes(Vec::new()), "label of human_parts: "),
+    ];
+    for (task, damage, words) in damages {
+        let (_root, path, _) = scenes(8);
+        let folder = Folder::open(&path)?;
+        let file = path.join(task).join("000005.png");
+        damage(&file).put(&file);
+        let named = |message: &str| {
+            let file = format!("{task}/000005.png: ");
+            assert!(
+                message.starts_with("sample 5: ") && message.contains(&file) && message.contains(words),
+                "{message}"
+            );
+        };
+        let options = |unreadable| BatchOptions { unreadable, workers: 2, ..BatchOptions::new(2) };
+        // Three epochs of four batches.
+        let drawn = |unreadable| -> Result<(Vec<Result<usize>>, Skipped)> {
+            let mut batches = Batches::shuffled(Arc::new(folder.clone()), 3, &options(unreadable))?;
+            let drawn = batches.by_ref().take(12).map(|batch| batch.map(|batch| batch.len())).collect();
+            Ok((drawn, batches.skipped().clone()))
+        };
+        let (refused, skipped) = drawn(Unreadable::Refuse)?;
+        let errors: Vec<String> = refused.iter().filter_map(|batch| Some(batch.as_ref().err()?.to_string())).collect();
+        assert_eq!((errors.len(), skipped.count), (3, 0), "{errors:?}");
+        errors.iter().for_each(|error| named(error));
+        assert!(refused.iter().flatten().all(|length| *length == 2));
+        let (left, skipped) = drawn(Unreadable::Skip)?;
+        assert_eq!((left.into_iter().sum::<Result<usize>>()?, skipped.count), (3 * 7, 3));
+        skipped.reasons.iter().for_each(|reason| named(reason));
+    }
     Ok(())
 }
 

@@ -668,3 +668,43 @@ proptest! {
         }
     }
 }
+
+/// A folder's description of 8 MiB, all of one thing: an error of a line, or what it says, in a second or so and less than a gigabyte.
+#[cfg(feature = "data")]
+#[test]
+fn a_description_of_a_folder_costs_little_whatever_it_is_full_of() {
+    use tadformer::data::{Dataset, Folder, FolderDescription};
+    use tadformer::image::GrayImage;
+    let root = tempfile::tempdir().unwrap();
+    for folder in ["images", "a"] {
+        std::fs::create_dir(root.path().join(folder)).unwrap();
+        GrayImage::new(4, 4).save(root.path().join(folder).join("a.png")).unwrap();
+    }
+    let task = "[[tasks]]\nname = 'a'\nkind = 'sal'\n";
+    let list = format!("{task}[splits]\nx = [");
+    for (start, again, end, words) in [
+        (&*list, "'b',", "]\n", "faults"),
+        (&list, "1,", "]\n", "expected a string"),
+        ("", "]", "", "line 1, column 1: "),
+        ("x = ", "{a=", "", "line 1, column "),
+        ("a", ".a", " = 1", "recursion limit"),
+        ("[[tasks]]\nname = 'a'\nkind = '", "k", "'\n", "line 3, column 8: unknown variant `kkk"),
+        ("[[tasks]]\nkind = 'sal'\nname = '", "n", "'\n", "letters"),
+        (&list, "b", "'b']\n", "line 5, column 6: "),
+        (&format!("{list}'"), "b", "']\n", "bytes: no file has one"),
+        (&format!("{task}[splits]\n"), "s", " = 0\n", "1 to 100 characters"),
+    ] {
+        let count = ((8 << 20) - start.len() - end.len()) / again.len();
+        std::fs::write(root.path().join("dataset.toml"), [start, &again.repeat(count), end].concat()).unwrap();
+        let clock = Instant::now();
+        let (message, bytes) = during(|| {
+            let folder = FolderDescription::read(root.path())
+                .and_then(|description| Folder::described(root.path(), description.unwrap()));
+            folder.map_or_else(|error| error.to_string(), |folder| format!("{} faults", folder.faults().len()))
+        });
+        let of = format!("{start:.40}{again}: {message:.300}");
+        assert!(message.contains(words) && message.len() < 1000, "{of}");
+        assert!(bytes.peak < 1 << 30, "{} bytes: {of}", bytes.peak);
+        assert!(clock.elapsed() < Duration::from_secs(20), "{:?}: {of}", clock.elapsed());
+    }
+}

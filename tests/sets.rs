@@ -139,6 +139,12 @@ fn pascals_damaged_oversized_and_wrong_labels_name_file_and_task() {
             "human_parts",
             "masks of different sizes: 2 x 2 and 3 x 2",
         ),
+        (
+            "human_parts/ID.mat",
+            anno("torso", [[1, (1 << 20) + 1]; 2]),
+            "human_parts",
+            "1048577 x 1 pixels, a side of more than 1048576",
+        ),
         ("human_parts/ID.mat", anno("torso", [[2, 2]; 2])[..300].to_vec(), "human_parts", "ends within an element"),
     ] {
         let file = file.replace("ID", id);

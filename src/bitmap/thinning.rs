@@ -16,53 +16,38 @@ impl Bitmap {
     /// Lam, Lee and Suen's thinning (their survey of 1992, table 1), as MATLAB's `bwmorph(_, 'thin', inf)` and scikit-image's `thin` do it:
     /// in two half-steps, each on all pixels at once, until a whole step takes nothing away.
     pub(crate) fn thin(&mut self) {
-        // The half-step that last changed a row. A row is looked at again only where something around it has changed since the same half
-        // looked at it.
-        let mut changed = vec![1usize; self.height];
-        let mut taken = vec![0u64; self.words.len()];
-        let mut quiet = 0;
-        for step in 2.. {
-            let half = if usize::is_multiple_of(step, 2) { Half::First } else { Half::Second };
-            let any = self.find(half, &mut taken, |rows| changed[rows].iter().any(|last| last + 2 >= step));
-            quiet = if any { 0 } else { quiet + 1 };
-            if quiet == 2 {
+        let mut recent = Recent::all(self.height, self.words_a_row);
+        let mut taken = Vec::new();
+        for half in [Half::First, Half::Second].into_iter().cycle() {
+            self.find(half, &recent, &mut taken);
+            recent.forget_the_last_but_one();
+            for (y, i, found) in taken.drain(..) {
+                self.words[y * self.words_a_row + i] &= !found;
+                recent.last.insert(y, i);
+            }
+            if recent.is_nothing() {
                 return;
             }
-            self.take(&mut taken, |y| changed[y] = step);
         }
     }
 
-    /// Marks in `taken` what a half-step takes away of the rows that `is_due` says, by the rows around each; whether that is anything.
-    fn find(&self, half: Half, taken: &mut [u64], is_due: impl Fn(std::ops::Range<usize>) -> bool) -> bool {
-        let (n, mut any) = (self.words_a_row, 0);
-        for y in 0..self.height {
-            if !is_due(y.saturating_sub(1)..(y + 2).min(self.height)) {
-                continue;
-            }
-            for i in 0..n {
-                let word = self.words[y * n + i];
-                let found = if word == 0 { 0 } else { word & half.removes(self.neighbours(y, i)) };
-                taken[y * n + i] = found;
-                any |= found;
-            }
-        }
-        any != 0
-    }
-
-    /// Takes away what is marked, clears the marks, and tells which rows that changed.
-    fn take(&mut self, taken: &mut [u64], mut changes: impl FnMut(usize)) {
-        if self.words_a_row == 0 {
-            return;
-        }
-        let rows = self.words.chunks_exact_mut(self.words_a_row).zip(taken.chunks_exact_mut(self.words_a_row));
-        for (y, (words, taken)) in rows.enumerate() {
-            let mut any = 0;
-            for (word, taken) in words.iter_mut().zip(taken) {
-                *word &= !*taken;
-                any |= std::mem::take(taken);
-            }
-            if any != 0 {
-                changes(y);
+    /// What a half-step takes away, by row and word.
+    fn find(&self, half: Half, recent: &Recent, taken: &mut Vec<(usize, usize, u64)>) {
+        for place in 0..self.words_a_row.div_ceil(BITS) {
+            let [mut above, mut here] = [0, recent.around(0, place)];
+            for y in 0..self.height {
+                let below = recent.around(y + 1, place);
+                let mut due = above | here | below;
+                [above, here] = [here, below];
+                while due != 0 {
+                    let i = place * BITS + due.trailing_zeros() as usize;
+                    due &= due - 1;
+                    let word = if i < self.words_a_row { self.words[y * self.words_a_row + i] } else { 0 };
+                    let found = if word == 0 { 0 } else { word & half.removes(self.neighbours(y, i)) };
+                    if found != 0 {
+                        taken.push((y, i, found));
+                    }
+                }
             }
         }
     }
@@ -80,6 +65,40 @@ impl Bitmap {
         let before = if i > 0 { row[i - 1] } else { 0 };
         let after = row.get(i + 1).copied().unwrap_or(0);
         [row[i] << 1 | before >> (BITS - 1), row[i], row[i] >> 1 | after << (BITS - 1)]
+    }
+}
+
+/// Which words the last two half-steps changed, a pixel for each word. No other has to be looked at, nor one that lies beside none of them:
+/// the same half has seen it as it is. So a thick shape costs what its rim does at each step, and not its area.
+struct Recent {
+    last: Bitmap,
+    last_but_one: Bitmap,
+}
+
+impl Recent {
+    /// Before the first step.
+    fn all(height: usize, words_a_row: usize) -> Self {
+        let all = Bitmap::of(&vec![true; height * words_a_row], height, words_a_row, |word| word);
+        Self { last_but_one: all.clone(), last: all }
+    }
+
+    fn forget_the_last_but_one(&mut self) {
+        std::mem::swap(&mut self.last, &mut self.last_but_one);
+        self.last.words.fill(0);
+    }
+
+    fn is_nothing(&self) -> bool {
+        [&self.last, &self.last_but_one].iter().all(|map| map.words.iter().all(|word| *word == 0))
+    }
+
+    /// 64 words of a row, if there is such a row: those that changed, and those beside one that did.
+    fn around(&self, y: usize, place: usize) -> u64 {
+        if y >= self.last.height {
+            return 0;
+        }
+        let [a, b, c] = self.last.beside(y, place);
+        let [d, e, f] = self.last_but_one.beside(y, place);
+        a | b | c | d | e | f
     }
 }
 
@@ -150,7 +169,9 @@ mod tests {
     fn thinned_as_the_survey_has_it_and_thinned_for_good() {
         let mut rng = rand::rngs::StdRng::seed_from_u64(1);
         for (i, (height, width)) in
-            [(1, 1), (1, 90), (70, 1), (9, 64), (20, 65), (40, 130), (63, 63)].into_iter().enumerate()
+            [(1, 1), (1, 90), (70, 1), (9, 64), (20, 65), (40, 130), (63, 63), (3, 64 * 64 + 70)]
+                .into_iter()
+                .enumerate()
         {
             for share in [0.3, 0.7, 0.9, 0.97, 1.0] {
                 let values: Vec<bool> = (0..height * width).map(|_| rng.random_bool(share)).collect();

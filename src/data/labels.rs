@@ -107,7 +107,7 @@ pub(super) fn examine_label(path: &Path, task: &Task, form: &LabelForm) -> std::
 
 /// A file that cannot be read, told of the task's label.
 pub(super) fn unreadable(error: Error, task: &Task) -> Refusal {
-    Box::new((kind_of(&error), of_task(error, task)))
+    Box::new((kind_of(&error), of_task(task)(error)))
 }
 
 /// A file that was there a moment ago is missing, or cannot be read.
@@ -118,11 +118,16 @@ fn kind_of(error: &Error) -> FaultKind {
     }
 }
 
-/// The same error of a file, told of the task's label.
-fn of_task(error: Error, task: &Task) -> Error {
-    match error {
-        Error::File { path, problem, cure } => {
-            Error::File { path, problem: format!("label of {}: {problem}", task.name()), cure }
+/// Makes an error of a file say whose label it is.
+pub(super) fn of_task(task: &Task) -> impl Fn(Error) -> Error {
+    let label = format!("label of {}: ", task.name());
+    move |error| match error {
+        Error::File { path, problem, cure } if !problem.starts_with("label of ") => {
+            Error::File { path, problem: label.clone() + &problem, cure }
+        }
+        Error::Io { path, action, source } => {
+            let cure = "look at its rights, and at what holds it".into();
+            Error::File { path, problem: format!("{label}cannot {action}: {source}"), cure }
         }
         other => other,
     }

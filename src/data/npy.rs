@@ -63,7 +63,8 @@ pub fn read_npy_within(path: impl AsRef<Path>, pixels: u64) -> Result<NpyMap> {
     let side = |side: usize| u32::try_from(side).unwrap_or(u32::MAX);
     check_size(path, (side(width), side(height)), pixels)?;
     let count = height * width * channels;
-    let (got, want) = (length - start, (count * header.number.bytes()) as u64);
+    // A file that has grown since then is longer than it was.
+    let (got, want) = (length.saturating_sub(start), (count * header.number.bytes()) as u64);
     if got != want {
         let problem = format!("{got} bytes of values, and its shape asks for {want}");
         return Err(Error::file(path, problem, "it was cut short or written to: take the file as it was published"));

@@ -2,6 +2,7 @@
 
 use super::PIXEL_LIMIT;
 use super::label_map::Size;
+use super::labels::of_task;
 use super::photos::{byte_image, decode_photo};
 use crate::sample::{Examined, Fault, FaultKind, Sample};
 use crate::{Error, Result, Task, TaskSet};
@@ -58,19 +59,4 @@ impl<'a> Published<'a> {
 
 fn unreadable(error: Error) -> Fault {
     Fault::of_image(FaultKind::Unreadable, error)
-}
-
-/// Makes an error of a file say whose label it is.
-pub(super) fn of_task(task: &Task) -> impl Fn(Error) -> Error {
-    let label = format!("label of {}: ", task.name());
-    move |error| match error {
-        Error::File { path, problem, cure } if !problem.starts_with("label of ") => {
-            Error::File { path, problem: label.clone() + &problem, cure }
-        }
-        Error::Io { path, action, source } => {
-            let cure = "look at its rights, and at what holds it".into();
-            Error::File { path, problem: format!("{label}cannot {action}: {source}"), cure }
-        }
-        other => other,
-    }
 }

@@ -15,8 +15,8 @@ use std::path::Path;
 
 /// What describes a folder lies in it under this name.
 pub(super) const FILE: &str = "dataset.toml";
-/// Lists of a million names; a file that is longer is none.
-const MOST_BYTES: u64 = 32 << 20;
+/// Lists of half a million names. What stands in a longer file would take gigabytes while it is read.
+const MOST_BYTES: u64 = 8 << 20;
 /// Characters of a class's or split's name.
 const MOST_NAME: usize = 100;
 /// More than anybody divides a set into.
@@ -91,15 +91,15 @@ impl FolderDescription {
     /// No TOML, a field that there is not, a value that cannot work: each by name.
     pub fn parse(text: &str) -> Result<Self> {
         let cure = "the documentation of FolderDescription shows one";
-        let read: Self = toml::from_str(text)
-            .map_err(|error| Error::config(FILE, "a description", error.to_string().trim_end(), cure))?;
+        let read: Self =
+            toml::from_str(text).map_err(|error| Error::config(FILE, "a description", placed(&error, text), cure))?;
         read.checked()
     }
 
     /// Reads a folder's `dataset.toml`; none where it has none.
     ///
     /// # Errors
-    /// As [`FolderDescription::parse`]; a file that cannot be read, or is longer than 32 MiB.
+    /// As [`FolderDescription::parse`]; a file that cannot be read, or is longer than 8 MiB.
     pub fn read(folder: impl AsRef<Path>) -> Result<Option<Self>> {
         let path = folder.as_ref().join(FILE);
         if path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
@@ -287,6 +287,14 @@ impl TaskDescription {
     }
 }
 
+/// What is wrong, and where, without the line itself: it may be as long as the file.
+fn placed(error: &toml::de::Error, text: &str) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let (line, column) =
+        (before.matches('\n').count() + 1, before.rsplit('\n').next().unwrap_or_default().chars().count() + 1);
+    format!("line {line}, column {column}: {:.300}", error.message())
+}
+
 fn check_name(what: &str, name: &str) -> Result<()> {
     let count = name.chars().count();
     if (1..=MOST_NAME).contains(&count) && !name.chars().any(char::is_control) {
@@ -295,7 +303,7 @@ fn check_name(what: &str, name: &str) -> Result<()> {
     Err(Error::config(
         what,
         format!("1 to {MOST_NAME} characters, none of them a control character"),
-        name,
+        format!("{name:.MOST_NAME$}"),
         "shorten it",
     ))
 }
@@ -380,7 +388,7 @@ mod tests {
         std::fs::write(&path, "[").unwrap();
         assert!(message().contains("dataset.toml: `dataset.toml`: expected a description"), "{}", message());
         std::fs::File::create(&path).unwrap().set_len(MOST_BYTES + 1).unwrap();
-        assert!(message().contains("more than 32 MiB"), "{}", message());
+        assert!(message().contains("more than 8 MiB"), "{}", message());
         std::fs::remove_file(&path).unwrap();
         std::fs::create_dir(&path).unwrap();
         assert!(message().contains("a folder, where a file is expected"), "{}", message());

@@ -7,6 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 
+/// Bytes of the longest name that file systems allow.
+const LONGEST_NAME: usize = 255;
+
 /// A part of a folder's images.
 ///
 /// A share takes the images whose place in 0 to 1, by a digest of the name, falls to it; the shares stand one after another in the order
@@ -51,6 +54,9 @@ impl<'de> Visitor<'de> for SplitVisitor {
         while let Some(name) = names.next_element::<String>()? {
             if name.is_empty() {
                 return Err(A::Error::custom("an image without a name"));
+            }
+            if name.len() > LONGEST_NAME {
+                return Err(A::Error::custom(format!("an image's name of {} bytes: no file has one", name.len())));
             }
             list.push(name);
         }

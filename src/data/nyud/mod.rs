@@ -4,7 +4,8 @@ mod labels;
 mod names;
 
 use super::label_map::Size;
-use super::published::{Published, of_task};
+use super::labels::of_task;
+use super::published::Published;
 use super::split::{first_of, folder_in, id_at, read_split};
 use crate::sample::{Classes, Dataset, Examined, Sample};
 use crate::{Error, Result, Task, TaskKind, TaskSet};

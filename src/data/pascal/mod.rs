@@ -5,8 +5,9 @@ mod parts;
 mod scene;
 
 use super::label_map::{LabelMap, Size};
+use super::labels::of_task;
 use super::labels::read_label;
-use super::published::{Published, of_task};
+use super::published::Published;
 use super::split::{first_of, folder_in, id_at, read_split};
 use super::stored::Stored;
 use crate::sample::{Classes, Dataset, Examined, Sample};

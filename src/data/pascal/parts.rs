@@ -3,6 +3,7 @@
 use super::names::{PERSON, part};
 use crate::data::label_map::{LabelMap, Size};
 use crate::data::mat::{Numbers, Struct, Structs, Variable};
+use crate::data::{PIXEL_LIMIT, pixel_limit::check_size};
 use crate::{Error, Result};
 use std::path::Path;
 
@@ -70,6 +71,7 @@ fn draw(path: &Path, drawn: &mut Option<LabelMap<u8>>, mask: Numbers, number: u8
     if height * width == 0 {
         return Ok(());
     }
+    check_size(path, (width as u32, height as u32), PIXEL_LIMIT)?;
     let map = drawn.get_or_insert_with(|| LabelMap { values: vec![0; height * width], size });
     if map.size != size {
         let (h, w) = map.size;

@@ -23,32 +23,52 @@ pub(in crate::data) fn resize_smooth<T: Copy + Into<f64>>(map: Planes<T>, (heigh
     resize(map, &smooth(map.width, width), &smooth(map.height, height))
 }
 
-/// First along the rows, then along the columns.
+/// First along the rows, then along the columns; the other way round where what lies between would be far larger than both maps: where a
+/// tall one becomes a flat one.
 fn resize<T: Copy + Into<f64>>(map: Planes<T>, columns: &[Taps], rows: &[Taps]) -> Vec<f32> {
-    let width = columns.len();
-    let mut values = Vec::with_capacity(map.channels() * rows.len() * width);
-    let (mut line, mut narrowed) = (Vec::with_capacity(map.width), vec![0.0; map.height * width]);
-    let mut sums = vec![0.0; width];
+    let (height, width) = (rows.len(), columns.len());
+    let rows_first = map.height * width <= 4 * (map.height * map.width).max(height * width);
+    let mut values = Vec::with_capacity(map.channels() * height * width);
+    let mut keep = |line: &[f64]| values.extend(line.iter().map(|value| *value as f32));
+    let mut between = Vec::with_capacity(if rows_first { map.height * width } else { height * map.width });
     for plane in map.planes() {
-        for (source, narrowed) in plane.chunks_exact(map.width).zip(narrowed.chunks_exact_mut(width)) {
-            line.clear();
-            line.extend(source.iter().map(|value| -> f64 { (*value).into() }));
-            for (value, taps) in narrowed.iter_mut().zip(columns) {
-                *value = taps.of(&line).zip(&taps.weights).map(|(value, weight)| value * weight).sum();
-            }
-        }
-        for taps in rows {
-            sums.fill(0.0);
-            for (row, weight) in (taps.first..).zip(&taps.weights) {
-                let line = &narrowed[row * width..][..width];
-                for (sum, value) in sums.iter_mut().zip(line) {
-                    *sum += value * weight;
-                }
-            }
-            values.extend(sums.iter().map(|sum| *sum as f32));
+        between.clear();
+        if rows_first {
+            along_rows(plane, map.width, columns, |line| between.extend_from_slice(line));
+            along_columns(&between, width, rows, &mut keep);
+        } else {
+            along_columns(plane, map.width, rows, |line| between.extend_from_slice(line));
+            along_rows(&between, map.width, columns, &mut keep);
         }
     }
     values
+}
+
+/// Gives each line of this width, resized.
+fn along_rows<T: Copy + Into<f64>>(plane: &[T], width: usize, columns: &[Taps], mut give: impl FnMut(&[f64])) {
+    let (mut line, mut sums) = (Vec::with_capacity(width), vec![0.0; columns.len()]);
+    for source in plane.chunks_exact(width) {
+        line.clear();
+        line.extend(source.iter().map(|value| -> f64 { (*value).into() }));
+        for (sum, taps) in sums.iter_mut().zip(columns) {
+            *sum = taps.of(&line).zip(&taps.weights).map(|(value, weight)| value * weight).sum();
+        }
+        give(&sums);
+    }
+}
+
+/// Gives each line of the result, of this width still.
+fn along_columns<T: Copy + Into<f64>>(plane: &[T], width: usize, rows: &[Taps], mut give: impl FnMut(&[f64])) {
+    let mut sums = vec![0.0; width];
+    for taps in rows {
+        sums.fill(0.0);
+        for (row, weight) in (taps.first..).zip(&taps.weights) {
+            for (sum, value) in sums.iter_mut().zip(&plane[row * width..][..width]) {
+                *sum += (*value).into() * weight;
+            }
+        }
+        give(&sums);
+    }
 }
 
 /// The pixels along a side that make one of the result, and their weights, which sum to 1.
@@ -141,6 +161,23 @@ mod tests {
         );
         let column = resize_cubic(Planes::new(&[0.0f32, 32.0, 0.0, 0.0], (4, 1)), (2, 1));
         assert_eq!(column, [19.0, -3.0]);
+    }
+
+    /// A column of 2^20 pixels made a row of as many: in between lies a pixel, not 2^40. And either order gives the same.
+    #[test]
+    fn a_tall_map_becomes_a_flat_one_in_little_memory() {
+        let side = 1 << 20;
+        let flat = resize_cubic(Planes::new(&vec![7u8; side], (side, 1)), (1, side));
+        assert!(flat.len() == side && flat.iter().all(|v| *v == 7.0));
+        let smooth = resize_smooth(Planes::new(&vec![7u8; side], (side, 1)), (1, side));
+        assert!(smooth.len() == side && smooth.iter().all(|v| (v - 7.0).abs() < 1e-5));
+        let tall: Vec<f32> = (0..80).map(|i| (i * 37 % 101) as f32).collect();
+        let turned: Vec<f32> = (0..80).map(|i| tall[i % 40 * 2 + i / 40]).collect();
+        let flat = resize_cubic(Planes::new(&tall, (40, 2)), (3, 30));
+        let turned = resize_cubic(Planes::new(&turned, (2, 40)), (30, 3));
+        for (i, value) in flat.iter().enumerate() {
+            assert!((value - turned[i % 30 * 3 + i / 30]).abs() < 1e-4, "{i}");
+        }
     }
 
     /// Stripes of a pixel's width, a third as large: every third pixel is all black or all white; smoothed they are nearly grey.
