@@ -173,7 +173,7 @@ pub fn multi_scale_head(draws: &mut Draws) -> Result<Step> {
     };
     let (hidden, output) = (conv(s.hidden, channels)?, conv(s.rank, s.hidden)?);
     let norm = batch_norm_of(draws, s.hidden)?;
-    let factors = draws.number(s.images * s.hidden);
+    let factors = draws.number(s.images * s.hidden).min(1 << 12);
     let dropped = draws.flag().then(|| (0..factors).map(|i| (i % 3) as f64).collect());
     let head = MultiScaleHead { maps, hidden, norm, dropped, output };
     step(move || {
