@@ -4,6 +4,8 @@
 
 #[path = "shared/download.rs"]
 mod download;
+#[path = "shared/open.rs"]
+mod open;
 #[macro_use]
 #[path = "shared/say.rs"]
 mod say;
@@ -15,8 +17,6 @@ use std::path::{Path, PathBuf};
 use tadformer::Predictor;
 use tadformer::data::PIXEL_LIMIT;
 use tadformer::files::create_folder;
-use tadformer::hub::Hub;
-use tadformer::model::OpenOptions;
 
 #[derive(Parser)]
 #[command(about = "Predicts every task's map of photos, and draws it")]
@@ -48,9 +48,7 @@ const MEGA: u64 = 1_000_000;
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     threads::take(0)?;
-    let device = tadformer::runtime::parse_device(&options.device)?;
-    let hub = Hub::default().progress(download::bar());
-    let open = OpenOptions { backbone: options.backbone, device, hub, ..Default::default() };
+    let open = open::options(options.backbone, &options.device)?;
     let pixels = options.megapixels.saturating_mul(MEGA);
     let predictor = Predictor::open(&options.adapter, &open)?.with_pixel_limit(pixels);
     create_folder(&options.out)?;

@@ -7,6 +7,8 @@
 
 #[path = "../shared/download.rs"]
 mod download;
+#[path = "../shared/open.rs"]
+mod open;
 mod references;
 #[macro_use]
 #[path = "../shared/say.rs"]
@@ -25,9 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tadformer::TADFormer;
 use tadformer::data::{Dataset, Layout, Recipe, Unreadable, open_dataset};
 use tadformer::files::write_atomically;
-use tadformer::hub::Hub;
 use tadformer::metrics::{BoundaryRecipe, BoundaryRule, NYUD_DISTANCE, PASCAL_DISTANCE};
-use tadformer::model::OpenOptions;
 use tadformer::report::{EvaluatedModel, EvaluationReport};
 use tadformer::train::{ComparedAt, EdgeScoring, ImageEvaluation, ImageOptions, evaluate_images};
 
@@ -117,9 +117,7 @@ fn measured(
     form: Option<Form>,
     stop: &Arc<AtomicBool>,
 ) -> anyhow::Result<EvaluatedModel> {
-    let device = tadformer::runtime::parse_device(&options.device)?;
-    let hub = Hub::default().progress(download::bar());
-    let open = OpenOptions { backbone: options.backbone.clone(), device, hub, ..Default::default() };
+    let open = open::options(options.backbone.clone(), &options.device)?;
     let model = TADFormer::open(adapter, &open).with_context(|| format!("adapter {}", adapter.display()))?;
     let (trained, side) = (model.parameters().trained(), model.config().swin.image_size);
     let model = model.merge()?;

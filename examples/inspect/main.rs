@@ -5,6 +5,8 @@
 #[path = "../shared/download.rs"]
 mod download;
 mod draw;
+#[path = "../shared/open.rs"]
+mod open;
 #[macro_use]
 #[path = "../shared/say.rs"]
 mod say;
@@ -17,8 +19,6 @@ use std::path::PathBuf;
 use tadformer::Predictor;
 use tadformer::data::read_photo;
 use tadformer::files::create_folder;
-use tadformer::hub::Hub;
-use tadformer::model::OpenOptions;
 use tadformer::picture::{Panel, save_png};
 
 #[derive(Parser)]
@@ -42,9 +42,7 @@ struct Options {
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     threads::take(0)?;
-    let device = tadformer::runtime::parse_device(&options.device)?;
-    let hub = Hub::default().progress(download::bar());
-    let open = OpenOptions { backbone: options.backbone, device, hub, ..Default::default() };
+    let open = open::options(options.backbone, &options.device)?;
     let predictor = Predictor::open(&options.adapter, &open)?;
     let photo = read_photo(&options.photo)?;
     let stages = predictor.inspect(&photo)?;

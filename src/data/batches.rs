@@ -243,10 +243,7 @@ impl Job {
     fn sample(&self, place: &Place) -> Result<Sample> {
         let sample = self.dataset.draw(place.index, place.epoch).and_then(Sample::checked);
         let sample = sample.and_then(|sample| labelled_for(sample, self.dataset.tasks()));
-        sample.map_err(|error| match error {
-            named @ Error::Dataset { .. } => named,
-            error => Error::dataset(place.index, error),
-        })
+        sample.map_err(Error::of_sample(place.index))
     }
 }
 

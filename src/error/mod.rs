@@ -304,6 +304,15 @@ impl Error {
         Self::Dataset { index, source: source.into() }
     }
 
+    /// The error of a sample, which says its index once: one that names a sample already stays as it is.
+    #[cfg(feature = "data")]
+    pub(crate) fn of_sample(index: usize) -> impl Fn(Self) -> Self {
+        move |error| match error {
+            named @ Self::Dataset { .. } => named,
+            error => Self::dataset(index, error),
+        }
+    }
+
     /// Turns an I/O error into one that names the file and what was being done.
     pub fn io(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();

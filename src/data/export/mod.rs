@@ -84,7 +84,7 @@ pub fn export(
         for (chunk, names) in names.chunks(CHUNK).enumerate() {
             let write = |(at, name): (usize, &String)| {
                 let index = chunk * CHUNK + at;
-                writer.write(index, name).map_err(|error| of_sample(index, error))
+                writer.write(index, name).map_err(Error::of_sample(index))
             };
             names.par_iter().enumerate().try_for_each(write)?;
             progress(chunk * CHUNK + names.len());
@@ -123,14 +123,6 @@ fn names(dataset: &dyn Dataset) -> Result<Vec<String>> {
         }
     }
     Ok(names)
-}
-
-/// Which sample it was, unless the error says so.
-fn of_sample(index: usize, error: Error) -> Error {
-    match error {
-        named @ Error::Dataset { .. } => named,
-        error => Error::dataset(index, error),
-    }
 }
 
 /// What writes the samples of a data set into a folder.

@@ -262,11 +262,7 @@ struct ReadImage {
 
 impl Make<Read> for ReadImage {
     fn make(&mut self, index: usize, wanted: &Wanted) -> Option<Result<Read>> {
-        let named = |error| match error {
-            named @ Error::Dataset { .. } => named,
-            error => Error::dataset(index, error),
-        };
-        wanted.is_true().then(|| self.read(index).map_err(named))
+        wanted.is_true().then(|| self.read(index).map_err(Error::of_sample(index)))
     }
 
     fn name(&mut self, index: usize) -> String {
